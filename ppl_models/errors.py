@@ -1,0 +1,62 @@
+"""Every error a user can meet, and the exit code the command line gives it.
+
+    PplError
+    ├── UsageError        2    an option, a field or a call that cannot be meant
+    │   └── Unsupported   2    a verb or emission that this model does not have
+    ├── DataError         65   data that cannot be read, or that no model can be fitted to
+    ├── OutputError       73   a result that cannot be written
+    ├── RunError          74   a run directory that is damaged, foreign or of another version
+    ├── NotTrusted        3    a fit that fails its own checks, where that was asked to be an error
+    └── Interrupted       130  the user, or the system, asked to stop
+
+A message is one line that says what is wrong, where, and what to do about it. A bug of ours is any
+other exception and exits with 1.
+"""
+
+
+class PplError(Exception):
+    """Base class of every error that `ppl_models` raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(PplError, ValueError):
+    """An option, a field or an argument that cannot be meant."""
+
+    exit_code = 2
+
+
+class Unsupported(UsageError):
+    """Something that exists, but not for this model or this data."""
+
+
+class DataError(PplError, ValueError):
+    """Data that cannot be read, or that a model cannot be fitted to."""
+
+    exit_code = 65
+
+
+class OutputError(PplError, OSError):
+    """A result that cannot be written."""
+
+    exit_code = 73
+
+
+class RunError(PplError):
+    """A run directory that is damaged, foreign, or written by another version."""
+
+    exit_code = 74
+
+
+class NotTrusted(PplError):
+    """A fit that does not pass its own checks, where the caller asked for that to be an error."""
+
+    exit_code = 3
+
+
+class Interrupted(PplError):
+    """The user (SIGINT, 130) or the system (SIGTERM, 143) asked to stop."""
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
