@@ -1,0 +1,174 @@
+"""Arrays of numbers: in memory, in .npy and .npz files, and IDX images."""
+
+import math
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppl_models.data.files import check_memory
+from ppl_models.data.messages import clean, listed, quoted
+from ppl_models.data.schema import Kind
+from ppl_models.data.table import Table
+from ppl_models.errors import DataError
+
+
+def is_array(data: object) -> bool:
+    """Whether it is a NumPy array, or a tensor that can become one."""
+    return (
+        isinstance(data, np.ndarray) or hasattr(data, "detach") or hasattr(data, "__cuda_array_interface__")
+    )
+
+
+def to_numpy(data: Any) -> np.ndarray:
+    """A NumPy array of the same numbers; masked cells become NaN."""
+    if hasattr(data, "detach"):
+        data = data.detach().cpu()
+        data = (data.float() if str(data.dtype) == "torch.bfloat16" else data).numpy()
+    if isinstance(data, np.ma.MaskedArray):
+        data = np.ma.filled(data.astype(np.float64), np.nan)
+    return np.asarray(data)
+
+
+def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | None = None) -> Table:
+    """(n,) or (n, D) numbers as columns x0, x1, …; float64 in C order is not copied.
+
+    Raises:
+        DataError: The array is empty, has another shape, or does not hold real numbers.
+    """
+    if array.dtype.names:
+        columns = {name: array[name] for name in array.dtype.names}
+        for name, cells in columns.items():
+            _check_dtype(cells, f"{source}, column {quoted(name)}")
+        return Table(source, columns, len(array), lengths=lengths)
+    _check_dtype(array, source)
+    if array.ndim not in (1, 2):
+        shape = " × ".join(map(str, array.shape))
+        raise DataError(
+            f"{source}: an array of shape {shape or '()'}; give one row per observation (n × columns)"
+        )
+    if array.size == 0:
+        raise DataError(f"{source}: is empty (shape {' × '.join(map(str, array.shape))})")
+    matrix = array.reshape(len(array), -1)
+    matrix = np.ascontiguousarray(matrix, dtype=np.float64)
+    columns = {f"x{j}": matrix[:, j] for j in range(matrix.shape[1])}
+    if array.dtype.kind in "iu":
+        _check_exact(array.reshape(matrix.shape), source)
+    return Table(source, columns, len(matrix), matrix=matrix, lengths=lengths)
+
+
+def _check_dtype(array: np.ndarray, where: str) -> None:
+    if array.dtype.kind not in "fiub":
+        raise DataError(
+            f"{where}: an array of {clean(array.dtype)}; give real numbers, or a data frame for text"
+        )
+
+
+def _check_exact(array: np.ndarray, source: str) -> None:
+    large = (array > 2**53) | (array < -(2**53)) if array.dtype.itemsize == 8 else np.zeros(1, bool)
+    if large.any():
+        row, column = np.argwhere(large)[0]
+        where = f"{source}, row {row + 1}, column 'x{column}'"
+        raise DataError(f"{where}: {array[row, column]} is too large to be exact as a number")
+
+
+def from_list(data: list | tuple) -> Table:
+    """One array per sequence; or the rows themselves, as lists or as dictionaries.
+
+    Raises:
+        DataError: The sequences differ in their number of columns, or one is empty.
+    """
+    if data and all(is_array(item) for item in data):
+        arrays = [to_numpy(item) for item in data]
+        if not all(a.ndim == 0 for a in arrays):
+            return _joined(arrays)
+        data = [a.item() for a in arrays]
+    try:
+        return from_array(np.asarray(data))
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError("list: its rows differ in length; give one array for each sequence") from None
+
+
+def _joined(arrays: list[np.ndarray]) -> Table:
+    arrays = [a.reshape(-1, 1) if a.ndim == 1 else a for a in arrays]
+    for i, array in enumerate(arrays):
+        _check_dtype(array, f"sequence {i + 1}")
+        if array.ndim != 2 or array.shape[1:] != arrays[0].shape[1:]:
+            shapes = " × ".join(map(str, array.shape)), " × ".join(map(str, arrays[0].shape))
+            raise DataError(f"sequence {i + 1}: has shape {shapes[0]}, where the first has {shapes[1]}")
+        if array.size == 0:
+            raise DataError(f"sequence {i + 1}: is empty")
+    return from_array(np.concatenate(arrays), lengths=np.array([len(a) for a in arrays], np.int64))
+
+
+def read_npy(path: Path) -> Table:
+    """An array in NumPy's own file format; never a pickle."""
+    name = clean(path)
+    try:
+        # Mapping, unlike reading, believes no header that promises more than the file holds.
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        check_memory(name, 2 * 8 * mapped.size)
+        return from_array(np.array(mapped), name)
+    except DataError:
+        raise
+    except Exception as error:  # NumPy parses the header with Python's tokenizer: any of a dozen types
+        raise DataError(f"{name}: {_why(error)}") from None
+
+
+def read_npz(path: Path) -> Table:
+    """The only array of an archive, or the one called X, with `lengths` beside it if there are sequences."""
+    name = clean(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_memory(name, 2 * sum(item.file_size for item in archive.infolist()))
+        with np.load(path, allow_pickle=False) as arrays:
+            names = [key for key in arrays.files if key != "lengths"]
+            if "X" not in names and len(names) != 1:
+                raise DataError(f"{name}: holds {listed(names) or 'no array'}; call the one to be read X")
+            array = arrays["X" if "X" in names else names[0]]
+            return from_array(array, name, arrays["lengths"] if "lengths" in arrays.files else None)
+    except DataError:
+        raise
+    except Exception as error:  # zipfile and zlib add their own
+        raise DataError(f"{name}: {_why(error)}") from None
+
+
+def _why(error: BaseException) -> str:
+    if "pickle" in str(error).lower() or "Python objects" in str(error):
+        return "holds Python objects, which are never loaded; save numbers"
+    if isinstance(error, MemoryError):
+        return "does not fit into memory"
+    return f"is not a NumPy file, or is damaged ({clean(error)})"
+
+
+def read_idx(content: bytes, source: str) -> Table:
+    """IDX images, as MNIST comes: a column of intensities for each pixel.
+
+    Raises:
+        DataError: It is not IDX, or not all of it is there.
+    """
+    types = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+    if (
+        len(content) < 4
+        or content[:2] != b"\0\0"
+        or content[2] not in types
+        or len(content) < 4 + 4 * content[3]
+    ):
+        raise DataError(f"{source}: is not an IDX file, or is damaged")
+    shape = struct.unpack(f">{content[3]}I", content[4 : 4 + 4 * content[3]])
+    dtype = np.dtype(types[content[2]])
+    body = content[4 + 4 * content[3] :]
+    if not shape or math.prod(shape) * dtype.itemsize != len(body):
+        raise DataError(
+            f"{source}: {len(body)} bytes where its header ({' × '.join(map(str, shape))}) wants others"
+        )
+    check_memory(source, 8 * math.prod(shape))
+    array = np.frombuffer(body, dtype)
+    table = from_array(array.reshape(shape[0], -1) if math.prod(shape) else array, source)
+    if len(shape) > 1:
+        table.kinds = dict.fromkeys(table.columns, Kind.CONTINUOUS)
+    return table

@@ -1,0 +1,130 @@
+"""A table as a model takes it: one matrix of numbers, and what is needed to print it as it was."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ppl_models.data.schema import Schema
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Rows of observations, or of time steps in one or more sequences.
+
+    Attributes:
+        values: (n, C) float64, C-contiguous, in the user's units; NaN is a missing cell, and binary and
+            categorical columns hold codes.
+        schema: What the C columns are.
+        lengths: (S,) int64, the number of rows of each sequence, in order; they sum to n.
+        sequence_ids: A name for each sequence; "" for a sequence that has none.
+        times: The n values of the time column, as numbers or as text, or None.
+        source: The name of the file, `stdin`, `array` or `data frame`.
+        notes: What was done to the data, or noticed in it, one sentence each.
+    """
+
+    values: np.ndarray
+    schema: Schema
+    lengths: np.ndarray
+    sequence_ids: tuple[str, ...]
+    times: tuple[str, ...] | np.ndarray | None = None
+    source: str = "array"
+    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def sha256(self) -> str:
+        """A fingerprint of the values and lengths, by which the same data is known again."""
+        digest = hashlib.sha256(np.asarray(self.values.shape, np.int64).tobytes())
+        digest.update(np.ascontiguousarray(self.values).data)
+        digest.update(np.asarray(self.lengths, np.int64).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def rows(self) -> int:
+        """The number of rows, n."""
+        return self.values.shape[0]
+
+    @property
+    def steps(self) -> int:
+        """The number of rows of the longest sequence."""
+        return int(self.lengths.max(initial=0))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the C columns."""
+        return self.schema.names
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether no cell is missing."""
+        return not np.isnan(self.values).any()
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """(S + 1,) int64: sequence i is the rows `offsets[i]` to `offsets[i + 1]`."""
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths, dtype=np.int64)])
+
+    def sequence(self, index: int) -> np.ndarray:
+        """The values of one sequence, (T, C), without copying."""
+        index = range(len(self.lengths))[index]
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def sequences(self) -> Iterator[np.ndarray]:
+        """The values of every sequence, in order."""
+        return (self.sequence(i) for i in range(len(self.lengths)))
+
+    def column(self, name: str) -> np.ndarray:
+        """The n values of one column, without copying."""
+        return self.values[:, self.names.index(name)]
+
+    def subset(self, rows: np.ndarray) -> "Dataset":
+        """Only some rows, given by a mask or by increasing indices; sequences left empty disappear."""
+        index = np.arange(self.rows)[rows]
+        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)[index]
+        lengths = np.bincount(owner, minlength=len(self.lengths))
+        kept = np.flatnonzero(lengths)
+        times = self.times
+        if times is not None:
+            times = times[index] if isinstance(times, np.ndarray) else tuple(times[i] for i in index)
+        return Dataset(
+            values=np.ascontiguousarray(self.values[index]),
+            schema=self.schema,
+            lengths=lengths[kept].astype(np.int64),
+            sequence_ids=tuple(self.sequence_ids[i] for i in kept),
+            times=times,
+            source=self.source,
+            notes=self.notes,
+        )
+
+    def frame(self, values: np.ndarray | None = None) -> "pandas.DataFrame":
+        """The table as the user wrote it: labels for codes, and the sequence and time columns in front.
+
+        Args:
+            values: (n, C) other values for the same rows, such as imputed ones. A code that is not a
+                whole number is rounded to the nearest.
+        """
+        import pandas as pd
+
+        values = self.values if values is None else np.asarray(values, dtype=np.float64)
+        columns: dict[str, Any] = {}
+        if self.schema.sequence is not None and self.sequence_ids != ("",):
+            columns[self.schema.sequence] = np.repeat(np.array(self.sequence_ids, dtype=object), self.lengths)
+        if self.schema.time is not None and self.times is not None:
+            columns[self.schema.time] = self.times
+        for j, column in enumerate(self.schema.columns):
+            cells = values[:, j]
+            columns[column.name] = decode(cells, column.levels) if column.labelled else cells
+        return pd.DataFrame(columns)
+
+
+def decode(codes: np.ndarray, levels: tuple[str, ...]) -> np.ndarray:
+    """Labels for codes, None where the code is NaN: (n,) float64 to (n,) object."""
+    labels = np.array([*levels, None], dtype=object)
+    rounded = np.rint(np.where(np.isnan(codes), len(levels), np.clip(codes, 0, len(levels) - 1)))
+    return labels[rounded.astype(np.int64)]

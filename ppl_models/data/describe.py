@@ -1,0 +1,147 @@
+"""A table that is seen for the first time: which columns are modelled, and as what."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from ppl_models.data.cells import Dates, Labels, Numbers, Parsed, parse
+from ppl_models.data.messages import listed, quoted
+from ppl_models.data.schema import Column, Kind
+from ppl_models.data.table import Table
+from ppl_models.data.types import MOST_LEVELS, column, infer
+
+_ID_ROWS = 20
+_NUMBERED_ROWS = 10
+
+
+def describe(
+    table: Table,
+    names: list[str],
+    *,
+    selected: Collection[str],
+    types: Mapping[str, Kind],
+    missing: Collection[str],
+    decimal: str,
+) -> tuple[np.ndarray, tuple[Column, ...], list[str]]:
+    """The columns that can be modelled, as (n, C) numbers.
+
+    Row numbers, dates, identifiers and text with too many levels are left out with a note, unless the
+    user asked for them by name.
+
+    Args:
+        table: The data.
+        names: The columns to look at, in order.
+        selected: Those that the user asked for by name.
+        types: Kinds given by the user.
+        missing: Further texts that mean a missing cell.
+        decimal: The decimal mark of numbers in text.
+
+    Raises:
+        DataError: A column cannot be modelled, or none can.
+    """
+    notes: list[str] = []
+    columns: list[Column] = []
+    kept: list[np.ndarray] = []
+    for position, name in enumerate(names):
+        kind = types.get(name)
+        text = kind in (Kind.BINARY, Kind.CATEGORICAL)
+        parsed = parse(table, name, missing=missing, decimal=decimal, text=text)
+        first = position == 0 and len(names) > 1 and table.matrix is None
+        why = _left_out(table, name, parsed, chosen=name in selected, first=first)
+        if why is not None:
+            notes.append(why)
+            continue
+        if isinstance(parsed, Dates):
+            raise table.column_error(
+                name, "dates are not modelled; name the column with --time, or leave it out"
+            )
+        described, cells = column(table, name, parsed, kind or table.kinds.get(name) or infer(parsed))
+        columns.append(described)
+        kept.append(cells)
+    if not columns:
+        raise table.error("has no column that can be modelled; " + ("; ".join(notes) or "none is left"))
+    values = _joined(table, kept)
+    return values, tuple(columns), notes + remarks(values, columns, types)
+
+
+def _left_out(table: Table, name: str, parsed: Parsed, *, chosen: bool, first: bool) -> str | None:
+    """Why a column is not modelled, if it is not."""
+    numbered = first and isinstance(parsed, Numbers) and _row_numbers(parsed.values)
+    if not name.strip():
+        if numbered:
+            return "left out the first column, which has no name (row numbers)"
+        raise table.error("the header has no name for column 1; name it, or remove the column")
+    if chosen:
+        return None
+    if numbered and table.rows >= _NUMBERED_ROWS:
+        return f"left out {quoted(name)} (row numbers); name it in --columns to use it"
+    if isinstance(parsed, Dates):
+        return f"left out {quoted(name)} (dates); name it with --time to check the order of the rows"
+    if isinstance(parsed, Labels):
+        seen = len(np.unique(parsed.codes[parsed.codes >= 0]))
+        if seen > _ID_ROWS and seen == (parsed.codes >= 0).sum():
+            return f"left out {quoted(name)} (text that differs in every row)"
+        if seen > MOST_LEVELS:
+            return f"left out {quoted(name)} ({seen:,} different texts, more than {MOST_LEVELS})"
+    return None
+
+
+def _row_numbers(values: np.ndarray) -> bool:
+    start = values[0]
+    return start in (0, 1) and bool((values == np.arange(start, start + len(values))).all())
+
+
+def _joined(table: Table, kept: list[np.ndarray]) -> np.ndarray:
+    """The columns side by side; the matrix they came in, if nothing was changed."""
+    matrix = table.matrix
+    if matrix is not None and matrix.shape[1] == len(kept):
+        if all(np.shares_memory(cells, matrix) and cells.base is not None for cells in kept) and all(
+            cells.__array_interface__["data"] == matrix[:, j].__array_interface__["data"]
+            for j, cells in enumerate(kept)
+        ):
+            return matrix
+    values = np.empty((table.rows, len(kept)))
+    for j, cells in enumerate(kept):
+        values[:, j] = cells
+    return values
+
+
+def remarks(values: np.ndarray, columns: list[Column], types: Mapping[str, Kind]) -> list[str]:
+    """What a user should know about the data before believing a fit to it."""
+    notes = []
+    counts = [c.name for c in columns if c.kind is Kind.COUNT and c.name not in types]
+    if counts:
+        notes.append(
+            f"whole numbers taken as counts: {listed(counts)}; --types NAME=continuous says otherwise"
+        )
+    constant = [c.name for c in columns if c.minimum == c.maximum]
+    if constant:
+        notes.append(f"constant: {listed(constant)}")
+    for group in _duplicates(values, columns):
+        notes.append(f"the same values: {listed(group)}")
+    missing = [c.name for c in columns if c.missing]
+    if missing:
+        cells = sum(c.missing for c in columns)
+        notes.append(f"{cells:,} of {values.size:,} cells are missing, in {listed(missing)}")
+        empty = int(np.isnan(values).all(axis=1).sum())
+        if empty:
+            notes.append(f"rows in which every cell is missing: {empty:,}")
+    return notes
+
+
+def _duplicates(values: np.ndarray, columns: list[Column]) -> list[list[str]]:
+    """Groups of columns that are equal cell by cell, and not constant."""
+    alike = defaultdict(list)
+    for j, c in enumerate(columns):
+        if c.minimum < c.maximum:
+            alike[(c.kind, c.levels, c.mean, c.sd, c.minimum, c.maximum, c.missing)].append(j)
+    groups = []
+    for candidates in alike.values():
+        while len(candidates) > 1:
+            first = candidates[0]
+            same = [j for j in candidates if np.array_equal(values[:, first], values[:, j], equal_nan=True)]
+            if len(same) > 1:
+                groups.append([columns[j].name for j in same])
+            candidates = [j for j in candidates if j not in same]
+    return groups

@@ -1,0 +1,106 @@
+"""Data frames of any library, and dictionaries of columns."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ppl_models.data.arrays import is_array, to_numpy
+from ppl_models.data.messages import quoted
+from ppl_models.data.table import Table, check_names
+from ppl_models.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+def from_frame(data: Any, source: str = "data frame") -> Table:
+    """A pandas, Polars or Arrow table, or whatever else narwhals knows.
+
+    Raises:
+        UsageError: It is none of these.
+        DataError: It has no rows, or names that do not tell its columns apart.
+    """
+    import narwhals as nw
+
+    names = data.columns if hasattr(data, "iloc") and hasattr(data, "columns") else None
+    if names is not None:
+        check_names(source, [str(name) for name in names])
+        if getattr(names, "nlevels", 1) > 1:
+            raise DataError(f"{source}: the columns have several levels of names; give each one name")
+    try:
+        frame = nw.from_native(data, eager_only=True, allow_series=True)
+    except TypeError:
+        kind = type(data).__name__
+        raise UsageError(
+            f"data of type {quoted(kind)} cannot be read; give a path, an array or a data frame"
+        ) from None
+    except Exception as error:
+        raise DataError(f"{source}: {quoted(error)}") from None
+    if isinstance(frame, nw.Series):
+        frame = frame.alias(frame.name or "x0").to_frame()
+    check_names(source, [str(name) for name in frame.columns])
+    return _table(source, {str(series.name): _series(series) for series in frame.iter_columns()})
+
+
+def _series(series: Any) -> "pyarrow.ChunkedArray":
+    import pyarrow as pa
+
+    try:
+        cells = series.to_arrow()
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return column(series.to_list())
+    return cells if isinstance(cells, pa.ChunkedArray) else pa.chunked_array([cells])
+
+
+def from_columns(data: Mapping[str, Any], source: str = "columns") -> Table:
+    """A dictionary of columns: arrays, tensors or lists."""
+    names = [str(name) for name in data]
+    check_names(source, names)
+    columns: dict[str, Any] = {}
+    for name, cells in zip(names, data.values(), strict=True):
+        if is_array(cells) and (array := to_numpy(cells)).dtype.kind in "fiub":
+            if array.ndim != 1:
+                raise DataError(
+                    f"{source}: column {quoted(name)} is an array of {array.ndim} dimensions, not one"
+                )
+            columns[name] = column(array)
+        else:
+            columns[name] = column(to_numpy(cells).tolist() if is_array(cells) else list(cells))
+    return _table(source, columns)
+
+
+def _table(source: str, columns: dict[str, Any]) -> Table:
+    if not columns:
+        raise DataError(f"{source}: has no columns")
+    rows = {name: len(cells) for name, cells in columns.items()}
+    if len({*rows.values()}) > 1:
+        raise DataError(
+            f"{source}: columns differ in length: " + ", ".join(f"{quoted(n)} {k}" for n, k in rows.items())
+        )
+    length = next(iter(rows.values()))
+    if not length:
+        raise DataError(f"{source}: has no rows")
+    return Table(source, columns, length)
+
+
+def column(values: Any) -> "pyarrow.ChunkedArray":
+    """Python values as an Arrow column; a mixture of types becomes text, to be judged like a file's."""
+    import pyarrow as pa
+
+    try:
+        return pa.chunked_array([pa.array(values, from_pandas=True)])
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return pa.chunked_array([pa.array([_text(value) for value in values], pa.string())])
+
+
+def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    if isinstance(value, complex | np.complexfloating):
+        raise DataError(f"data frame: {quoted(value)} is a complex number; give real numbers")
+    if isinstance(value, list | dict | tuple | set | np.ndarray):
+        return f"{type(value).__name__} {value}"
+    return str(value).encode("utf-8", "replace").decode()

@@ -1,0 +1,91 @@
+"""JSON: an object on each line, or one array of objects."""
+
+import json
+from typing import Any
+
+from ppl_models.data.files import check_memory
+from ppl_models.data.frames import column
+from ppl_models.data.messages import clean, quoted
+from ppl_models.data.table import Table, check_names
+from ppl_models.errors import DataError
+
+
+def read_json(content: bytes, source: str) -> Table:
+    """A row for each object; a key that an object lacks is a missing cell.
+
+    Raises:
+        DataError: It is not JSON, a row is not an object, or a cell is an object or a list.
+    """
+    check_memory(source, 2 * len(content))
+    if not content.lstrip().startswith(b"["):
+        table = _by_arrow(content, source)
+        if table is not None:
+            return table
+    objects, lines = _objects(content, source)
+    if not objects:
+        raise DataError(f"{source}: has no rows")
+
+    def place(row: int) -> str:
+        return f"line {lines[row]}" if lines else f"row {row + 1}"
+
+    names: dict[str, None] = {}
+    for row, item in enumerate(objects):
+        if not isinstance(item, dict):
+            raise DataError(
+                f"{source}, {place(row)}: {quoted(item)} is not an object with a value for each column"
+            )
+        for name, cell in item.items():
+            if isinstance(cell, dict | list):
+                where = f"{source}, {place(row)}, column {quoted(name)}"
+                raise DataError(f"{where}: a cell that is itself a list or an object; write plain values")
+            names[name] = None
+    check_names(source, list(names))
+    columns = {name: column([item.get(name) for item in objects]) for name in names}
+    return Table(source, columns, len(objects), place=place)
+
+
+def _by_arrow(content: bytes, source: str) -> Table | None:
+    """The fast way, if every column has one type and no cell is nested."""
+    import pyarrow as pa
+    import pyarrow.json
+
+    try:
+        table = pyarrow.json.read_json(pa.BufferReader(content))
+    except pa.ArrowException:
+        return None
+    if not table.num_columns or any(pa.types.is_nested(kind) for kind in table.schema.types):
+        return None
+    check_names(source, table.column_names)
+
+    def place(row: int) -> str:
+        return f"line {_lines(content)[row]}"
+
+    return Table(
+        source, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows, place=place
+    )
+
+
+def _lines(content: bytes) -> list[int]:
+    return [number for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+
+
+def _objects(content: bytes, source: str) -> tuple[list[Any], list[int]]:
+    """The rows, and the line of each (no lines for an array)."""
+    if content.lstrip().startswith(b"["):
+        try:
+            return json.loads(content), []
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{source}: is not JSON ({clean(error)})") from None
+    objects, lines = [], []
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            objects.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            reason = clean(getattr(error, "msg", error))
+            raise DataError(
+                f"{source}, line {number}: is not JSON, one object to a line ({reason})"
+            ) from None
+        lines.append(number)
+    return objects, lines

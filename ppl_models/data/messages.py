@@ -1,0 +1,30 @@
+"""Text from outside, made safe to put in a one-line message."""
+
+from collections.abc import Iterable
+
+_LONGEST = 60
+
+
+def clean(text: object, longest: int = 200) -> str:
+    """Escape what a terminal could obey (control codes, line ends) and shorten what is very long."""
+    short = str(text)
+    if len(short) > longest:
+        short = short[: longest - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in short)
+
+
+def quoted(text: object) -> str:
+    """The text between quotes, safe to print."""
+    return f"'{clean(text, _LONGEST)}'"
+
+
+def listed(items: Iterable[object], most: int = 6) -> str:
+    """Several quoted items; the tail of a long list is counted."""
+    shown = list(items)
+    text = ", ".join(quoted(item) for item in shown[:most])
+    return text if len(shown) <= most else f"{text} and {len(shown) - most} more"
+
+
+def plural(count: int, thing: str) -> str:
+    """The count with its noun: `1 row`, `2 rows`."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"

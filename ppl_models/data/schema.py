@@ -1,0 +1,86 @@
+"""What the columns of a table are: stored with a fit, and what later data is checked against."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """The four kinds of column that models know."""
+
+    CONTINUOUS = "continuous"
+    COUNT = "count"
+    BINARY = "binary"
+    CATEGORICAL = "categorical"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One modelled column, as it was when the model was fitted.
+
+    Attributes:
+        name: The column's name in the data.
+        kind: How it is modelled.
+        levels: For binary and categorical columns, the labels of the codes 0, 1, …
+        integer: Whether every value was a whole number.
+        mean: Mean of the observed values, in the user's units; 0 for categories.
+        sd: Their standard deviation (divisor n); 1 for categories and for a constant column.
+        minimum: The smallest observed value (a code, for categories).
+        maximum: The largest observed value.
+        missing: How many cells were missing.
+    """
+
+    name: str
+    kind: Kind
+    levels: tuple[str, ...] = ()
+    integer: bool = False
+    mean: float = 0.0
+    sd: float = 1.0
+    minimum: float = 0.0
+    maximum: float = 0.0
+    missing: int = 0
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the values are codes that stand for labels."""
+        return self.kind in (Kind.BINARY, Kind.CATEGORICAL)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The column as plain JSON values."""
+        return asdict(self) | {"kind": self.kind.value, "levels": list(self.levels)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Column":
+        """The inverse of `to_dict`."""
+        return cls(**fields | {"kind": Kind(fields["kind"]), "levels": tuple(fields.get("levels", ()))})
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The modelled columns in order, and the names of the columns that order the rows."""
+
+    columns: tuple[Column, ...]
+    sequence: str | None = None
+    time: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the modelled columns."""
+        return tuple(column.name for column in self.columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schema as plain JSON values."""
+        columns = [column.to_dict() for column in self.columns]
+        return {"columns": columns, "sequence": self.sequence, "time": self.time}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Schema":
+        """The inverse of `to_dict`.
+
+        Example:
+            >>> schema = Schema((Column("kind", Kind.BINARY, ("no", "yes")),), time="day")
+            >>> Schema.from_dict(schema.to_dict()) == schema
+            True
+        """
+        columns = tuple(Column.from_dict(column) for column in fields["columns"])
+        return cls(columns, fields.get("sequence"), fields.get("time"))
