@@ -1,0 +1,57 @@
+"""Fit probabilistic models to real data, and know whether to trust the answer.
+
+    >>> import ppl_models as ppl
+    >>> sorted(ppl.__all__)[:3]
+    ['Fit', 'HMM', 'Model']
+
+Everything public is imported when it is first used, so that `import ppl_models` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "DataError": "errors",
+    "Fit": "fitting",
+    "HMM": "models.hmm",
+    "Model": "model",
+    "PplError": "errors",
+    "RunError": "errors",
+    "UsageError": "errors",
+    "fit": "fitting",
+    "load": "runs",
+    "read": "data",
+    "select": "fitting",
+}
+
+__all__ = [
+    "DataError",
+    "Fit",
+    "HMM",
+    "Model",
+    "PplError",
+    "RunError",
+    "UsageError",
+    "fit",
+    "load",
+    "read",
+    "select",
+]
+
+if TYPE_CHECKING:
+    from ppl_models.data import read
+    from ppl_models.errors import DataError, PplError, RunError, UsageError
+    from ppl_models.fitting import Fit, fit, select
+    from ppl_models.model import Model
+    from ppl_models.models.hmm import HMM
+    from ppl_models.runs import load
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"ppl_models.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'ppl_models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

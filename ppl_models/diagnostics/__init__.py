@@ -1,0 +1,1 @@
+"""Checks on a fit: each a value with a reason."""

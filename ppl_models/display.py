@@ -1,0 +1,65 @@
+"""A fit for people: as text for a terminal, as HTML for a notebook."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ppl_models.diagnostics.checks import Report
+    from ppl_models.fitting import Fit
+
+_COLOUR = {"trusted": "#2e7d32", "use with care": "#b26a00", "not trusted": "#c62828"}
+_MARK = {"ok": "✓", "warn": "!", "fail": "✗"}
+
+
+def printable(text: object) -> str:
+    """Text with control characters escaped, so that nothing in the data can drive a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def heading(fit: "Fit") -> str:
+    """One line: the model, the data, and how training ended."""
+    data, t = fit.data, fit.trained
+    many = len(data.lengths)
+    rows = f"{data.rows:,} rows" + (f" in {many:,} sequences" if many > 1 else "")
+    return (
+        f"{fit.model.name} with {fit.joint.states} state{'s' if fit.joint.states > 1 else ''} on "
+        f"{printable(data.source)} ({rows}, {len(data.names)} column{'s' if len(data.names) > 1 else ''}): "
+        f"{t.status} after {t.steps} steps, {t.seconds:.1f} s, ELBO {t.elbo:,.2f}"
+    )
+
+
+def states_text(fit: "Fit", width: int | None = None) -> str:
+    """The table of states as text, columns wrapped to the width."""
+    import pandas as pd
+
+    from ppl_models.tasks import states_table
+
+    table = states_table(fit)
+    table.columns = [printable(c) for c in table.columns]
+    with pd.option_context("display.width", width, "display.max_columns", None):
+        return table.to_string(index=False, float_format=lambda x: f"{x:.3g}", line_width=width)
+
+
+def fit_text(fit: "Fit") -> str:
+    """Heading, states and verdict."""
+    return "\n".join([heading(fit), "", states_text(fit), "", fit.check().text()])
+
+
+def fit_html(fit: "Fit") -> str:
+    """Heading, states and verdict, self-contained and escaped."""
+    from ppl_models.tasks import states_table
+
+    table = states_table(fit).to_html(index=False, float_format=lambda x: f"{x:.3g}", border=0, escape=True)
+    return f"<div><p>{escape(heading(fit))}</p>{table}{report_html(fit.check())}</div>"
+
+
+def report_html(report: "Report") -> str:
+    """The checks as a list with the verdict on top."""
+    colour = _COLOUR[report.verdict]
+    items = "".join(
+        f"<li>{_MARK[c.level]} <b>{escape(c.name)}</b>: {escape(c.reason)}</li>" for c in report.checks
+    )
+    return (
+        f'<p>verdict: <b style="color:{colour}">{escape(report.verdict)}</b></p>'
+        f'<ul style="list-style:none;padding-left:0">{items}</ul>'
+    )

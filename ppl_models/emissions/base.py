@@ -1,0 +1,127 @@
+"""What an emission family is: a conjugate factor for each state over some columns of a row."""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ppl_models.factors import Factor, Theta
+from ppl_models.latent.workspace import Workspace
+
+BLOCK = 4096
+"""Rows a block of the products over rows; skinny products are fastest in blocks that fit a cache."""
+
+EPSILON = 0.01
+"""Observations that stand in for none, where an empty state needs a mean to be ordered by."""
+
+
+class Features(NamedTuple):
+    """The sufficient statistics t(x) of rows.
+
+    Attributes:
+        matrix: (n, F).
+        pattern: (n,) which pattern of missing cells each row has, for families that need to know.
+        patterns: (P, D) whether a cell is observed, pattern by pattern.
+    """
+
+    matrix: Tensor
+    pattern: np.ndarray | None = None
+    patterns: np.ndarray | None = None
+
+    def rows(self, at: slice) -> "Features":
+        """The features of some of the rows, as views."""
+        pattern = None if self.pattern is None else self.pattern[at]
+        return Features(self.matrix[at], pattern, self.patterns)
+
+
+class Emission(Factor):
+    """p(x_n | z_n = k, θ) over the columns of one family.
+
+    Attributes:
+        name: the family's name, as the user writes it.
+        columns: the columns of the data it speaks of.
+        states: K.
+    """
+
+    name: str
+    columns: tuple[int, ...]
+    states: int
+
+    @property
+    @abstractmethod
+    def free_parameters(self) -> int:
+        """How many numbers θ has."""
+
+    @abstractmethod
+    def features(self, values: Tensor, take: Workspace, key: str) -> Features:
+        """t(x) for rows `values` (n, C) in the user's units, NaN where missing; in memory taken as `key`."""
+
+    @abstractmethod
+    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
+        """Write ⟨t(x), η_k⟩ of each row and state, missing cells integrated out, to `out` (R, n, K), or add it."""
+
+    @abstractmethod
+    def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
+        """Σ_n γ_nk E[t(x_n) | z_n = k], (R, K, ...), expected over missing cells given `natural`."""
+
+    @abstractmethod
+    def log_base(self, values: Tensor) -> Tensor:
+        """Log h(x), (n,): what does not depend on the state, units of the data included."""
+
+    @abstractmethod
+    def local(self, theta: Theta) -> dist.TorchDistribution:
+        """p(x | θ) in the user's units for θ with the state's dimension indexed away; event shape (D,)."""
+
+    @abstractmethod
+    def order_key(self, statistics: Tensor) -> Tensor:
+        """What states are put in order by, smallest first: the mean of the family's first column, (R, K)."""
+
+    @abstractmethod
+    def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """θ in the user's units: variables with the names of their dimensions after (draw, state)."""
+
+    def observe(self, theta: Theta, row: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
+        """The density of the observed cells of one row (C,), and their values, for `pyro.sample(…, obs=…)`."""
+        x = row[list(self.columns)]
+        seen = ~torch.isnan(x)
+        filled = torch.where(seen, x, self.fill(x))
+        cells = self.local(theta)
+        assert isinstance(cells, dist.Independent)
+        return cells.base_dist.mask(seen).to_event(1), filled
+
+    def fill(self, x: Tensor) -> Tensor:
+        """Any value in the support, to stand in masked cells."""
+        return torch.ones_like(x)
+
+    def complete(self, theta: Theta, x: Tensor) -> Tensor:
+        """Draw the missing cells of rows `x` (..., D) from p(x_missing | x_observed, θ)."""
+        return torch.where(torch.isnan(x), self.local(theta).sample(), x)
+
+
+def columns_of(values: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """The columns of a family, without a copy where it has them all or they stand side by side."""
+    first, last = columns[0], columns[-1] + 1
+    return values[:, first:last] if last - first == len(columns) else values[:, list(columns)]
+
+
+def weighted_sums(gamma: Tensor, matrix: Tensor) -> Tensor:
+    """Σ_n γ_rnk T_nf, (R, K, F), in blocks of rows."""
+    R, n, K = gamma.shape
+    head = n // BLOCK * BLOCK
+    total = gamma[:, head:].transpose(1, 2) @ matrix[head:]
+    if head:
+        left = gamma[:, :head].reshape(R, -1, BLOCK, K).transpose(2, 3)
+        total = total + (left @ matrix[:head].reshape(-1, BLOCK, matrix.shape[1])).sum(1)
+    return total
+
+
+def product(matrix: Tensor, weights: Tensor, constant: Tensor, out: Tensor, add: bool) -> None:
+    """out_rnk = constant_rk + Σ_f T_nf W_rfk, or += the same."""
+    matrices = matrix.expand(out.shape[0], *matrix.shape)
+    if add:
+        out.add_(constant[:, None, :]).baddbmm_(matrices, weights)
+    else:
+        torch.baddbmm(constant[:, None, :].expand(out.shape), matrices, weights, out=out)

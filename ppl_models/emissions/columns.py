@@ -1,0 +1,100 @@
+"""Families that treat the cells of a row as independent given the state: p(x | k) = Π_d p(x_d | θ_kd).
+
+With t(x) = (1, t_1(x), …, t_J(x)) for an observed cell and 0 for a missing one, the same product of a
+matrix of features with a matrix of natural parameters gives the log density with any cells missing.
+"""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from ppl_models.emissions.base import EPSILON, Emission, Features, columns_of, product, weighted_sums
+from ppl_models.factors import nonnegative
+from ppl_models.latent.workspace import Workspace
+
+
+class ColumnEmission(Emission):
+    """Independent columns with J features each.
+
+    Args:
+        columns: the columns of the data.
+        states: K.
+        centre: (D,) taken off each column before anything else.
+        scale: (D,) each column is then divided by it.
+    """
+
+    terms: int
+
+    def __init__(self, columns: tuple[int, ...], states: int, centre: Tensor, scale: Tensor) -> None:
+        self.columns, self.states = columns, states
+        self.centre, self.scale = centre, scale
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K, D, 1 + J): the count of observed cells, then the sums of each feature."""
+        return (self.states, len(self.columns), 1 + self.terms)
+
+    @property
+    def free_parameters(self) -> int:
+        """One for each feature of each cell of the statistics."""
+        return self.states * len(self.columns) * self.terms
+
+    def possible(self, statistics: Tensor) -> Tensor:
+        """Counts and sums are not negative."""
+        return nonnegative(statistics)
+
+    @abstractmethod
+    def transform(self, x: Tensor, out: list[Tensor]) -> None:
+        """Write t_1(x), …, t_J(x) of standardised cells `x` (n, D) into `out`; `out[0]` may be `x` itself."""
+
+    @abstractmethod
+    def cell_base(self, x: Tensor) -> Tensor:
+        """Log h(x) of standardised cells, NaN where missing."""
+
+    def features(self, values: Tensor, take: Workspace, key: str) -> Features:
+        """[t_1 … t_J], columns side by side, preceded by what is observed where a cell is missing."""
+        x = columns_of(values, self.columns)
+        n, D = x.shape
+        missing = torch.isnan(x)
+        masked = bool(missing.any())
+        matrix = take.take(key, (n, (self.terms + masked) * D), values)
+        parts = list(matrix.split(D, 1))
+        if masked:
+            parts[0].copy_(~missing)
+            parts = parts[1:]
+        torch.sub(x, self.centre.to(x), out=parts[0]).div_(self.scale.to(x))
+        self.transform(parts[0], parts)
+        if masked:
+            for part in parts:
+                part.masked_fill_(missing, 0.0)
+        return Features(matrix)
+
+    def _masked(self, features: Features) -> bool:
+        return features.matrix.shape[1] == (self.terms + 1) * len(self.columns)
+
+    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
+        """One product of features and natural parameters."""
+        weights = natural.movedim(1, -1).transpose(1, 2)  # (R, 1 + J, D, K)
+        if self._masked(features):
+            product(features.matrix, weights.flatten(1, 2), torch.zeros_like(weights[:, 0, 0]), out, add)
+        else:
+            product(features.matrix, weights[:, 1:].flatten(1, 2), weights[:, 0].sum(1), out, add)
+
+    def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
+        """The transposed product."""
+        D = len(self.columns)
+        sums = weighted_sums(gamma, features.matrix).unflatten(-1, (-1, D)).transpose(-1, -2)  # (R, K, D, ·)
+        if self._masked(features):
+            return sums
+        count = gamma.sum(1)[:, :, None, None].expand(*sums.shape[:3], 1)
+        return torch.cat([count, sums], -1)
+
+    def log_base(self, values: Tensor) -> Tensor:
+        """Sum over the observed cells of a row."""
+        x = (columns_of(values, self.columns) - self.centre.to(values)) / self.scale.to(values)
+        return self.cell_base(x).nan_to_num(0.0).sum(-1)
+
+    def order_key(self, statistics: Tensor) -> Tensor:
+        """The mean of the first column."""
+        return statistics[..., 0, 1] / (statistics[..., 0, 0] + EPSILON)

@@ -1,0 +1,407 @@
+"""Gaussian emissions: diagonal, spherical, full and tied covariance, with conjugate priors.
+
+All priors are in standardised units (each column with mean 0 and standard deviation 1), which is what
+makes them weak on any data: the defaults follow Fraley & Raftery (2007, Bayesian regularization for
+normal mixture estimation, J. Classification 24, https://doi.org/10.1007/s00357-007-0004-5).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ppl_models.emissions.base import EPSILON, Emission, Features, columns_of, product, weighted_sums
+from ppl_models.emissions.columns import ColumnEmission
+from ppl_models.factors import Site, Theta, nonnegative
+from ppl_models.latent.workspace import Workspace
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class NormalPrior:
+    """The prior of a Gaussian's mean and precision, in standardised units.
+
+    Attributes:
+        mean_precision: κ₀, the weight of the prior mean 0 in observations.
+        dof: ν₀, degrees of freedom; the prior's weight on the covariance in observations.
+        variance: s², the prior's scale for the variance within a state.
+    """
+
+    mean_precision: float
+    dof: float
+    variance: float
+
+
+class DiagonalGaussian(ColumnEmission):
+    """x_d | k ~ N(μ_kd, 1/τ_kd), τ_kd ~ Gamma(ν₀/2, ν₀ s²/2), μ_kd | τ_kd ~ N(0, 1/(κ₀ τ_kd)).
+
+    With S = (n, Σx, Σx²): κ = κ₀ + n, m = Σx/κ, a = (ν₀ + n)/2, b = (ν₀ s² + Σx² − κ m²)/2, and
+    Z = √(κ₀/κ) · b₀^a₀/b^a · Γ(a)/Γ(a₀) · (2π)^{−n/2}. η = (½ log τ − ½ τ μ² − ½ log 2π, τ μ, −½ τ).
+    Spherical: one τ_k for all D columns of a state, a and b summed over them.
+    """
+
+    terms = 2
+
+    def __init__(
+        self,
+        columns: tuple[int, ...],
+        states: int,
+        centre: Tensor,
+        scale: Tensor,
+        prior: NormalPrior,
+        spherical: bool = False,
+    ) -> None:
+        super().__init__(columns, states, centre, scale)
+        self.prior, self.spherical = prior, spherical
+        self.name = "gaussian"
+
+    @property
+    def free_parameters(self) -> int:
+        """Means, and variances of each cell or of each state."""
+        D = len(self.columns)
+        return self.states * (D + (1 if self.spherical else D))
+
+    def possible(self, statistics: Tensor) -> Tensor:
+        """Counts are not negative, and neither are sums of squares about the mean."""
+        n, sx, sxx = statistics.unbind(-1)
+        scatter = sxx - sx**2 / (self.prior.mean_precision + n.clamp_min(0.0))
+        return nonnegative(n) & nonnegative(scatter)
+
+    def transform(self, x: Tensor, out: list[Tensor]) -> None:
+        """x, x²."""
+        torch.mul(x, x, out=out[1])
+
+    def cell_base(self, x: Tensor) -> Tensor:
+        """The change of units."""
+        return x * 0.0 - self.scale.to(x).log()
+
+    def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """κ, m (R, K, D) and a, b of the precision's Gamma (R, K, D), or (R, K, 1) if spherical."""
+        p = self.prior
+        n, sx, sxx = S.unbind(-1)
+        kappa = p.mean_precision + n
+        mean = sx / kappa
+        half = 0.5 * (sxx - kappa * mean**2).clamp_min(0.0)
+        count = 0.5 * n
+        if self.spherical:
+            half, count = half.sum(-1, keepdim=True), count.sum(-1, keepdim=True)
+        return kappa, mean, 0.5 * p.dof + count, 0.5 * p.dof * p.variance + half
+
+    def log_normalizer(self, statistics: Tensor) -> Tensor:
+        """Log Z as in the class docstring."""
+        p = self.prior
+        kappa, _, a, b = self._posterior(statistics)
+        a0, b0 = 0.5 * p.dof, 0.5 * p.dof * p.variance
+        mean = 0.5 * (math.log(p.mean_precision) - kappa.log()) - 0.5 * LOG_2PI * statistics[..., 0]
+        precision = a0 * math.log(b0) - math.lgamma(a0) - a * b.log() + torch.lgamma(a)
+        return mean.sum((-1, -2)) + precision.sum((-1, -2))
+
+    def expected_natural(self, statistics: Tensor) -> Tensor:
+        """E[½ log τ − ½ τ μ²] = ½ (ψ(a) − log b) − ½ (1/κ + m² a/b), E[τ μ] = m a/b, −½ E[τ] = −½ a/b."""
+        kappa, mean, a, b = self._posterior(statistics)
+        tau, log_tau = a / b, torch.digamma(a) - b.log()
+        zero = 0.5 * (log_tau - 1 / kappa - mean**2 * tau - LOG_2PI)
+        return torch.stack([zero, mean * tau, (-0.5 * tau).expand_as(mean)], -1)
+
+    def sites(self, statistics: Tensor, site: Site) -> Theta:
+        """`precision`, then `mean` given it."""
+        kappa, mean, a, b = self._posterior(statistics)
+        precision = site("precision", dist.Gamma(a, b, validate_args=False))
+        sd = (kappa * precision).rsqrt()
+        return {"precision": precision, "mean": site("mean", dist.Normal(mean, sd, validate_args=False))}
+
+    def natural(self, theta: Theta) -> Tensor:
+        """η as in the class docstring."""
+        mean, tau = theta["mean"], theta["precision"].expand_as(theta["mean"])
+        return torch.stack([0.5 * (tau.log() - tau * mean**2 - LOG_2PI), mean * tau, -0.5 * tau], -1)
+
+    def local(self, theta: Theta) -> dist.TorchDistribution:
+        """Independent normals in the user's units."""
+        mean, scale = theta["mean"], self.scale.to(theta["mean"])
+        sd = (theta["precision"].rsqrt() * scale).expand_as(mean)
+        return dist.Normal(self.centre.to(mean) + scale * mean, sd, validate_args=False).to_event(1)
+
+    def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """`mean` and `sd`."""
+        normal = self.local(theta).base_dist
+        return {"mean": (normal.loc, ("column",)), "sd": (normal.scale, ("column",))}
+
+
+class FullGaussian(Emission):
+    """x | k ~ N(μ_k, Λ_k⁻¹), Λ_k ~ Wishart(ν₀, W₀), W₀⁻¹ = ν₀ s² I, μ_k | Λ_k ~ N(0, (κ₀ Λ_k)⁻¹).
+
+    With S = (n, Σx, Σxxᵀ): κ = κ₀ + n, m = Σx/κ, ν = ν₀ + n, W⁻¹ = W₀⁻¹ + Σxxᵀ − κ m mᵀ, and
+    Z = (κ₀/κ)^{D/2} · Z_W(ν, W)/Z_W(ν₀, W₀) · (2π)^{−nD/2}. (Bishop 2006, PRML, §10.2; Murphy 2007.)
+    Tied: one Λ for all states, ν and W⁻¹ summed over them.
+
+    Missing cells of a row are latent: q(x_missing | k) is the Gaussian ∝ exp E[log p(x | k)], integrated
+    out for the state and completed for the statistics. Given θ rather than its expectation the same
+    formulas are the exact marginal and conditional Gaussians.
+
+    The features are x and the upper triangle of xxᵀ, with 0 in missing cells.
+    """
+
+    name = "gaussian"
+
+    def __init__(
+        self,
+        columns: tuple[int, ...],
+        states: int,
+        centre: Tensor,
+        scale: Tensor,
+        prior: NormalPrior,
+        tied: bool = False,
+    ) -> None:
+        self.columns, self.states = columns, states
+        self.centre, self.scale = centre, scale
+        self.prior, self.tied = prior, tied
+        self.upper = torch.triu_indices(len(columns), len(columns))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K, 1 + D + D(D+1)/2)."""
+        D = len(self.columns)
+        return (self.states, 1 + D + D * (D + 1) // 2)
+
+    @property
+    def free_parameters(self) -> int:
+        """Means, and covariances of each state or of all."""
+        D = len(self.columns)
+        return self.states * D + (1 if self.tied else self.states) * D * (D + 1) // 2
+
+    def possible(self, statistics: Tensor) -> Tensor:
+        """Counts are not negative, and W⁻¹ is positive definite."""
+        positive = statistics[..., 0] >= 0
+        _, _, _, inverse = self._hyperparameters(statistics)
+        _, info = torch.linalg.cholesky_ex(inverse)
+        return positive.flatten(1).all(-1) & (info == 0).flatten(1).all(-1)
+
+    # Between vectors of statistics or natural parameters and (scalar, vector, symmetric matrix).
+
+    def _unpack(self, S: Tensor, halve: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """(…, 1 + D + D(D+1)/2) -> (…), (…, D), (…, D, D); `halve` spreads a pair's entry over both places."""
+        D = len(self.columns)
+        matrix = S.new_zeros(*S.shape[:-1], D, D)
+        i, j = self.upper.to(S.device)
+        entries = S[..., 1 + D :]
+        if halve:
+            entries = torch.where(i == j, entries, 0.5 * entries)
+        matrix[..., i, j] = entries
+        matrix[..., j, i] = entries
+        return S[..., 0], S[..., 1 : 1 + D], matrix
+
+    def _pack(self, zero: Tensor, one: Tensor, two: Tensor, double: bool = False) -> Tensor:
+        i, j = self.upper.to(one.device)
+        entries = two[..., i, j]
+        if double:
+            entries = torch.where(i == j, entries, 2 * entries)
+        return torch.cat([zero.unsqueeze(-1), one, entries], -1)
+
+    def features(self, values: Tensor, take: Workspace, key: str) -> Features:
+        """x, and x_i x_j for i ≤ j, with the pattern of missing cells of each row."""
+        x = columns_of(values, self.columns)
+        n, D = x.shape
+        matrix = take.take(key, (n, self.shape[1] - 1), values)
+        torch.sub(x, self.centre.to(x), out=matrix[:, :D]).div_(self.scale.to(x))
+        missing = torch.isnan(x)
+        pattern = patterns = None
+        if bool(missing.any()):
+            matrix[:, :D].masked_fill_(missing, 0.0)
+            observed = (~missing).cpu().numpy()
+            packed = np.ascontiguousarray(np.packbits(observed, axis=1))
+            _, first, pattern = np.unique(
+                packed.view(f"V{packed.shape[1]}").ravel(), return_index=True, return_inverse=True
+            )
+            patterns = observed[first]
+        at = D
+        for i in range(D):
+            torch.mul(matrix[:, i : i + 1], matrix[:, i:D], out=matrix[:, at : at + D - i])
+            at += D - i
+        return Features(matrix, pattern, patterns)
+
+    def _by_pattern(self, features: Features):
+        """Each pattern of missing cells with the rows that have it."""
+        assert features.pattern is not None
+        assert features.patterns is not None
+        order = np.argsort(features.pattern, kind="stable")
+        found, starts = np.unique(features.pattern[order], return_index=True)
+        for p, rows in zip(found, np.split(order, starts[1:]), strict=True):
+            device = features.matrix.device
+            seen = torch.as_tensor(features.patterns[p], device=device)
+            yield seen, torch.as_tensor(rows, device=device)
+
+    def _regression(self, natural: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of the missing cells given the observed: x̂ = c + B x, with precision P (Cholesky factor) and h."""
+        _, linear, matrix = self._unpack(natural, halve=True)
+        precision = -2 * matrix
+        hidden = ~seen
+        factor = torch.linalg.cholesky(precision[..., hidden, :][..., hidden])
+        c = torch.cholesky_solve(linear[..., hidden].unsqueeze(-1), factor).squeeze(-1)
+        B = -torch.cholesky_solve(precision[..., hidden, :][..., seen], factor)
+        return factor, c, B, precision
+
+    def _marginal(self, natural: Tensor, seen: Tensor) -> Tensor:
+        """Natural parameters of ∫ exp⟨t(x), η⟩ dx_missing, zero where a missing cell would enter."""
+        zero, linear, _ = self._unpack(natural)
+        factor, c, B, precision = self._regression(natural, seen)
+        h = linear[..., ~seen]
+        zero = zero + 0.5 * (h * c).sum(-1) + 0.5 * LOG_2PI * int((~seen).sum())
+        zero = zero - factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
+        one, two = torch.zeros_like(linear), torch.zeros_like(precision)
+        one[..., seen] = linear[..., seen] + (B * h.unsqueeze(-1)).sum(-2)
+        o = seen.nonzero().squeeze(-1)
+        two[..., o[:, None], o] = precision[..., o[:, None], o] + precision[..., seen, :][..., ~seen] @ B
+        return self._pack(zero, one, -0.5 * two, double=True)
+
+    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
+        """One product where rows are complete, one for each pattern of missing cells elsewhere."""
+        if features.pattern is None:
+            product(features.matrix, natural[..., 1:].transpose(1, 2), natural[..., 0], out, add)
+            return
+        for seen, rows in self._by_pattern(features):
+            eta = natural if bool(seen.all()) else self._marginal(natural, seen)
+            value = features.matrix[rows] @ eta[..., 1:].transpose(1, 2) + eta[:, None, :, 0]
+            (out.index_add_ if add else out.index_copy_)(1, rows, value)
+
+    def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
+        """Weighted sums of the features, with missing cells completed state by state."""
+        if features.pattern is None:
+            return torch.cat([gamma.sum(1).unsqueeze(-1), weighted_sums(gamma, features.matrix)], -1)
+        total = gamma.new_zeros(gamma.shape[0], *self.shape)
+        for seen, rows in self._by_pattern(features):
+            weight = gamma[:, rows]
+            S = torch.cat([weight.sum(1).unsqueeze(-1), weighted_sums(weight, features.matrix[rows])], -1)
+            total += S if bool(seen.all()) else self._completed(S, natural, seen)
+        return total
+
+    def _completed(self, S: Tensor, natural: Tensor, seen: Tensor) -> Tensor:
+        """Statistics of x = P x_observed + q + noise, where P and q fill in the missing cells."""
+        n, sx, sxx = self._unpack(S)
+        factor, c, B, _ = self._regression(natural, seen)
+        D = len(self.columns)
+        P = S.new_zeros(*n.shape, D, D)
+        q = S.new_zeros(*n.shape, D)
+        o, h = seen.nonzero().squeeze(-1), (~seen).nonzero().squeeze(-1)
+        P[..., o, o] = 1.0
+        P[..., h[:, None], o] = B
+        q[..., h] = c
+        moved = (P @ sx.unsqueeze(-1)).squeeze(-1)
+        cross = moved.unsqueeze(-1) * q.unsqueeze(-2)
+        two = P @ sxx @ P.mT + cross + cross.mT + n[..., None, None] * q.unsqueeze(-1) * q.unsqueeze(-2)
+        two[..., h[:, None], h] += n[..., None, None] * torch.cholesky_inverse(factor)
+        return self._pack(n, moved + n.unsqueeze(-1) * q, two)
+
+    def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """κ (R, K), m (R, K, D), ν and the Cholesky factor of W⁻¹: (R, K), or (R, 1) if tied."""
+        kappa, mean, dof, inverse = self._hyperparameters(S)
+        return kappa, mean, dof, torch.linalg.cholesky(inverse)
+
+    def _hyperparameters(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        p, D = self.prior, len(self.columns)
+        n, sx, sxx = self._unpack(S)
+        kappa = p.mean_precision + n
+        mean = sx / kappa.unsqueeze(-1)
+        scatter = sxx - kappa[..., None, None] * mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        if self.tied:
+            n, scatter = n.sum(-1, keepdim=True), scatter.sum(-3, keepdim=True)
+        inverse = scatter + p.dof * p.variance * torch.eye(D, dtype=S.dtype, device=S.device)
+        return kappa, mean, p.dof + n, inverse
+
+    def log_normalizer(self, statistics: Tensor) -> Tensor:
+        """Log Z as in the class docstring."""
+        p, D = self.prior, len(self.columns)
+        kappa, _, dof, factor = self._posterior(statistics)
+        prior_dof = torch.full_like(dof, p.dof)
+        mean = 0.5 * D * (math.log(p.mean_precision) - kappa.log() - LOG_2PI * statistics[..., 0])
+
+        def log_z(dof: Tensor, log_det_inverse: Tensor | float) -> Tensor:
+            return 0.5 * dof * (D * math.log(2) - log_det_inverse) + torch.mvlgamma(0.5 * dof, D)
+
+        log_det = 2 * factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
+        wishart = log_z(dof, log_det) - log_z(prior_dof, D * math.log(p.dof * p.variance))
+        return mean.sum(-1) + wishart.sum(-1)
+
+    def expected_natural(self, statistics: Tensor) -> Tensor:
+        """E[½ log|Λ| − ½ μᵀΛμ], E[Λμ] = ν W m, −½ E[Λ] = −½ ν W."""
+        D = len(self.columns)
+        kappa, mean, dof, factor = self._posterior(statistics)
+        precision = dof[..., None, None] * torch.cholesky_inverse(factor)
+        steps = torch.arange(D, dtype=dof.dtype, device=dof.device)
+        log_det = torch.digamma(0.5 * (dof.unsqueeze(-1) - steps)).sum(-1) + D * math.log(2)
+        log_det = log_det - 2 * factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
+        linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
+        zero = 0.5 * (log_det - D * LOG_2PI - D / kappa - (mean * linear).sum(-1))
+        return self._pack(zero, linear, -0.5 * precision.expand(*kappa.shape, D, D), double=True)
+
+    def sites(self, statistics: Tensor, site: Site) -> Theta:
+        """`precision`, then `mean` given it."""
+        kappa, mean, dof, factor = self._posterior(statistics)
+        inverse = factor @ factor.mT
+        precision = site("precision", dist.Wishart(dof, precision_matrix=inverse, validate_args=False))
+        spread = (kappa[..., None, None] * precision).expand(*mean.shape, mean.shape[-1])
+        normal = dist.MultivariateNormal(mean, precision_matrix=spread, validate_args=False)
+        return {"precision": precision, "mean": site("mean", normal)}
+
+    def natural(self, theta: Theta) -> Tensor:
+        """(½ log|Λ| − ½ μᵀΛμ − D/2 log 2π, Λμ, −½ Λ)."""
+        mean, D = theta["mean"], len(self.columns)
+        precision = theta["precision"].expand(*mean.shape, D)
+        linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
+        zero = 0.5 * (torch.logdet(precision) - D * LOG_2PI - (mean * linear).sum(-1))
+        return self._pack(zero, linear, -0.5 * precision, double=True)
+
+    def log_base(self, values: Tensor) -> Tensor:
+        """The change of units of the observed cells."""
+        seen = (~torch.isnan(columns_of(values, self.columns))).to(values)
+        return -(seen @ self.scale.to(values).log())
+
+    def _moments(self, theta: Theta) -> tuple[Tensor, Tensor]:
+        mean, scale = theta["mean"], self.scale.to(theta["mean"])
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
+        covariance = (covariance * scale * scale.unsqueeze(-1)).expand(*mean.shape, mean.shape[-1])
+        return self.centre.to(mean) + scale * mean, covariance
+
+    def local(self, theta: Theta) -> dist.TorchDistribution:
+        """A multivariate normal in the user's units."""
+        return dist.MultivariateNormal(*self._moments(theta), validate_args=False)
+
+    def observe(self, theta: Theta, row: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
+        """The marginal normal of the observed cells."""
+        x = row[list(self.columns)]
+        seen = ~torch.isnan(x)
+        mean, covariance = self._moments(theta)
+        if not bool(seen.any()):
+            return dist.Delta(mean.new_zeros(mean.shape[:-1])), mean.new_zeros(())
+        marginal = dist.MultivariateNormal(
+            mean[..., seen], covariance[..., seen, :][..., seen], validate_args=False
+        )
+        return marginal, x[seen]
+
+    def complete(self, theta: Theta, x: Tensor) -> Tensor:
+        """Draw from the conditional normal: add to a joint draw what its observed cells are off by (Matheron)."""
+        mean, covariance = self._moments(theta)
+        drawn = dist.MultivariateNormal(mean, covariance, validate_args=False).sample()
+        off = torch.where(torch.isnan(x), torch.zeros_like(x), x - drawn)
+        seen = (~torch.isnan(x)).to(x)
+        inner = covariance * seen.unsqueeze(-1) * seen.unsqueeze(-2) + torch.diag_embed(1 - seen)
+        gain = torch.linalg.solve(inner, off.unsqueeze(-1))
+        return torch.where(torch.isnan(x), drawn + (covariance @ gain).squeeze(-1), x)
+
+    def order_key(self, statistics: Tensor) -> Tensor:
+        """The mean of the first column."""
+        return statistics[..., 1] / (statistics[..., 0] + EPSILON)
+
+    def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """`mean`, `sd` and `correlation` of each state."""
+        mean, covariance = self._moments(theta)
+        sd = covariance.diagonal(dim1=-1, dim2=-2).sqrt()
+        correlation = covariance / (sd.unsqueeze(-1) * sd.unsqueeze(-2))
+        return {
+            "mean": (mean, ("column",)),
+            "sd": (sd, ("column",)),
+            "correlation": (correlation, ("column", "column_to")),
+        }

@@ -1,0 +1,137 @@
+"""Conjugate factors: the building blocks of the global part of a model and of its guide.
+
+A factor is a prior p(θ) that is conjugate to a density p(x | θ) = h(x) exp ⟨t(x), η(θ)⟩. Given expected
+sufficient statistics S = Σ_n E_q[t(x_n)], its variational factor is
+
+    q(θ | S) = p(θ) exp ⟨S, η(θ)⟩ / Z(S),    Z(S) = ∫ p(θ) exp ⟨S, η(θ)⟩ dθ,
+
+the prior being q(θ | 0). Natural parameters of q are the prior's plus S, so that S is all a fit has
+to carry: a natural-gradient step is an average of statistics. Three things follow from log Z alone:
+E_q[η(θ)] = ∇_S log Z, KL(q‖p) = ⟨S, E_q[η]⟩ − log Z(S), and the marginal likelihood of complete data.
+(Hoffman, Blei, Wang & Paisley 2013, Stochastic variational inference, JMLR 14,
+https://jmlr.org/papers/v14/hoffman13a.html.)
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+Site = Callable[[str, dist.TorchDistribution], Tensor]
+"""What is done at a latent site: sampled by Pyro, drawn, or scored."""
+
+Theta = Mapping[str, Tensor]
+"""Values of a factor's sites, each (..., K, ...) with the leading dimensions of the statistics."""
+
+
+class Factor(ABC):
+    """A conjugate prior and its variational factor. Statistics have one leading batch dimension."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the statistics, without the batch dimension."""
+
+    @abstractmethod
+    def log_normalizer(self, statistics: Tensor) -> Tensor:
+        """Log Z(S), (R,)."""
+
+    @abstractmethod
+    def expected_natural(self, statistics: Tensor) -> Tensor:
+        """E_q[η(θ)], of the statistics' shape."""
+
+    @abstractmethod
+    def sites(self, statistics: Tensor, site: Site) -> Theta:
+        """Name q(θ | S) site by site, as a Pyro program would: `site(name, distribution)` gives the value."""
+
+    @abstractmethod
+    def natural(self, theta: Theta) -> Tensor:
+        """η(θ), of the statistics' shape."""
+
+    @abstractmethod
+    def possible(self, statistics: Tensor) -> Tensor:
+        """(R,) whether S lies where Z(S) is finite: extrapolated statistics may not."""
+
+    def zeros(self, batch: int, device: torch.device | str = "cpu") -> Tensor:
+        """Statistics of no data: q(θ | 0) is the prior."""
+        return torch.zeros(batch, *self.shape, dtype=torch.float64, device=device)
+
+    def kl(self, statistics: Tensor, expected: Tensor) -> Tensor:
+        """KL(q(θ | S) ‖ p(θ)), (R,), given `expected_natural(S)`."""
+        inner = (statistics * expected).flatten(1).sum(-1)
+        return inner - self.log_normalizer(statistics)
+
+    def draw(self, statistics: Tensor) -> Theta:
+        """θ ~ q(θ | S), one draw for each batch entry, from torch's global generator."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Singular sample detected")  # torch then draws it again
+            return self.sites(statistics, lambda _, distribution: distribution.sample())
+
+    def log_prob(self, theta: Theta, statistics: Tensor) -> Tensor:
+        """Log q(θ | S), (R,); with zero statistics, the log prior."""
+        total = statistics.new_zeros(statistics.shape[0])
+
+        def score(name: str, distribution: dist.TorchDistribution) -> Tensor:
+            nonlocal total
+            total = total + distribution.log_prob(theta[name]).reshape(total.shape[0], -1).sum(-1)
+            return theta[name]
+
+        self.sites(statistics, score)
+        return total
+
+
+def nonnegative(statistics: Tensor) -> Tensor:
+    """(R,) whether all entries are at least zero."""
+    return (statistics >= 0).flatten(1).all(-1)
+
+
+class Dirichlet(Factor):
+    """Rows of probabilities: p_k ~ Dirichlet(α_k), log p(z | p_k) = ⟨onehot(z), log p_k⟩.
+
+    Z(S) = Π_k B(α_k + S_k) / B(α_k), E[log p_kj] = ψ(α_kj + S_kj) − ψ(Σ_j α_kj + S_kj).
+
+    Args:
+        name: the name of the site.
+        concentration: α, (..., J).
+    """
+
+    def __init__(self, name: str, concentration: Tensor) -> None:
+        self.name = name
+        self.concentration = concentration
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(..., J), as the concentration's."""
+        return tuple(self.concentration.shape)
+
+    def _posterior(self, statistics: Tensor) -> Tensor:
+        return self.concentration.to(statistics) + statistics
+
+    def possible(self, statistics: Tensor) -> Tensor:
+        """Counts are not negative."""
+        return nonnegative(statistics)
+
+    def log_normalizer(self, statistics: Tensor) -> Tensor:
+        """Log ratio of the multivariate beta functions."""
+
+        def log_beta(a: Tensor) -> Tensor:
+            return torch.lgamma(a).sum(-1) - torch.lgamma(a.sum(-1))
+
+        ratio = log_beta(self._posterior(statistics)) - log_beta(self.concentration.to(statistics))
+        return ratio.reshape(statistics.shape[0], -1).sum(-1)
+
+    def expected_natural(self, statistics: Tensor) -> Tensor:
+        """E[log p] by digamma functions."""
+        a = self._posterior(statistics)
+        return torch.digamma(a) - torch.digamma(a.sum(-1, keepdim=True))
+
+    def sites(self, statistics: Tensor, site: Site) -> Theta:
+        """One Dirichlet site."""
+        return {self.name: site(self.name, dist.Dirichlet(self._posterior(statistics), validate_args=False))}
+
+    def natural(self, theta: Theta) -> Tensor:
+        """Log p, with probabilities that underflowed to zero at the smallest normal number."""
+        return theta[self.name].clamp_min(torch.finfo(torch.float64).tiny).log()

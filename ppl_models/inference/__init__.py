@@ -1,0 +1,1 @@
+"""Update rules: how a fit takes one step; starts, stopping, and importance sampling afterwards."""

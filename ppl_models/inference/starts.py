@@ -1,0 +1,95 @@
+"""Starts for models with discrete latents: k-means on several views of the rows.
+
+What tells states apart differs from data to data: levels, or the spread and trend of a few rows in
+a row, as with volatility. So the starts are k-means partitions (k-means++ seeds, Arthur & Vassilvitskii
+2007) of the rows themselves and of their moving means and log variances over windows of several widths.
+The race between them, not luck, decides.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ppl_models.data import Dataset, Kind
+from ppl_models.latent.rows import Rows
+
+WINDOWS = (1, 1, 11, 5, 31, 1, 11, 71)
+"""Rows of the moving window of each start in turn; 1 is the row itself."""
+
+CLUSTERED = 2_000
+"""Rows that k-means sees; the others go to the nearest centre."""
+
+
+def encode(data: Dataset) -> np.ndarray:
+    """Rows as points: columns standardised, counts by square root, categories one-hot; missing cells at the mean."""
+    parts = []
+    for column, x in zip(data.schema.columns, data.values.T, strict=True):
+        if column.kind is Kind.CATEGORICAL:
+            codes = np.arange(len(column.levels))
+            block = (x[:, None] == codes).astype(float)
+            block[np.isnan(x)] = np.nan
+        else:
+            block = np.sqrt(x)[:, None] if column.kind is Kind.COUNT else x[:, None]
+        seen = ~np.isnan(block)
+        mean = np.where(seen, block, 0).sum(0) / np.maximum(seen.sum(0), 1)
+        block = np.where(seen, block - mean, 0.0)
+        sd = np.sqrt((block**2).mean(0))
+        parts.append(block / np.where(sd > 0, sd, 1.0))
+    return np.concatenate(parts, 1)
+
+
+def moving(points: np.ndarray, rows: Rows, window: int) -> np.ndarray:
+    """Mean and log variance over a centred window that stops at the ends of its sequence, (n, 2F)."""
+    offsets = rows.offsets
+    owner = np.repeat(np.arange(len(rows.lengths)), rows.lengths)
+    t, half = np.arange(rows.steps), window // 2
+    lo, hi = np.maximum(t - half, offsets[owner]), np.minimum(t + half + 1, offsets[owner + 1])
+    count = (hi - lo)[:, None]
+
+    def average(x: np.ndarray) -> np.ndarray:
+        total = np.concatenate([np.zeros((1, x.shape[1])), x.cumsum(0)])
+        return (total[hi] - total[lo]) / count
+
+    mean = average(points)
+    spread = np.log(np.maximum(average(points**2) - mean**2, 0.0) + 1e-2)
+    both = np.concatenate([mean, spread], 1)
+    sd = both.std(0)
+    return (both - both.mean(0)) / np.where(sd > 0, sd, 1.0)
+
+
+def starts(data: Dataset, rows: Rows, states: int, number: int, seed: int) -> Iterator[np.ndarray]:
+    """Labels (n,) of each start.
+
+    Args:
+        data: the rows.
+        rows: their sequences.
+        states: K.
+        number: how many starts.
+        seed: of k-means and its subsample.
+    """
+    if states == 1:
+        yield np.zeros(rows.steps, np.int64)
+        return
+    points = encode(data)
+    views: dict[int, np.ndarray] = {}
+    for i in range(number):
+        window = WINDOWS[i % len(WINDOWS)]
+        if window not in views:
+            views[window] = points if window == 1 else moving(points, rows, window)
+        yield kmeans(views[window], states, np.random.default_rng((seed, i)))
+
+
+def kmeans(points: np.ndarray, states: int, rng: np.random.Generator) -> np.ndarray:
+    """Labels of a k-means partition found on a subsample."""
+    from sklearn.cluster import KMeans
+
+    n = len(points)
+    sample = points if n <= CLUSTERED else points[rng.choice(n, CLUSTERED, replace=False)]
+    distinct = len(np.unique(sample, axis=0))
+    if distinct <= states:  # fewer points than states: each gets its own, the rest stay empty
+        centres = np.unique(sample, axis=0)
+    else:
+        model = KMeans(states, n_init=1, max_iter=50, random_state=int(rng.integers(2**31)))
+        centres = model.fit(sample).cluster_centers_
+    distance = (centres**2).sum(1) - 2 * points @ centres.T
+    return distance.argmin(1)

@@ -1,0 +1,1 @@
+"""How the discrete latents of a model hang together: the local structures of mixtures and HMMs."""

@@ -1,0 +1,43 @@
+"""Model: what every model of the toolkit is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from ppl_models.data import Dataset, Schema
+
+
+@dataclass(frozen=True)
+class Model(ABC):
+    """A probabilistic model: a frozen dataclass whose fields are its hyperparameters.
+
+    Learned values never live in a model. Fields become options of the command line: their help is the
+    string in `Annotated[type, "help"]`, their choices those of a `Literal`.
+    """
+
+    name: ClassVar[str]
+    """What the command line calls it."""
+
+    summary: ClassVar[str]
+    """One line that says what it is."""
+
+    select: ClassVar[str | None] = None
+    """The field that `ppl fit --FIELD 1:6` selects by its evidence, if there is one."""
+
+    @abstractmethod
+    def model(self, data: "Dataset") -> None:
+        """The joint density as a Pyro program, line by line."""
+
+    @abstractmethod
+    def guide(self, data: "Dataset", fit: Any) -> None:
+        """The approximation of the posterior as a Pyro program."""
+
+    @abstractmethod
+    def bind(self, schema: "Schema") -> Any:
+        """The model over the columns of a table, ready for its update rule."""
+
+    def types(self, schema: "Schema") -> Mapping[str, str]:
+        """Columns that the model wants read as another kind than was inferred, by name."""
+        return {}

@@ -1,0 +1,221 @@
+"""A joint density of rows and discrete latents, bound to the columns of a table.
+
+    p(x, z, θ) = p(z | θ_structure) p(θ_structure) Π_n Π_e p(x_ne | z_n, θ_e) Π_e p(θ_e)
+
+A mixture and a hidden Markov model differ only in the structure of z; both take any emissions e over
+the columns. Parameters θ are kept in the units of their priors and come back in the user's.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.data import Dataset, Schema
+from ppl_models.emissions.base import Emission, Features
+from ppl_models.factors import Factor, Theta
+from ppl_models.inference.conjugate import Conjugate, Statistics
+from ppl_models.latent.chain import LogDensity
+from ppl_models.latent.rows import Rows
+from ppl_models.latent.structure import Chain
+from ppl_models.latent.workspace import Workspace
+
+CACHE = 32 * 2**20
+"""Bytes of features that are kept between steps; beyond it they are made again, chunk by chunk."""
+
+Draws = Mapping[str, Theta]
+"""θ of every factor, each value (S, ...)."""
+
+
+@dataclass(eq=False)
+class Batch:
+    """Rows on a device, with what is worth keeping between steps.
+
+    Attributes:
+        values: (n, C) in the user's units, NaN where missing.
+        rows: the sequences and weights.
+        scale: N/B.
+        base: Σ_n w_n log h(x_n): the part of the log density that no latent touches.
+    """
+
+    values: Tensor
+    rows: Rows
+    scale: float
+    base: float
+    work: Workspace = field(default_factory=Workspace)
+    cached: list[Features] | None = None
+    _made: dict[str, tuple[slice, Features]] = field(default_factory=dict)
+
+    def features(self, emission: Emission, index: int, at: slice) -> Features:
+        """Features of some rows: a view of what is cached, or made now and kept until the next call."""
+        if self.cached is not None:
+            return self.cached[index].rows(at)
+        made = self._made.get(emission.name)
+        if made is None or made[0] != at:
+            made = (at, emission.features(self.values[at], self.work, emission.name))
+            self._made[emission.name] = made
+        return made[1]
+
+
+class Joint(Conjugate):
+    """Structure and emissions over the columns of a schema."""
+
+    def __init__(self, structure: Chain, emissions: tuple[Emission, ...], schema: Schema) -> None:
+        self.structure, self.emissions, self.schema = structure, emissions, schema
+        self.factors: dict[str, Factor] = {**structure.factors, **{e.name: e for e in emissions}}
+        self.states = structure.states
+
+    # Data
+
+    def batch(
+        self,
+        values: np.ndarray | Tensor,
+        rows: Rows,
+        device: torch.device | str = "cpu",
+        scale: float = 1.0,
+        keep: bool = True,
+    ) -> Batch:
+        """Put rows on a device; `keep` their features where they are small enough."""
+        x = torch.as_tensor(values, dtype=torch.float64).to(device)
+        base = self.log_base(x)
+        total = float(base.sum() if rows.weight is None else base @ torch.as_tensor(rows.weight).to(base))
+        batch = Batch(x, rows, scale, total)
+        width = sum(math.prod(e.shape[1:]) for e in self.emissions)
+        if keep and 8 * width * x.shape[0] <= CACHE:
+            batch.cached = [e.features(x, Workspace(), e.name) for e in self.emissions]
+        return batch
+
+    def dataset_batch(self, data: Dataset, device: torch.device | str = "cpu", keep: bool = True) -> Batch:
+        """All rows of a data set."""
+        return self.batch(data.values, Rows(np.asarray(data.lengths, np.int64)), device, keep=keep)
+
+    def log_base(self, x: Tensor, chunk: int = 65_536) -> Tensor:
+        """Log h(x_n) of each row, (n,)."""
+        out = x.new_empty(x.shape[0])
+        for lo in range(0, x.shape[0], chunk):
+            part = x[lo : lo + chunk]
+            out[lo : lo + chunk] = torch.stack([e.log_base(part) for e in self.emissions]).sum(0)
+        return out
+
+    def density(self, batch: Batch, natural: Statistics) -> LogDensity:
+        """⟨t(x_n), η_k⟩ over all emissions, missing cells integrated out."""
+
+        def write(at: slice, out: Tensor) -> None:
+            for i, emission in enumerate(self.emissions):
+                emission.log_density(batch.features(emission, i, at), natural[emission.name], out, add=i > 0)
+
+        return write
+
+    # The conjugate rule
+
+    def local(self, batch: Batch, natural: Statistics) -> tuple[Tensor, dict[str, Tensor]]:
+        """q(z) of the structure, and the statistics that it weighs."""
+        found: dict[str, Tensor] = {}
+
+        def consume(at: slice | None, gamma: Tensor) -> None:
+            if at is None:
+                found.clear()
+                return
+            for i, emission in enumerate(self.emissions):
+                name = emission.name
+                part = emission.statistics(batch.features(emission, i, at), gamma, natural[name])
+                found[name] = found[name] + part if name in found else part
+
+        density = self.density(batch, natural)
+        evidence, own = self.structure.expect(density, natural, batch.rows, consume, batch.work)
+        return evidence + batch.base, {**own, **found}
+
+    def from_labels(self, batch: Batch, labels: Tensor, smooth: float = 0.1) -> dict[str, Tensor]:
+        """Statistics of a guess at the latents, (R, n) labels, a share `smooth` of each row in all states."""
+        K = self.states
+        statistics = self.structure.hard(labels, batch.rows, smooth)
+        prior = {e.name: e.zeros(1, batch.values.device) for e in self.emissions}
+        for i, e in enumerate(self.emissions):
+            natural = e.expected_natural(prior[e.name])
+            features = batch.features(e, i, slice(0, batch.rows.steps))
+            parts = []
+            for path in labels:
+                gamma = torch.nn.functional.one_hot(path, K).to(torch.float64)
+                gamma = ((1 - smooth) * gamma + smooth / K).unsqueeze(0)
+                parts.append(e.statistics(features, gamma, natural))
+            statistics[e.name] = torch.cat(parts)
+        return statistics
+
+    def reorder(self, statistics: Statistics, order: Tensor) -> dict[str, Tensor]:
+        """Rename the states: new state i is the old `order[i]`."""
+        own = self.structure.reorder(statistics, order)
+        return own | {e.name: statistics[e.name][:, order] for e in self.emissions}
+
+    def canonical(self, statistics: Statistics) -> dict[str, Tensor]:
+        """States in order of the mean of the first modelled column, for R = 1."""
+        first = min(self.emissions, key=lambda e: e.columns[0])
+        return self.reorder(statistics, first.order_key(statistics[first.name])[0].argsort())
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of free parameters."""
+        K = self.states
+        own = (K - 1) + K * (K - 1)
+        return own + sum(e.free_parameters for e in self.emissions)
+
+    # Draws of θ
+
+    def draw(self, statistics: Statistics, draws: int) -> dict[str, Theta]:
+        """θ ~ q(θ | S), `draws` of them, from torch's global generator; `statistics` has R = 1."""
+        return {
+            name: factor.draw(statistics[name].expand(draws, *statistics[name].shape[1:]))
+            for name, factor in self.factors.items()
+        }
+
+    def natural(self, theta: Draws) -> dict[str, Tensor]:
+        """η(θ) of every factor."""
+        return {name: factor.natural(theta[name]) for name, factor in self.factors.items()}
+
+    def log_prob(self, theta: Draws, statistics: Statistics | None) -> Tensor:
+        """Log q(θ | S), (S,); the log prior for None."""
+        total = 0.0
+        for name, factor in self.factors.items():
+            first = next(iter(theta[name].values()))
+            S = factor.zeros(1, first.device) if statistics is None else statistics[name]
+            total = total + factor.log_prob(theta[name], S.expand(first.shape[0], *S.shape[1:]))
+        assert isinstance(total, Tensor)
+        return total
+
+    def local_theta(self, theta: Draws, state: Tensor) -> dict[str, Theta]:
+        """θ of the emissions, at states (S, T) of the draws they belong to."""
+        index = torch.arange(state.shape[0], device=state.device).unsqueeze(-1)
+
+        def at(value: Tensor) -> Tensor:
+            shared = value.shape[1] == 1 and self.states > 1  # one value for all states
+            return value[index, torch.zeros_like(state) if shared else state]
+
+        return {e.name: {site: at(v) for site, v in theta[e.name].items()} for e in self.emissions}
+
+    def emit(self, theta: Draws, state: Tensor, given: Tensor | None = None) -> Tensor:
+        """Draw rows (S, T, C) in the user's units given states (S, T) and, perhaps, some cells (T, C)."""
+        S, T = state.shape
+        C = len(self.schema.columns)
+        rows = torch.full((S, T, C), math.nan, dtype=torch.float64, device=state.device)
+        if given is not None:
+            rows[:] = given
+        local = self.local_theta(theta, state)
+        for e in self.emissions:
+            index = list(e.columns)
+            rows[..., index] = e.complete(local[e.name], rows[..., index])
+        return rows
+
+
+def groups(total: int, each: int, budget: int = 2**23) -> Iterator[slice]:
+    """Slices of `total` draws such that `each` numbers a draw stay within a budget of numbers."""
+    size = max(1, min(total, budget // max(each, 1)))
+    for lo in range(0, total, size):
+        yield slice(lo, min(lo + size, total))
+
+
+def select_draws(theta: Draws, at: slice | Tensor) -> dict[str, Theta]:
+    """Some of the draws."""
+    return {name: {site: v[at] for site, v in values.items()} for name, values in theta.items()}

@@ -1,0 +1,143 @@
+"""Fits on disk: a run directory from a fit, and a fit from a run directory.
+
+run.json             model, fields, data schema and fingerprint, settings, status, verdict, versions
+params.safetensors   expected sufficient statistics: with the prior, the guide
+data.safetensors     the rows the model was fitted to, and the lengths of their sequences
+history.jsonl        phase, step, ELBO, step size, seconds
+posterior.nc         draws and their groups, for ArviZ
+"""
+
+import platform
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ppl_models import registry, store
+from ppl_models.data import Dataset, Schema
+from ppl_models.errors import RunError, UsageError
+from ppl_models.fitting import Fit, Restarts, Settings, Status, Trained, resolve_device
+from ppl_models.inference.conjugate import ConjugateRule
+
+LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
+
+
+def save(fit: Fit, path: Any = None, *, force: bool = False) -> Path:
+    """Write a run directory.
+
+    Args:
+        fit: the fit.
+        path: where; `runs/MODEL-STEM-NNN` if not given.
+        force: replace a run that is there.
+
+    Raises:
+        OutputError: if it cannot be written, or a run is there already.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    from ppl_models.posterior import netcdf
+
+    if path is None:
+        path, force = store.next_run_directory(Path("runs"), fit.model.name, Path(fit.data.source).stem), True
+    data = fit.data
+    rows = {"values": data.values, "lengths": np.asarray(data.lengths, np.int64)}
+    params = {name: value.cpu().numpy() for name, value in fit.statistics.items()}
+    files = {"data.safetensors": to_bytes(rows), "posterior.nc": netcdf(fit)}
+    stored = store.write_run(
+        path, manifest=manifest(fit), params=params, history=fit.trained.history, files=files, force=force
+    )
+    return stored.path
+
+
+def manifest(fit: Fit) -> dict[str, Any]:
+    """What run.json says."""
+    data, t, report = fit.data, fit.trained, fit.check()
+    times = data.times
+    return {
+        "model": registry.reference(type(fit.model)),
+        "fields": {f.name: getattr(fit.model, f.name) for f in fields(fit.model)},
+        "rule": ConjugateRule.name,
+        "data": {
+            "source": data.source,
+            "sha256": data.sha256,
+            "rows": data.rows,
+            "schema": data.schema.to_dict(),
+            "sequence_ids": list(data.sequence_ids),
+            "times": None if times is None else np.asarray(times).tolist(),
+            "notes": list(data.notes),
+        },
+        "settings": asdict(fit.settings),
+        "status": str(t.status),
+        "reason": t.reason,
+        "elbo": t.elbo,
+        "steps": t.steps,
+        "seconds": t.seconds,
+        "restarts": None if t.restarts is None else asdict(t.restarts),
+        "candidates": [dict(c) for c in fit.candidates],
+        "k_hat": fit.posterior_draws.k_hat,
+        "verdict": report.verdict,
+        "checks": report.to_dict()["checks"],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def load(path: Any) -> Fit:
+    """A fit from a run directory; nothing in it is executed.
+
+    Raises:
+        RunError: if it is damaged, foreign, or of a newer version.
+    """
+    stored = store.read_run(path)
+    m, name = stored.manifest, Path(path).name
+    try:
+        model = registry.find(m["model"])(**m["fields"])
+        rows = stored.arrays("data.safetensors")
+        schema = Schema.from_dict(m["data"]["schema"])
+        times = m["data"]["times"]
+        if times is not None:
+            numeric = bool(times) and not isinstance(times[0], str)
+            times = np.asarray(times) if numeric else tuple(times)
+        data = Dataset(
+            values=rows["values"],
+            schema=schema,
+            lengths=rows["lengths"],
+            sequence_ids=tuple(m["data"]["sequence_ids"]),
+            times=times,
+            source=m["data"]["source"],
+            notes=tuple(m["data"]["notes"]),
+        )
+        restarts = m["restarts"]
+        if restarts is not None:
+            restarts = Restarts(tuple(restarts["elbo"]), restarts["rows"], restarts["steps"])
+        settings = Settings(**m["settings"])
+        trained = Trained(
+            {k: torch.from_numpy(np.array(v)) for k, v in stored.params().items()},
+            m["elbo"], Status(m["status"]), m["steps"], m["seconds"],
+            tuple(stored.history()), restarts, m["reason"],
+        )  # fmt: skip
+        fit = Fit(model, data, trained, settings, tuple(m["candidates"]), str(path))
+        wanted = {k: f.shape for k, f in fit.joint.factors.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+        raise RunError(
+            f"{name}: run.json does not describe a fit that this version can read ({error})"
+        ) from None
+    found = {k: tuple(v.shape[1:]) for k, v in trained.statistics.items()}
+    if found != wanted or rows["values"].ndim != 2 or rows["values"].shape[1] != len(schema.columns):
+        raise RunError(f"{name}: params.safetensors does not fit the model in run.json; fit it again")
+    if int(rows["lengths"].sum()) != data.rows or data.sha256 != m["data"]["sha256"]:
+        raise RunError(f"{name}: data.safetensors is not the data that run.json describes")
+    if not settings.device.startswith("cpu"):
+        fit = replace(fit, settings=replace(settings, device=resolve_device("auto")))
+    return fit

@@ -1,0 +1,79 @@
+"""What the verbs share: later data, draws enough, and columns of intervals."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ppl_models.data import Dataset, read
+from ppl_models.errors import DataError, UsageError
+from ppl_models.models.joint import Draws, select_draws
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ppl_models.fitting import Fit
+
+
+def resolve(fit: "Fit", data: Any, reading: dict[str, Any]) -> Dataset:
+    """Data for a verb: the fit's own for None, else read and checked against the fit's schema.
+
+    Raises:
+        DataError: if it lacks a column, or has other types.
+    """
+    if data is None:
+        if reading:
+            raise UsageError(f"{', '.join(reading)} can only be given with data")
+        return fit.data
+    if isinstance(data, Dataset):
+        if data.names != fit.data.names:
+            raise DataError(
+                f"{data.source}: its columns {', '.join(data.names)} are not those of the fit, "
+                f"{', '.join(fit.data.names)}"
+            )
+        return data
+    return read(data, schema=fit.data.schema, **reading)
+
+
+def some_draws(fit: "Fit", each: int, budget: int, least: int = 20) -> Draws:
+    """As many of the posterior's draws as keep draws × `each` within a budget, but at least `least`."""
+    p = fit.posterior_draws
+    number = int(np.clip(budget // max(each, 1), least, p.draws))
+    return select_draws(p.theta, slice(0, number))
+
+
+def number_of(theta: Draws) -> int:
+    """How many draws."""
+    return next(iter(next(iter(theta.values())).values())).shape[0]
+
+
+def on_device(theta: Draws, device: torch.device | str) -> dict[str, dict[str, torch.Tensor]]:
+    """The draws on a device."""
+    return {name: {site: v.to(device) for site, v in values.items()} for name, values in theta.items()}
+
+
+def index_frame(data: Dataset) -> "pd.DataFrame":
+    """The sequence and time columns of the data, as they were, for results by row."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    schema = data.schema
+    if len(data.lengths) > 1 or schema.sequence is not None:
+        name = schema.sequence or "sequence"
+        ids = [s or str(i) for i, s in enumerate(data.sequence_ids)]
+        columns[name] = np.repeat(np.array(ids, dtype=object), data.lengths)
+    if schema.time is not None and data.times is not None:
+        columns[schema.time] = list(data.times)
+    return pd.DataFrame(columns, index=range(data.rows))
+
+
+def seeded(fit: "Fit", seed: int | None, offset: int) -> int:
+    """The seed of a verb that draws: the caller's, or one that follows from the fit's."""
+    return fit.settings.seed + offset if seed is None else seed
+
+
+def check_level(level: float) -> tuple[float, float]:
+    """The two tail probabilities of an interval."""
+    if not 0 < level < 1:
+        raise UsageError(f"level must be between 0 and 1, got {level}")
+    return (1 - level) / 2, 1 - (1 - level) / 2
