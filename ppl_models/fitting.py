@@ -13,7 +13,7 @@ import torch
 from ppl_models.data import Dataset, read
 from ppl_models.data.batches import minibatches
 from ppl_models.errors import DataError, Unsupported, UsageError
-from ppl_models.inference.conjugate import ConjugateRule, Info, State, Statistics
+from ppl_models.inference.conjugate import ConjugateRule, State, Statistics
 from ppl_models.inference.convergence import Plateau, Windows
 from ppl_models.inference.starts import starts
 from ppl_models.latent.rows import Rows
@@ -111,56 +111,45 @@ def _train(
     batches: Iterator[Batch],
     monitor: Plateau | Windows,
     steps: int,
-    report: Callable[[State, Info, float], None],
-) -> tuple[State, torch.Tensor, Status]:
+    report: Callable[[int, float, float, float], None],
+) -> tuple[State, Status]:
     """The training loop: steps until every restart is done.
 
     Returns:
-        The final state of all restarts, their ELBOs, and the status of the whole.
+        The final state of all restarts, `best` being their ELBOs, and the status of the whole.
     """
     state = rule.init(statistics)
-    R = state.best.shape[0]
-    active = torch.arange(R, device=state.best.device)
-    final = {name: value.clone() for name, value in state.statistics.items()}
-    elbo = torch.full_like(state.best, -torch.inf)
-    good: State = state
-    finished = -float("inf")
-    status = Status.MAX_STEPS
+    active = torch.arange(state.best.shape[0], device=state.best.device)
+    final = {name: value.clone() for name, value in statistics.items()}
+    elbo, finished = state.best.clone(), -float("inf")
+    taken, status = 0, Status.MAX_STEPS
     try:
         for batch in batches:
-            if state.step >= steps:
+            if taken >= steps:
                 break
-            following, info = rule.step(joint, state, batch)
+            state, info = rule.step(joint, state, batch)
             if not bool(torch.isfinite(info.elbo).all()):
                 status = Status.DIVERGED
                 break
-            good, state = state, following
-            report(state, info, monitor.remaining)
-            done = monitor.update(info)
+            taken += 1
             elbo[active] = info.elbo
+            for name, value in info.kept.items():
+                final[name][active] = value
+            done = monitor.update(info)
+            report(taken, float(elbo.max()), info.step_size, monitor.remaining)
             if bool(done.any()):
                 finished = max(finished, float(info.elbo[done].max()))
             over = done | (info.elbo + 10 * monitor.left < finished - 1.0)  # what cannot catch up stops, too
             if bool(over.any()):
-                for name, value in good.statistics.items():
-                    final[name][active[over]] = value[over]
                 keep = (~over).nonzero().squeeze(-1)
-                active = active[keep]
-                state, good = state.select(keep), good.select(keep)
+                active, state = active[keep], state.select(keep)
                 monitor.select(keep)
                 if not len(active):
                     status = Status.CONVERGED
                     break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    for name, value in _settled(good).items():
-        final[name][active] = value
-    return State(final, state.step, elbo), elbo, status
-
-
-def _settled(state: State) -> dict[str, torch.Tensor]:
-    """Statistics that were evaluated and accepted, rather than an extrapolation not yet tried."""
-    return state.statistics if state.fallback is None else state.fallback
+    return State(final, taken, elbo), status
 
 
 def _repeat(batch: Batch) -> Iterator[Batch]:
@@ -177,14 +166,14 @@ def train(
     limit = settings.tolerance * max(joint.parameters, 1)
     history: list[dict[str, Any]] = []
 
-    def reporter(phase: str) -> Callable[[State, Info, float], None]:
-        def report(state: State, info: Info, left: float) -> None:
-            best = float(info.elbo.max())
-            seconds = time.perf_counter() - began
-            entry = {"phase": phase, "step": state.step, "elbo": best, "step_size": info.step_size}
-            history.append(entry | {"seconds": round(seconds, 6)})
+    def reporter(phase: str) -> Callable[[int, float, float, float], None]:
+        def report(step: int, best: float, size: float, left: float) -> None:
+            seconds = round(time.perf_counter() - began, 6)
+            history.append(
+                {"phase": phase, "step": step, "elbo": best, "step_size": size, "seconds": seconds}
+            )
             if progress is not None:
-                progress(phase, state.step, best, left / max(joint.parameters, 1))
+                progress(phase, step, best, left / max(joint.parameters, 1))
 
         return report
 
@@ -194,10 +183,10 @@ def train(
     number = 1 if joint.states == 1 else settings.restarts
     labels = np.stack(list(starts(some, batch.rows, joint.states, number, settings.seed)))
     first = joint.from_labels(batch, torch.as_tensor(labels, device=batch.values.device))
-    state, elbo, status = _train(
+    state, status = _train(
         rule, joint, first, _repeat(batch), Plateau(limit), settings.steps, reporter("restarts")
     )
-    ranked = elbo.nan_to_num(-torch.inf).sort(descending=True)
+    ranked = state.best.nan_to_num(-torch.inf).sort(descending=True)
     best = ranked.indices[:1]
     statistics = {name: value[best] for name, value in state.statistics.items()}
     finished = float(ranked.values[0])
@@ -212,10 +201,10 @@ def train(
         else:
             batches = _repeat(joint.batch(data.values, everything, settings.device))
             monitor = Plateau(limit)
-        state, elbo, status = _train(
+        state, status = _train(
             rule, joint, statistics, batches, monitor, settings.steps, reporter("all rows")
         )
-        statistics, finished, steps = state.statistics, float(elbo[0]), steps + state.step
+        statistics, finished, steps = state.statistics, float(state.best[0]), steps + state.step
         if settings.batch_size:
             whole = joint.batch(data.values, everything, settings.device)
             finished = float(joint.elbo(whole, statistics)[0][0])

@@ -9,7 +9,7 @@ import torch
 
 from ppl_models.inference.psis import smooth
 from ppl_models.latent.rows import Rows
-from ppl_models.models.joint import Draws, groups, select_draws
+from ppl_models.models.joint import Draws, groups, on_device, select_draws
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ppl_models.fitting import Fit
 
 DRAWS = 1_000
-WORK = 400_000_000
+WORK = 200_000_000
 """Draws × rows × states that the exact densities may take; large data gets fewer draws, at least 100."""
 
 CELLS = 2_000_000
@@ -72,11 +72,11 @@ def draw_posterior(fit: "Fit", draws: int | None = None) -> Posterior:
     by_row = len(rows.lengths) == 1 and size * data.rows <= CELLS
     parts = []
     for at in groups(size, data.rows * joint.states):
-        some = {
-            f: {s: v.to(batch.values.device) for s, v in t.items()}
-            for f, t in select_draws(theta, at).items()
-        }
+        some = on_device(select_draws(theta, at), batch.values.device)
         natural = joint.natural(some)
+        if len(rows.lengths) == 1 and not by_row:
+            parts.append(joint.log_evidence(batch, natural).cpu().numpy()[:, None])
+            continue
         log_c, _ = joint.structure.log_predictive(joint.density(batch, natural), natural, rows)
         each = log_c.cpu().numpy() + base
         parts.append(each if by_row else np.add.reduceat(each, rows.offsets[:-1], axis=1))
@@ -180,7 +180,7 @@ def to_arviz(fit: "Fit") -> Any:
 
 
 def netcdf(fit: "Fit") -> bytes:
-    """Every group as one netCDF file, without importing ArviZ; made in memory, as HDF5 dies on a full disk."""
+    """Every group as one netCDF file, without ArviZ; made in memory, as HDF5 dies on a full disk."""
     import xarray as xr
 
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups_of(fit).items()})

@@ -88,7 +88,10 @@ def ordered_times(table: Table, name: str, lengths: np.ndarray) -> tuple[str, ..
     if np.isnan(when).any():
         raise table.column_error(name, "a time is missing", int(np.argmax(np.isnan(when))))
     _check_increasing(table, name, when, texts, lengths)
-    return when if texts is None else texts
+    if texts is not None:
+        return texts
+    whole = (when == np.rint(when)).all() and np.abs(when).max(initial=0.0) < 2**53
+    return when.astype(np.int64) if whole else when
 
 
 def _instants(table: Table, name: str, cells: "pyarrow.ChunkedArray") -> np.ndarray:

@@ -121,11 +121,14 @@ def _states(fit: "Fit") -> list[Check]:
         reason = f"{_named(empty)} never visited: what is said of it is the prior; fit fewer states"
         return [Check("states visited", rows.round(2).tolist(), "warn", reason)]
     if len(thin):
-        reason = f"{_named(thin)} visited in fewer than {needed} rows: the prior decides its spread; fit fewer states"
+        reason = (
+            f"{_named(thin)} visited in fewer than {needed} rows: its spread is the prior's; fit fewer states"
+        )
         return [Check("states visited", rows.round(2).tolist(), "warn", reason)]
     reason = f"each state has at least {rows.min():.0f} rows in expectation"
     return [Check("states visited", rows.round(2).tolist(), "ok", reason)]
 
 
 def _named(states: np.ndarray) -> str:
-    return f"state{'s' if len(states) > 1 else ''} {', '.join(map(str, states))} {'are' if len(states) > 1 else 'is'}"
+    names = ", ".join(map(str, states))
+    return f"states {names} are" if len(states) > 1 else f"state {names} is"

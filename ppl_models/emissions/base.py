@@ -31,6 +31,11 @@ class Features(NamedTuple):
     pattern: np.ndarray | None = None
     patterns: np.ndarray | None = None
 
+    @property
+    def linear(self) -> bool:
+        """Whether the log density is linear in the matrix, whatever is missing."""
+        return self.pattern is None
+
     def rows(self, at: slice) -> "Features":
         """The features of some of the rows, as views."""
         pattern = None if self.pattern is None else self.pattern[at]
@@ -49,6 +54,8 @@ class Emission(Factor):
     name: str
     columns: tuple[int, ...]
     states: int
+    masks_cells = True
+    """Whether missing cells leave the log density linear in the features."""
 
     @property
     @abstractmethod
@@ -56,16 +63,32 @@ class Emission(Factor):
         """How many numbers θ has."""
 
     @abstractmethod
-    def features(self, values: Tensor, take: Workspace, key: str) -> Features:
-        """t(x) for rows `values` (n, C) in the user's units, NaN where missing; in memory taken as `key`."""
+    def features(self, values: Tensor, take: Workspace, key: str, masked: bool | None = None) -> Features:
+        """t(x) for rows in the user's units, NaN where missing.
+
+        Args:
+            values: (n, C).
+            take: memory.
+            key: the name to take it under.
+            masked: whether to make room for missing cells; if they have any, when not given.
+        """
 
     @abstractmethod
+    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """W (R, K, F) and c (R, K) of ⟨t(x_n), η_k⟩ = c_k + Σ_f W_kf T_nf, for features of `width` F."""
+
+    @abstractmethod
+    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
+        """Statistics (R, K, ...) from Σ_n γ_nk T_n (R, K, F) and Σ_n γ_nk (R, K)."""
+
     def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
-        """Write ⟨t(x), η_k⟩ of each row and state, missing cells integrated out, to `out` (R, n, K), or add it."""
+        """Write ⟨t(x), η_k⟩ of rows to `out` (R, n, K), or add it, missing cells integrated out."""
+        weights, constant = self.linear(natural, features.matrix.shape[1])
+        product(features.matrix, weights.transpose(1, 2), constant, out, add)
 
-    @abstractmethod
     def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
         """Σ_n γ_nk E[t(x_n) | z_n = k], (R, K, ...), expected over missing cells given `natural`."""
+        return self.collect(weighted_sums(gamma, features.matrix), gamma.sum(1))
 
     @abstractmethod
     def log_base(self, values: Tensor) -> Tensor:
@@ -84,7 +107,7 @@ class Emission(Factor):
         """θ in the user's units: variables with the names of their dimensions after (draw, state)."""
 
     def observe(self, theta: Theta, row: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
-        """The density of the observed cells of one row (C,), and their values, for `pyro.sample(…, obs=…)`."""
+        """The density of the observed cells of one row (C,), and their values, for `pyro.sample`."""
         x = row[list(self.columns)]
         seen = ~torch.isnan(x)
         filled = torch.where(seen, x, self.fill(x))

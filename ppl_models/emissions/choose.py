@@ -63,7 +63,7 @@ def _check(column: Column, family: str) -> None:
     if family == "gamma" and column.minimum <= 0 or family == "exponential" and column.minimum < 0:
         bound = "positive" if family == "gamma" else "at least 0"
         raise DataError(
-            f"column {column.name!r} has the value {column.minimum:g}; a {family} emission needs values {bound}"
+            f"column {column.name!r} has the value {column.minimum:g}; {family} needs values {bound}"
         )
 
 

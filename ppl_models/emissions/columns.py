@@ -9,7 +9,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from ppl_models.emissions.base import EPSILON, Emission, Features, columns_of, product, weighted_sums
+from ppl_models.emissions.base import EPSILON, Emission, Features, columns_of
 from ppl_models.factors import nonnegative
 from ppl_models.latent.workspace import Workspace
 
@@ -52,12 +52,12 @@ class ColumnEmission(Emission):
     def cell_base(self, x: Tensor) -> Tensor:
         """Log h(x) of standardised cells, NaN where missing."""
 
-    def features(self, values: Tensor, take: Workspace, key: str) -> Features:
+    def features(self, values: Tensor, take: Workspace, key: str, masked: bool | None = None) -> Features:
         """[t_1 … t_J], columns side by side, preceded by what is observed where a cell is missing."""
         x = columns_of(values, self.columns)
         n, D = x.shape
         missing = torch.isnan(x)
-        masked = bool(missing.any())
+        masked = bool(missing.any()) if masked is None else masked
         matrix = take.take(key, (n, (self.terms + masked) * D), values)
         parts = list(matrix.split(D, 1))
         if masked:
@@ -70,25 +70,24 @@ class ColumnEmission(Emission):
                 part.masked_fill_(missing, 0.0)
         return Features(matrix)
 
-    def _masked(self, features: Features) -> bool:
-        return features.matrix.shape[1] == (self.terms + 1) * len(self.columns)
+    def _masked(self, width: int) -> bool:
+        return width == (self.terms + 1) * len(self.columns)
 
-    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
-        """One product of features and natural parameters."""
-        weights = natural.movedim(1, -1).transpose(1, 2)  # (R, 1 + J, D, K)
-        if self._masked(features):
-            product(features.matrix, weights.flatten(1, 2), torch.zeros_like(weights[:, 0, 0]), out, add)
-        else:
-            product(features.matrix, weights[:, 1:].flatten(1, 2), weights[:, 0].sum(1), out, add)
+    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """The count's part is a constant where no cell is missing, and weighs the mask where one is."""
+        weights = natural.transpose(2, 3)  # (R, K, 1 + J, D)
+        constant = weights[:, :, 0].sum(-1)
+        if self._masked(width):
+            return weights.flatten(2), torch.zeros_like(constant)
+        return weights[:, :, 1:].flatten(2), constant
 
-    def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
-        """The transposed product."""
-        D = len(self.columns)
-        sums = weighted_sums(gamma, features.matrix).unflatten(-1, (-1, D)).transpose(-1, -2)  # (R, K, D, ·)
-        if self._masked(features):
-            return sums
-        count = gamma.sum(1)[:, :, None, None].expand(*sums.shape[:3], 1)
-        return torch.cat([count, sums], -1)
+    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
+        """Sums by column; the count of cells is that of rows where none is missing."""
+        masked = self._masked(sums.shape[-1])
+        cells = sums.unflatten(-1, (-1, len(self.columns))).transpose(-1, -2)  # (R, K, D, ·)
+        if masked:
+            return cells
+        return torch.cat([count[:, :, None, None].expand(*cells.shape[:3], 1), cells], -1)
 
     def log_base(self, values: Tensor) -> Tensor:
         """Sum over the observed cells of a row."""

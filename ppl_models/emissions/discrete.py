@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.emissions.base import EPSILON, Emission, Features, columns_of, product, weighted_sums
+from ppl_models.emissions.base import EPSILON, Emission, Features, columns_of
 from ppl_models.emissions.columns import ColumnEmission
 from ppl_models.factors import Dirichlet, Site, Theta, nonnegative
 from ppl_models.latent.workspace import Workspace
@@ -161,7 +161,7 @@ class Categorical(Emission):
         """Counts are not negative."""
         return nonnegative(statistics)
 
-    def features(self, values: Tensor, take: Workspace, key: str) -> Features:
+    def features(self, values: Tensor, take: Workspace, key: str, masked: bool | None = None) -> Features:
         """One-hot columns, all zero for a missing cell."""
         x = columns_of(values, self.columns)
         matrix = take.take(key, (x.shape[0], sum(self.levels)), values)
@@ -171,13 +171,13 @@ class Categorical(Emission):
             )
         return Features(matrix)
 
-    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
-        """One product: a missing cell adds nothing."""
-        product(features.matrix, natural.transpose(1, 2), torch.zeros_like(natural[..., 0]), out, add)
+    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """A missing cell adds nothing."""
+        return natural, torch.zeros_like(natural[..., 0])
 
-    def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
+    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
         """Counts of each level."""
-        return weighted_sums(gamma, features.matrix)
+        return sums
 
     def log_base(self, values: Tensor) -> Tensor:
         """h(x) = 1."""

@@ -13,7 +13,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.emissions.base import EPSILON, Emission, Features, columns_of, product, weighted_sums
+from ppl_models.emissions.base import EPSILON, Emission, Features, columns_of, weighted_sums
 from ppl_models.emissions.columns import ColumnEmission
 from ppl_models.factors import Site, Theta, nonnegative
 from ppl_models.latent.workspace import Workspace
@@ -146,6 +146,7 @@ class FullGaussian(Emission):
     """
 
     name = "gaussian"
+    masks_cells = False
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ class FullGaussian(Emission):
     # Between vectors of statistics or natural parameters and (scalar, vector, symmetric matrix).
 
     def _unpack(self, S: Tensor, halve: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """(…, 1 + D + D(D+1)/2) -> (…), (…, D), (…, D, D); `halve` spreads a pair's entry over both places."""
+        """(…, 1 + D + D(D+1)/2) -> (…), (…, D), (…, D, D); `halve` spreads an entry over both places."""
         D = len(self.columns)
         matrix = S.new_zeros(*S.shape[:-1], D, D)
         i, j = self.upper.to(S.device)
@@ -201,7 +202,7 @@ class FullGaussian(Emission):
             entries = torch.where(i == j, entries, 2 * entries)
         return torch.cat([zero.unsqueeze(-1), one, entries], -1)
 
-    def features(self, values: Tensor, take: Workspace, key: str) -> Features:
+    def features(self, values: Tensor, take: Workspace, key: str, masked: bool | None = None) -> Features:
         """x, and x_i x_j for i ≤ j, with the pattern of missing cells of each row."""
         x = columns_of(values, self.columns)
         n, D = x.shape
@@ -257,10 +258,18 @@ class FullGaussian(Emission):
         two[..., o[:, None], o] = precision[..., o[:, None], o] + precision[..., seen, :][..., ~seen] @ B
         return self._pack(zero, one, -0.5 * two, double=True)
 
+    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """For complete rows."""
+        return natural[..., 1:], natural[..., 0]
+
+    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
+        """For complete rows."""
+        return torch.cat([count.unsqueeze(-1), sums], -1)
+
     def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
         """One product where rows are complete, one for each pattern of missing cells elsewhere."""
         if features.pattern is None:
-            product(features.matrix, natural[..., 1:].transpose(1, 2), natural[..., 0], out, add)
+            super().log_density(features, natural, out, add)
             return
         for seen, rows in self._by_pattern(features):
             eta = natural if bool(seen.all()) else self._marginal(natural, seen)
@@ -270,11 +279,11 @@ class FullGaussian(Emission):
     def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
         """Weighted sums of the features, with missing cells completed state by state."""
         if features.pattern is None:
-            return torch.cat([gamma.sum(1).unsqueeze(-1), weighted_sums(gamma, features.matrix)], -1)
+            return super().statistics(features, gamma, natural)
         total = gamma.new_zeros(gamma.shape[0], *self.shape)
         for seen, rows in self._by_pattern(features):
             weight = gamma[:, rows]
-            S = torch.cat([weight.sum(1).unsqueeze(-1), weighted_sums(weight, features.matrix[rows])], -1)
+            S = self.collect(weighted_sums(weight, features.matrix[rows]), weight.sum(1))
             total += S if bool(seen.all()) else self._completed(S, natural, seen)
         return total
 
@@ -382,7 +391,7 @@ class FullGaussian(Emission):
         return marginal, x[seen]
 
     def complete(self, theta: Theta, x: Tensor) -> Tensor:
-        """Draw from the conditional normal: add to a joint draw what its observed cells are off by (Matheron)."""
+        """Draw from the conditional normal: add to a joint draw what observed cells are off by (Matheron)."""
         mean, covariance = self._moments(theta)
         drawn = dist.MultivariateNormal(mean, covariance, validate_args=False).sample()
         off = torch.where(torch.isnan(x), torch.zeros_like(x), x - drawn)

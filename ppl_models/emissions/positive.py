@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppl_models.emissions.columns import ColumnEmission
-from ppl_models.factors import Site, Theta
+from ppl_models.factors import Site, Theta, nonnegative
 
 NODES = 129
 """Nodes of the trapezoid rule over the log of a gamma's shape."""
@@ -138,7 +138,7 @@ class LogShape(dist.TorchDistribution):
 
 
 class Gamma(ColumnEmission):
-    """x_d | k ~ Gamma(a_kd, b_kd), log a ~ N(0, σ²), b | a ~ Gamma(c₀, d₀), for x in units of the column's mean.
+    """x_d | k ~ Gamma(a_kd, b_kd), log a ~ N(0, σ²), b | a ~ Gamma(c₀, d₀), x in units of the column's mean.
 
     With S = (n, Σx, Σ log x): b | a ~ Gamma(c₀ + n a, d₀ + Σx), and q(a) is one-dimensional and known up
     to its constant (`LogShape`), so that the family is conjugate with one quadrature for each cell of
@@ -185,7 +185,10 @@ class Gamma(ColumnEmission):
         return (self._shape(statistics).log_z + prior).sum((-1, -2))
 
     def expected_natural(self, statistics: Tensor) -> Tensor:
-        """Quadrature over the shape; E[b | a] = (c₀ + n a)/(d₀ + Σx), E[log b | a] = ψ(c₀ + n a) − log(d₀ + Σx)."""
+        """By quadrature over the shape a.
+
+        E[b | a] = (c₀ + n a)/(d₀ + Σx), E[log b | a] = ψ(c₀ + n a) − log(d₀ + Σx).
+        """
         q = self._shape(statistics)
         a, d = q.u.exp(), q.d.unsqueeze(-1)
         rate = q.c.unsqueeze(-1) + q.n.unsqueeze(-1) * a

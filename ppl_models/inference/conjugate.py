@@ -2,7 +2,7 @@
 
 The guide is q(θ | S) q(z), the factors of `ppl_models.factors` times the optimal q(z) given E_q[η(θ)]:
 
-    local step    q*(z) ∝ exp E_q(θ)[log p(x, z | θ)],  with log evidence log Z_z and statistics Ŝ = E_q*(z)[t(x, z)]
+    local step    q*(z) ∝ exp E_q(θ)[log p(x, z | θ)], with log evidence log Z_z and Ŝ = E_q*(z)[t(x, z)]
     ELBO          log Z_z − Σ_factors KL(q(θ | S) ‖ p(θ))
     global step   S ← (1 − ρ) S + ρ (N/B) Ŝ
 
@@ -104,12 +104,14 @@ class Info(NamedTuple):
         accepted: (R,) whether that point is new.
         plain: whether the step was a plain one, whose gains may be extrapolated.
         step_size: ρ, or the length of the extrapolation.
+        kept: statistics whose ELBO is at least `elbo`: what to keep, should this have been the last step.
     """
 
     elbo: Tensor
     accepted: Tensor
     plain: bool
     step_size: float
+    kept: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class ConjugateRule:
         elbo, target = problem.elbo(batch, state.statistics)
         moved = {name: torch.lerp(S, target[name], rho) for name, S in state.statistics.items()}
         done = torch.ones_like(elbo, dtype=torch.bool)
-        return State(moved, state.step + 1, elbo), Info(elbo, done, True, rho)
+        return State(moved, state.step + 1, elbo), Info(elbo, done, True, rho, moved)
 
     def _full(self, problem: Conjugate, state: State, batch: Weighted) -> tuple[State, Info]:
         current = state.statistics
@@ -154,15 +156,16 @@ class ConjugateRule:
             fallback = state.fallback
             target = {name: _where(ok, value, fallback[name]) for name, value in target.items()}
             best = torch.where(ok, elbo, state.best)
-            return State(target, state.step + 1, best), Info(best, ok, False, 1.0)
+            kept = {name: _where(ok, value, fallback[name]) for name, value in current.items()}
+            return State(target, state.step + 1, best), Info(best, ok, False, 1.0, kept)
         accepted = torch.ones_like(elbo, dtype=torch.bool)
         last = (*state.last, current)
         if not self.accelerate or len(last) < 2:
             last = last if self.accelerate else ()
-            return State(target, state.step + 1, elbo, last), Info(elbo, accepted, True, 1.0)
+            return State(target, state.step + 1, elbo, last), Info(elbo, accepted, True, 1.0, current)
         jump, alpha = _extrapolate(problem.factors, last[0], last[1], target)
         following = State(jump, state.step + 1, elbo, (), target)
-        return following, Info(elbo, accepted, True, alpha)
+        return following, Info(elbo, accepted, True, alpha, current)
 
 
 def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
@@ -180,6 +183,7 @@ def _extrapolate(
         return torch.stack([(p**2 / (s0[n].abs() + 1.0)).flatten(1).sum(-1) for n, p in parts.items()]).sum(0)
 
     alpha = (size(r) / size(v).clamp_min(1e-300)).sqrt().clamp(1.0, 256.0)
+    possible = torch.ones_like(alpha, dtype=torch.bool)
     for attempt in range(9):
         if attempt == 8:
             alpha = torch.where(possible, alpha, 1.0)

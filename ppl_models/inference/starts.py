@@ -21,7 +21,7 @@ CLUSTERED = 2_000
 
 
 def encode(data: Dataset) -> np.ndarray:
-    """Rows as points: columns standardised, counts by square root, categories one-hot; missing cells at the mean."""
+    """Rows as points: standardised, counts by square root, categories one-hot, missing cells at the mean."""
     parts = []
     for column, x in zip(data.schema.columns, data.values.T, strict=True):
         if column.kind is Kind.CATEGORICAL:
@@ -82,6 +82,7 @@ def starts(data: Dataset, rows: Rows, states: int, number: int, seed: int) -> It
 def kmeans(points: np.ndarray, states: int, rng: np.random.Generator) -> np.ndarray:
     """Labels of a k-means partition found on a subsample."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     n = len(points)
     sample = points if n <= CLUSTERED else points[rng.choice(n, CLUSTERED, replace=False)]
@@ -90,6 +91,7 @@ def kmeans(points: np.ndarray, states: int, rng: np.random.Generator) -> np.ndar
         centres = np.unique(sample, axis=0)
     else:
         model = KMeans(states, n_init=1, max_iter=50, random_state=int(rng.integers(2**31)))
-        centres = model.fit(sample).cluster_centers_
+        with threadpool_limits(1):  # threads cost more than they bring on so few rows
+            centres = model.fit(sample).cluster_centers_
     distance = (centres**2).sum(1) - 2 * points @ centres.T
     return distance.argmin(1)

@@ -76,13 +76,18 @@ class Expectation(NamedTuple):
     transition: Float[Tensor, "r k k"]
 
 
+def pool() -> ThreadPoolExecutor:
+    """The threads that kernels run in: made once for each process."""
+    return _pool(os.getpid())
+
+
 @cache
 def _pool(pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, os.cpu_count() or 1), thread_name_prefix="chain")
 
 
 def _each(function: Callable, tasks: np.ndarray, *arguments) -> list:
-    """Call `function(tasks[a:b], slice(a, b))` in as many threads as torch may use, with even shares of rows."""
+    """Call `function(tasks[a:b], slice(a, b))` in as many threads as torch may use, with even shares."""
     threads = min(torch.get_num_threads(), len(tasks))
     if threads <= 1 or (tasks[:, 2] - tasks[:, 1]).sum() < 2_000:
         return [function(tasks, slice(0, len(tasks)))]
@@ -90,7 +95,7 @@ def _each(function: Callable, tasks: np.ndarray, *arguments) -> list:
     cuts = np.searchsorted(done, np.linspace(0, done[-1], threads + 1)[1:-1]) + 1
     cuts = [0, *np.unique(cuts), len(tasks)]
     parts = [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if a < b]
-    futures = [_pool(os.getpid()).submit(function, tasks[part], part) for part in parts]
+    futures = [pool().submit(function, tasks[part], part) for part in parts]
     return [future.result() for future in futures]
 
 
@@ -284,11 +289,14 @@ def _forward_chunks(
         yield chunk, filtered
 
 
-def _safely(attempt: Callable[[bool], object]) -> object:
-    try:
-        return attempt(False)
-    except _Underflow:
-        return attempt(True)
+def _safely(p: Parameters, attempt: Callable[[bool], object]) -> object:
+    """In scaled space where that is exact, else in log space."""
+    if float(p.log_A.min()) >= cpu.SAFE:
+        try:
+            return attempt(False)
+        except _Underflow:
+            pass
+    return attempt(True)
 
 
 def expect(
@@ -353,7 +361,7 @@ def expect(
                 consume(slice(now.lo, now.hi), gamma)
         return Expectation(evidence, start, transition)
 
-    return _safely(attempt)  # type: ignore[return-value]
+    return _safely(p, attempt)  # type: ignore[return-value]
 
 
 class Marginals(NamedTuple):
@@ -384,7 +392,7 @@ def marginals(density: LogDensity, log_start: Tensor, log_transition: Tensor, ro
             smoothed[:, now.lo : now.hi] = gamma
         return Marginals(filtered, smoothed)
 
-    return _safely(attempt)  # type: ignore[return-value]
+    return _safely(p, attempt)  # type: ignore[return-value]
 
 
 def log_predictive(
@@ -401,7 +409,7 @@ def log_predictive(
             ends.append(f.alpha[:, final].exp() if log else f.alpha[:, final])
         return torch.cat(log_c, 1), torch.cat(ends, 1)
 
-    return _safely(attempt)  # type: ignore[return-value]
+    return _safely(p, attempt)  # type: ignore[return-value]
 
 
 def viterbi(density: LogDensity, log_start: Tensor, log_transition: Tensor, rows: Rows) -> Int[Tensor, "r n"]:
@@ -426,29 +434,31 @@ def viterbi(density: LogDensity, log_start: Tensor, log_transition: Tensor, rows
 def sample_paths(
     density: LogDensity, log_start: Tensor, log_transition: Tensor, rows: Rows, uniform: Float[Tensor, "r n"]
 ) -> Int[Tensor, "r n"]:
-    """Draw z ~ p(z | x) for each of the R chains: filter forward, sample backward, by inversion of `uniform`."""
+    """Draw z ~ p(z | x) for each chain: filter forward, sample backward, by inversion of `uniform`."""
     p = Parameters.of(log_start, log_transition)
     R, K = log_start.shape
 
     def attempt(log: bool) -> Tensor:
-        alpha = log_start.new_empty(R, rows.steps, K)
+        log_alpha = log_start.new_empty(R, rows.steps, K)
         for now, f in _forward_chunks(density, p, rows, log):
-            alpha[:, now.lo : now.hi] = f.alpha.exp() if log else f.alpha
-        if alpha.device.type == "cpu":
+            log_alpha[:, now.lo : now.hi] = f.alpha if log else f.alpha.log()
+        if log_alpha.device.type == "cpu":
             path = torch.empty(R, rows.steps, dtype=torch.int64)
-            arrays = (alpha.numpy(), p.A.numpy())
+            arrays = (log_alpha.numpy(), p.log_A.numpy())
             u = uniform.contiguous().numpy()
             _each(lambda part, _: cpu.sample_paths(*arrays, part, u, path.numpy()), rows.chunk.tasks(R))
             return path
-        step = p.A.unsqueeze(1).expand(R, rows.steps, K, K).clone()
-        begins = torch.as_tensor(rows.offsets[:-1], device=alpha.device)
-        step[:, begins] = 1.0  # what came before a sequence does not depend on how it begins
-        weight = (alpha[:, :-1, :, None] * step[:, 1:]).cumsum(-2)  # (R, n − 1, from, to)
+        step = p.log_A.unsqueeze(1).expand(R, rows.steps, K, K).clone()
+        begins = torch.as_tensor(rows.offsets[:-1], device=log_alpha.device)
+        step[:, begins] = 0.0  # what came before a sequence does not depend on how it begins
+        log_weight = log_alpha[:, :-1, :, None] + step[:, 1:]  # (R, n − 1, from, to)
+        top = log_weight.amax(-2, keepdim=True).clamp_min(-1e300)
+        weight = (log_weight - top).exp().cumsum(-2)
         target = uniform[:, :-1, None, None] * weight[..., -1:, :]
-        pointers = torch.zeros(R, rows.steps, K, dtype=torch.int64, device=alpha.device)
+        pointers = torch.zeros(R, rows.steps, K, dtype=torch.int64, device=log_alpha.device)
         pointers[:, 1:] = (weight <= target).sum(-2).clamp_max(K - 1)
-        final = alpha[:, -1].cumsum(-1)
+        final = log_alpha[:, -1].exp().cumsum(-1)
         last = (final <= uniform[:, -1:] * final[:, -1:]).sum(-1).clamp_max(K - 1)
         return scan.follow(pointers, last)
 
-    return _safely(attempt)  # type: ignore[return-value]
+    return _safely(p, attempt)  # type: ignore[return-value]

@@ -16,8 +16,8 @@ Backward, with the same scales, γ_t = α_t ∘ β_t and the summed pair margina
     v_t = b_t ∘ β_t / s_t,    β_{t−1} = A v_t,    U += w_t · α_{t−1} ⊗ v_t
 
 where w_t weighs the transition into row t. Because every row of b has a 1 in it, s_t is at least the
-smallest entry of A times that of α's largest: it can only underflow where A itself has entries near
-zero. The kernels say so by returning the row, and the log-space pair below takes over.
+smallest entry of A: it can only underflow where A itself has entries near zero. The kernels say so by
+returning the row, and the log-space pair below takes over.
 
 `kernels(K)` compiles for exactly K states, which lets the inner loops unroll (half the time an
 iteration at K = 4); `kernels(None)` serves any K and is compiled once.
@@ -32,10 +32,14 @@ import numpy as np
 
 BEGINS, ENTERED, CONTINUES = 0, 1, 2
 _TINY = 1e-280
+SAFE = -600.0
+"""Scaled probabilities below e⁻⁷⁴⁵ are lost. That is made good, to rounding, by transitions into their state
+from any other, if none is less probable than e⁻⁶⁰⁰; else the recursions must run in log space."""
+
 _FAST: dict = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
 
 
-def _jit(**options) -> Callable:
+def jit(**options) -> Callable:
     """`numba.njit`, cached on disk where a place for that can be found."""
 
     def decorate(function: Callable) -> Callable:
@@ -59,7 +63,7 @@ def kernels(states: int | None) -> Kernels:
     """Scaled forward and backward kernels for `states` states, or for any number (`None`)."""
     fixed = states or 0
 
-    @_jit(**_FAST)
+    @jit(**_FAST)
     def forward(b, enter, A, tasks, carry, alpha, s):
         """Fill `alpha` (R, n, K) and `s` (R, n); return the first row that underflowed, or −1."""
         K = fixed if fixed > 0 else b.shape[2]
@@ -90,7 +94,7 @@ def kernels(states: int | None) -> Kernels:
                     alpha[r, t, j] = w[j] * inverse
         return -1
 
-    @_jit(**_FAST)
+    @jit(**_FAST)
     def backward(b, A, tasks, weight, ends, message, alpha, s, U, left):
         """Turn `alpha` into γ in place, fill `U` (tasks, K, K) and leave messages for earlier rows.
 
@@ -146,7 +150,7 @@ def kernels(states: int | None) -> Kernels:
     return Kernels(forward, backward)
 
 
-@_jit(nogil=True, error_model="numpy")
+@jit(nogil=True, error_model="numpy")
 def _log_step(previous, log_A, log_b, out):
     """out_j = log_b_j + log Σ_i exp(previous_i + log A_ij)."""
     K = previous.shape[0]
@@ -165,7 +169,7 @@ def _log_step(previous, log_A, log_b, out):
         out[j] = log_b[j] + top + np.log(total)
 
 
-@_jit(nogil=True, error_model="numpy")
+@jit(nogil=True, error_model="numpy")
 def log_forward(log_b, log_enter, log_A, tasks, carry, log_alpha, log_s):
     """The forward recursion in log space: slower, and safe with transition entries near zero.
 
@@ -197,7 +201,7 @@ def log_forward(log_b, log_enter, log_A, tasks, carry, log_alpha, log_s):
     return -1
 
 
-@_jit(nogil=True, error_model="numpy")
+@jit(nogil=True, error_model="numpy")
 def log_backward(log_b, log_A, tasks, weight, ends, message, log_alpha, log_s, xi, left):
     """The backward recursion in log space; `log_alpha` becomes log γ, `xi` (tasks, K, K) is Σ_t w_t ξ_t."""
     K = log_b.shape[2]
@@ -242,7 +246,7 @@ def log_backward(log_b, log_A, tasks, weight, ends, message, log_alpha, log_s, x
             log_alpha[r, first, j] += beta[j]
 
 
-@_jit(nogil=True, error_model="numpy")
+@jit(nogil=True, error_model="numpy")
 def viterbi(log_b, log_enter, log_A, tasks, path):
     """The most probable path of every task: max-product forward, then back along the pointers."""
     K = log_b.shape[2]
@@ -271,29 +275,32 @@ def viterbi(log_b, log_enter, log_A, tasks, path):
             state = pointer[t - first, state]
 
 
-@_jit(nogil=True, error_model="numpy")
-def sample_paths(alpha, A, tasks, uniform, path):
+@jit(nogil=True, error_model="numpy")
+def sample_paths(log_alpha, log_A, tasks, uniform, path):
     """Draw a path from the posterior by forward filtering, backward sampling.
 
     p(z_{t−1} | z_t, x_{1:t−1}) ∝ α_{t−1}(z_{t−1}) A_{z_{t−1} z_t}, by inversion of `uniform` (R, n).
     """
-    K = alpha.shape[2]
+    K = log_alpha.shape[2]
+    p = np.empty(K)
     for task in range(tasks.shape[0]):
         r, first, last = tasks[task, 0], tasks[task, 1], tasks[task, 2]
         state = -1
         for t in range(last - 1, first - 1, -1):
+            top = -np.inf
+            for i in range(K):
+                p[i] = log_alpha[r, t, i] + (0.0 if state < 0 else log_A[r, i, state])
+                top = max(top, p[i])
             total = 0.0
             for i in range(K):
-                total += alpha[r, t, i] * (1.0 if state < 0 else A[r, i, state])
+                p[i] = np.exp(p[i] - top)
+                total += p[i]
             target = uniform[r, t] * total
             reached = 0.0
-            chosen = -1
             for i in range(K):
-                p = alpha[r, t, i] * (1.0 if state < 0 else A[r, i, state])
-                reached += p
-                if p > 0.0:
-                    chosen = i
+                if p[i] > 0.0:
+                    state = i
+                    reached += p[i]
                     if reached > target:
                         break
-            state = chosen
             path[r, t] = state

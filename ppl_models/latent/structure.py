@@ -39,9 +39,12 @@ class Chain:
         rows: Rows,
         consume: Callable[[slice, Tensor], None],
         work: Workspace,
+        chunk: int | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Log evidence (R,) and the structure's expected statistics; `consume` gets the marginals."""
-        e = chain.expect(density, natural["start"], natural["transition"], rows, consume, work=work)
+        e = chain.expect(
+            density, natural["start"], natural["transition"], rows, consume, chunk=chunk, work=work
+        )
         return e.log_evidence, {"start": e.start, "transition": e.transition}
 
     def hard(self, labels: Tensor, rows: Rows, smooth: float) -> dict[str, Tensor]:

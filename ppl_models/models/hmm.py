@@ -5,7 +5,7 @@
     z_1 ~ Categorical(π),    z_t | z_{t−1} ~ Categorical(A_{z_{t−1}})
     x_t | z_t ~ Π_e emission_e(φ_{z_t})
 
-    p(x, z, π, A, φ) = p(π) Π_k p(A_k) p(φ_k) · Π_sequences π_{z_1} Π_{t>1} A_{z_{t−1} z_t} Π_t p(x_t | φ_{z_t})
+    p(x, z, π, A, φ) = p(π) Π_k p(A_k) p(φ_k) · Π_seq π_{z_1} Π_{t>1} A_{z_{t−1} z_t} Π_t p(x_t | φ_{z_t})
 
 The guide is q(π) Π_k q(A_k) q(φ_k) · q(z), with the exact q(z) given the others: variational Bayes for
 HMMs (MacKay 1997, Ensemble learning for hidden Markov models; Beal 2003, ch. 3,
@@ -100,7 +100,7 @@ class HMM(Model):
         return Joint(chain, choose(self, schema), schema)
 
     def model(self, data: "Dataset") -> None:
-        """Start, transition, emission parameters, then every z_t and x_t; sites are `FACTOR.SITE`, `z_t`, `x_t`."""
+        """Parameters at sites `FACTOR.SITE`, then every z_t and x_t at `z_t` and `x_t_FAMILY`."""
         import pyro
         import torch
 

@@ -20,9 +20,11 @@ from ppl_models.emissions.base import Emission, Features
 from ppl_models.factors import Factor, Theta
 from ppl_models.inference.conjugate import Conjugate, Statistics
 from ppl_models.latent.chain import LogDensity
+from ppl_models.latent.lanes import Forgetful
 from ppl_models.latent.rows import Rows
 from ppl_models.latent.structure import Chain
 from ppl_models.latent.workspace import Workspace
+from ppl_models.models.side_by_side import SideBySide, possible
 
 CACHE = 32 * 2**20
 """Bytes of features that are kept between steps; beyond it they are made again, chunk by chunk."""
@@ -48,6 +50,7 @@ class Batch:
     base: float
     work: Workspace = field(default_factory=Workspace)
     cached: list[Features] | None = None
+    lanes: SideBySide | None = None
     _made: dict[str, tuple[slice, Features]] = field(default_factory=dict)
 
     def features(self, emission: Emission, index: int, at: slice) -> Features:
@@ -84,8 +87,11 @@ class Joint(Conjugate):
         base = self.log_base(x)
         total = float(base.sum() if rows.weight is None else base @ torch.as_tensor(rows.weight).to(base))
         batch = Batch(x, rows, scale, total)
-        width = sum(math.prod(e.shape[1:]) for e in self.emissions)
-        if keep and 8 * width * x.shape[0] <= CACHE:
+        width = self.width
+        small = 8 * width * x.shape[0] <= CACHE
+        if keep and possible(self.emissions, x, rows):
+            batch.lanes = SideBySide(self.emissions, x, rows, small)
+        if keep and small and batch.lanes is None:
             batch.cached = [e.features(x, Workspace(), e.name) for e in self.emissions]
         return batch
 
@@ -110,10 +116,27 @@ class Joint(Conjugate):
 
         return write
 
+    @cached_property
+    def width(self) -> int:
+        """Features of a row, at most."""
+        return sum(math.prod(e.shape[1:]) for e in self.emissions)
+
+    def _chunk(self, restarts: int) -> int:
+        """Rows that may be worked on at once."""
+        return max(256, CACHE // (8 * (restarts * (3 * self.states + 4) + 2 * self.width)))
+
     # The conjugate rule
 
     def local(self, batch: Batch, natural: Statistics) -> tuple[Tensor, dict[str, Tensor]]:
         """q(z) of the structure, and the statistics that it weighs."""
+        if batch.lanes is not None:
+            try:
+                evidence, own = batch.lanes.expect(natural, batch.work)
+                return evidence + batch.base, own
+            except Forgetful:
+                batch.lanes.failures += 1
+                if batch.lanes.failures >= 3:
+                    batch.lanes = None
         found: dict[str, Tensor] = {}
 
         def consume(at: slice | None, gamma: Tensor) -> None:
@@ -126,8 +149,19 @@ class Joint(Conjugate):
                 found[name] = found[name] + part if name in found else part
 
         density = self.density(batch, natural)
-        evidence, own = self.structure.expect(density, natural, batch.rows, consume, batch.work)
+        chunk = self._chunk(natural["start"].shape[0])
+        evidence, own = self.structure.expect(density, natural, batch.rows, consume, batch.work, chunk)
         return evidence + batch.base, {**own, **found}
+
+    def log_evidence(self, batch: Batch, natural: Statistics) -> Tensor:
+        """Of all rows with the latents summed out: log p(x | θ), (R,), at natural parameters η(θ)."""
+        if batch.lanes is not None:
+            try:
+                return batch.lanes.evidence(natural, batch.work) + batch.base
+            except Forgetful:
+                pass
+        log_c, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
+        return log_c.sum(-1) + batch.base
 
     def from_labels(self, batch: Batch, labels: Tensor, smooth: float = 0.1) -> dict[str, Tensor]:
         """Statistics of a guess at the latents, (R, n) labels, a share `smooth` of each row in all states."""
@@ -135,14 +169,15 @@ class Joint(Conjugate):
         statistics = self.structure.hard(labels, batch.rows, smooth)
         prior = {e.name: e.zeros(1, batch.values.device) for e in self.emissions}
         for i, e in enumerate(self.emissions):
-            natural = e.expected_natural(prior[e.name])
-            features = batch.features(e, i, slice(0, batch.rows.steps))
-            parts = []
-            for path in labels:
-                gamma = torch.nn.functional.one_hot(path, K).to(torch.float64)
-                gamma = ((1 - smooth) * gamma + smooth / K).unsqueeze(0)
-                parts.append(e.statistics(features, gamma, natural))
-            statistics[e.name] = torch.cat(parts)
+            natural = e.expected_natural(prior[e.name]).expand(len(labels), *e.shape)
+            total = torch.zeros_like(natural)
+            size = self._chunk(len(labels))
+            for lo in range(0, batch.rows.steps, size):
+                at = slice(lo, min(lo + size, batch.rows.steps))
+                gamma = torch.nn.functional.one_hot(labels[:, at], K).to(torch.float64)
+                gamma = (1 - smooth) * gamma + smooth / K
+                total = total + e.statistics(batch.features(e, i, at), gamma, natural)
+            statistics[e.name] = total
         return statistics
 
     def reorder(self, statistics: Statistics, order: Tensor) -> dict[str, Tensor]:
@@ -214,6 +249,11 @@ def groups(total: int, each: int, budget: int = 2**23) -> Iterator[slice]:
     size = max(1, min(total, budget // max(each, 1)))
     for lo in range(0, total, size):
         yield slice(lo, min(lo + size, total))
+
+
+def on_device(theta: Draws, device: torch.device | str) -> dict[str, dict[str, Tensor]]:
+    """The draws on a device."""
+    return {name: {site: v.to(device) for site, v in values.items()} for name, values in theta.items()}
 
 
 def select_draws(theta: Draws, at: slice | Tensor) -> dict[str, Theta]:

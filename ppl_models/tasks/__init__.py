@@ -1,4 +1,4 @@
-"""The verbs, as functions of a fit: each takes data that is read against the fit's schema and gives a table."""
+"""The verbs, as functions of a fit: each takes data, read against the fit's schema, and gives a table."""
 
 from ppl_models.tasks.prediction import predict, score, transform
 from ppl_models.tasks.simulation import forecast, impute, sample

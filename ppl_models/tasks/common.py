@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ppl_models.data import Dataset, read
 from ppl_models.errors import DataError, UsageError
@@ -45,11 +44,6 @@ def some_draws(fit: "Fit", each: int, budget: int, least: int = 20) -> Draws:
 def number_of(theta: Draws) -> int:
     """How many draws."""
     return next(iter(next(iter(theta.values())).values())).shape[0]
-
-
-def on_device(theta: Draws, device: torch.device | str) -> dict[str, dict[str, torch.Tensor]]:
-    """The draws on a device."""
-    return {name: {site: v.to(device) for site, v in values.items()} for name, values in theta.items()}
 
 
 def index_frame(data: Dataset) -> "pd.DataFrame":

@@ -7,8 +7,8 @@ import torch
 
 from ppl_models.errors import UsageError
 from ppl_models.latent.rows import Rows
-from ppl_models.models.joint import groups, select_draws
-from ppl_models.tasks.common import index_frame, number_of, on_device, resolve, some_draws
+from ppl_models.models.joint import groups, on_device, select_draws
+from ppl_models.tasks.common import index_frame, number_of, resolve, some_draws
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,8 +73,8 @@ def transform(fit: "Fit", data: Any = None, **reading: Any) -> "pd.DataFrame":
 def score(fit: "Fit", data: Any = None, by: str = "step", **reading: Any) -> "pd.DataFrame":
     """The log predictive density, in nats and the user's units, with the parameters integrated out.
 
-    Within a sequence, log p(x_t | x_{1:t−1}, training data) = log Σ_s p(x_{1:t} | θ_s) − log Σ_s p(x_{1:t−1} | θ_s),
-    so that the steps of a sequence add up to the log density of the whole, log (1/S) Σ_s p(x_{1:T} | θ_s).
+    Within a sequence, log p(x_t | x_{1:t−1}) = log Σ_s p(x_{1:t} | θ_s) − log Σ_s p(x_{1:t−1} | θ_s), so
+    that the steps of a sequence add up to the log density of the whole, log (1/S) Σ_s p(x_{1:T} | θ_s).
 
     Args:
         fit: the fit.

@@ -7,12 +7,11 @@ import torch
 
 from ppl_models.errors import UsageError
 from ppl_models.latent.rows import Rows
-from ppl_models.models.joint import Draws, select_draws
+from ppl_models.models.joint import Draws, on_device, select_draws
 from ppl_models.tasks.common import (
     check_level,
     index_frame,
     number_of,
-    on_device,
     resolve,
     seeded,
     some_draws,
