@@ -1,0 +1,28 @@
+"""The command line `ppl`: a thin skin over the public functions.
+
+    base.py        commands, groups, and what happens to every error
+    config.py      ppl.toml and --config
+    options.py     options shared by commands, and options from the fields of a model
+    values.py      what an option's text may mean: 1:6, a,b, column=kind
+    fit.py         ppl fit MODEL DATA
+    verbs.py       ppl predict, score, sample, … RUN
+    listing.py     ppl models, data, runs
+    completion.py  ppl completion SHELL
+    runs.py        RUN: a path, a name or `latest`
+    output.py      tables, JSON and messages
+    progress.py    the line on the terminal while a fit runs
+    signals.py     Ctrl-C and SIGTERM during a fit
+
+Nothing here imports torch, pandas or pyarrow before a command needs them.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run `ppl` with the arguments of the process, and exit."""
+    from ppl_models.cli.base import prepare_process
+    from ppl_models.cli.root import ppl
+
+    prepare_process()
+    ppl.main(sys.argv[1:], prog_name="ppl")

@@ -1,0 +1,185 @@
+"""Commands and groups, and the one place where errors become a line and an exit code."""
+
+import errno
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+from click.core import ParameterSource
+
+from ppl_models.cli.config import config_option
+from ppl_models.cli.output import complain
+from ppl_models.errors import DataError, Interrupted, PplError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PPL", "max_content_width": 100}
+
+
+class Option(click.Option):
+    """An option that knows under which heading of the help it stands."""
+
+    def __init__(self, *args: Any, section: str = "Options", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command that reads its defaults from `ppl.toml`, and whose help has sections and an example."""
+
+    def __init__(self, *args: Any, example: str = "", **options: Any) -> None:
+        if example:
+            lines = "\n".join(f"  {line}" for line in example.splitlines())
+            options["epilog"] = f"\b\nExample:\n{lines}"
+        super().__init__(*args, **options)
+        self.params.append(config_option())
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings, those without one last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        rest = sections.pop("Options", [])
+        for heading, records in [*sections.items(), ("Options", rest)]:
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def __init__(self, *args: Any, lazy: dict[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, in the order in which they are used."""
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, imported now."""
+        if cmd_name not in self.lazy:
+            return None
+        module, _, attribute = self.lazy[cmd_name].partition(":")
+        return getattr(import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the whole first sentence of each."""
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, c.get_short_help_str(200)) for name, c in found.items() if c is not None]
+            )
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Run a command line and exit. Whatever goes wrong is one line on stderr and an exit code."""
+        name = prog_name or "ppl"
+        given = list(sys.argv[1:] if args is None else args)
+        extra.pop("standalone_mode", None)
+        self._main_shell_completion(extra, name, None)
+        code = 0
+        try:
+            try:
+                with self.make_context(name, given, **extra) as context:
+                    self.invoke(context)
+            except click.exceptions.Exit as done:
+                code = done.exit_code
+            except BaseException as error:
+                code = _told(error)
+            sys.stdout.flush()
+        except BaseException as error:
+            code = _told(error)
+        _leave_quietly()
+        sys.exit(code)
+
+
+def _told(error: BaseException) -> int:
+    """Tell an error in one line, and return its exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+        return 0
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        error = Interrupted("stopped")
+    if type(error).__name__ == "NoArgsIsHelpError":  # since click 8.2
+        print(error, file=sys.stderr)
+        return 2
+    if isinstance(error, click.UsageError):
+        complain(_usage(error), hint=_hint(error))
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        complain(error.format_message())
+        return error.exit_code
+    if _out_of_memory(error):
+        error = DataError("out of memory; take fewer rows or columns, or a smaller --batch-size")
+    if os.environ.get("PPL_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, PplError):
+        complain(str(error))
+        return error.exit_code
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    advice = "" if os.environ.get("PPL_DEBUG") else "; set PPL_DEBUG=1 for the traceback"
+    complain(f"internal error: {what} (this is a bug{advice})")
+    return 1
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch has errors of its own for it."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _usage(error: click.UsageError) -> str:
+    """Click's message in one line, with where the value came from if not from the command line."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    parameter = getattr(error, "param", None)
+    if error.ctx is not None and parameter is not None and parameter.name:
+        source = error.ctx.get_parameter_source(parameter.name)
+        if source is ParameterSource.DEFAULT_MAP:
+            message += f" (from {error.ctx.meta.get('ppl_models.config', 'ppl.toml')})"
+        elif source is ParameterSource.ENVIRONMENT:
+            message += " (from the environment)"
+    return message[:1].lower() + message[1:]
+
+
+def _hint(error: click.UsageError) -> str:
+    return f"try {error.ctx.command_path} --help" if error.ctx is not None else ""
+
+
+def _leave_quietly() -> None:
+    """Make sure that nothing is said when the interpreter flushes into a pipe that was closed."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError, AttributeError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+
+
+def prepare_process() -> None:
+    """Set up the process of `ppl`: streams that can print anything, SIGTERM, and no warnings of libraries."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", "") == "strict":
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        raise Interrupted("stopped by SIGTERM", 128 + number)
+
+    with suppress(ValueError, OSError, AttributeError):
+        signal.signal(signal.SIGTERM, stop)
+    if not sys.warnoptions and not os.environ.get("PPL_DEBUG"):
+        warnings.simplefilter("ignore")

@@ -1,0 +1,301 @@
+"""`ppl fit MODEL DATA`: fit, save, and say whether to trust it."""
+
+import shlex
+import sys
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ppl_models.cli.base import Command
+from ppl_models.cli.options import (
+    Option,
+    column_options,
+    field_options,
+    json_option,
+    option,
+    quiet_option,
+    runs_option,
+    text_options,
+    together,
+)
+from ppl_models.cli.output import data_notes, note, print_json, say, table, width
+from ppl_models.cli.progress import ProgressLine
+from ppl_models.cli.signals import Stop
+from ppl_models.errors import Interrupted, NotTrusted, UsageError
+from ppl_models.model import Model
+
+if TYPE_CHECKING:
+    from ppl_models.fitting import Fit
+
+READING = ("columns", "ignore", "types", "sequence", "time", "delimiter", "decimal", "encoding", "missing")
+TRAINING = ("seed", "device", "restarts", "batch_size", "steps", "tolerance")
+
+
+class FitGroup(click.Group):
+    """`ppl fit`, with a command for each model."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the models."""
+        from ppl_models.registry import names
+
+        return names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """The command of a model, made from its fields."""
+        from ppl_models.registry import find
+
+        return fit_command(cmd_name, find(cmd_name, files=True))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Say where options go, which is after the model."""
+        if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
+            raise click.UsageError(f"{args[0]} goes after the model: ppl fit MODEL DATA {args[0]}", ctx)
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the models; one that cannot be imported is left out with a warning."""
+        from ppl_models.registry import models
+
+        listed = models()
+        with formatter.section("Models"):
+            formatter.write_dl([(each.name, each.summary) for each in listed if not each.problem])
+        for each in listed:
+            if each.problem:
+                note(f"warning: {each.problem}")
+
+
+@click.group(
+    cls=FitGroup,
+    subcommand_metavar="MODEL DATA [OPTIONS]",
+    options_metavar="",
+    epilog="\b\nExample:\n  ppl fit hmm returns.csv --states 1:6\n  ppl fit hmm --help",
+)
+def fit() -> None:
+    """Fit a model to data, save the run, and say whether to trust it.
+
+    MODEL is one of those below or FILE.py:Class; `ppl fit MODEL --help` shows its options. DATA is a file
+    (CSV, TSV, JSON lines, Parquet, Arrow, NumPy; also .gz) or - for stdin.
+    """
+
+
+def training_options() -> Any:
+    """How to train; the defaults are those of `ppl_models.fit`."""
+    return together(
+        option("--seed", section="Training", type=int, default=0, help="Seed of starts, draws and batches."),
+        option(
+            "--device",
+            section="Training",
+            default="auto",
+            metavar="auto|cpu|cuda|mps",
+            help="Where to compute.",
+        ),
+        option(
+            "--restarts", section="Training", type=int, default=8, help="Starts that race; the best is kept."
+        ),
+        option(
+            "--batch-size",
+            section="Training",
+            type=int,
+            metavar="ROWS",
+            help="Rows of a mini-batch; all rows at once if not given.",
+        ),
+        option("--steps", section="Training", type=int, default=2000, help="Steps at most."),
+        option(
+            "--tolerance",
+            section="Training",
+            type=float,
+            default=1e-3,
+            help="Stop when so many nats a parameter are left to gain.",
+        ),
+    )
+
+
+def saving_options() -> Any:
+    """Where the run goes, and what is said."""
+    return together(
+        option("--out", metavar="DIR", help="The run directory; RUNS/MODEL-DATA-NNN if not given."),
+        runs_option(),
+        option("--force", is_flag=True, help="Replace the run that is in --out."),
+        option(
+            "--strict", is_flag=True, help="Exit with 3 if the fit is not trusted; it is saved all the same."
+        ),
+        json_option(),
+        quiet_option(),
+    )
+
+
+def fit_command(name: str, model: type[Model]) -> click.Command:
+    """`ppl fit NAME`, with the fields of a model as options."""
+
+    @together(column_options(), text_options(), training_options(), saving_options())
+    def run(data: str, **options: Any) -> None:
+        _run(model, data, options)
+
+    shared: list[click.Parameter] = list(reversed(run.__click_params__))
+    own = field_options(model)
+    taken = {flag for each in shared for flag in each.opts}
+    for each in own:
+        if clash := taken.intersection(each.opts):
+            raise UsageError(
+                f"{model.__name__} has a field for {min(clash)}, an option of ppl fit; rename it"
+            )
+    for each in [*own, *shared]:
+        if isinstance(each, Option) and each.name and each.envvar is None:
+            each.envvar = [f"PPL_FIT_{_variable(name)}_{each.name.upper()}", f"PPL_FIT_{each.name.upper()}"]
+    many = f" --{model.select.replace('_', '-')} 1:6" if model.select else ""
+    return Command(
+        name,
+        callback=run,
+        params=[click.Argument(["data"], metavar="DATA"), *own, *shared],
+        help=f"{model.summary[:1].upper()}{model.summary[1:]}.\n\n"
+        "DATA is a file (CSV, TSV, JSON lines, Parquet, Arrow, NumPy; also .gz) or - for stdin.",
+        short_help=model.summary,
+        example=f"ppl fit {name} data.csv{many}",
+    )
+
+
+def _variable(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name).upper()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A model and, where several values of one field are to be compared, which."""
+
+    model: Model
+    field: str = ""
+    values: tuple[Any, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        return [f"{self.field} {value}" for value in self.values]
+
+
+def _plan(model: type[Model], options: Mapping[str, Any]) -> _Plan:
+    """The model that the options mean."""
+    given = {field.name: options[field.name] for field in fields(model) if field.name in options}
+    several = given.get(model.select) if model.select else None
+    try:
+        if model.select and isinstance(several, tuple):
+            models = [model(**given | {model.select: value}) for value in several]
+            return _Plan(models[0], model.select, several)
+        return _Plan(model(**given))
+    except UsageError:
+        raise
+    except (ValueError, TypeError) as error:  # of a model that somebody else wrote
+        raise UsageError(f"{model.__name__}: {' '.join(str(error).split())}") from error
+
+
+def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
+    plan = _plan(model, options)
+    if data != "-":
+        from ppl_models.data.files import checked
+
+        checked(Path(data))
+    from ppl_models import store
+
+    if options["out"] is None:
+        target = store.next_run_directory(options["runs"], plan.model.name, _stem(data))
+    else:
+        target = Path(options["out"])
+    with store.lock(target):
+        store.check_target(target, force=options["force"])
+        with Stop() as stop, ProgressLine(options["quiet"], options["tolerance"], plan.labels) as line:
+            fitted = _fitted(plan, data, options, stop, line)
+            stop.training = False
+            if stop.code and not fitted.trained.steps:
+                raise KeyboardInterrupt
+            from ppl_models.runs import save
+
+            line.say("checking and saving")
+            save(fitted, target, force=options["force"])
+    data_notes(fitted.data, options["quiet"])
+    _report(fitted, target, options, plan)
+    if stop.code:
+        raise Interrupted(f"stopped; what there was is saved in {target}", stop.code)
+    verdict = fitted.check()
+    if options["strict"] and verdict.verdict == "not trusted":
+        raise NotTrusted(f"not trusted: {_failures(verdict)} (saved in {target})")
+
+
+def _fitted(plan: _Plan, data: str, options: dict[str, Any], stop: Stop, line: ProgressLine) -> "Fit":
+    """Train, with a line of progress."""
+    from ppl_models.fitting import fit as train
+    from ppl_models.fitting import select
+
+    def progress(phase: str, step: int, elbo: float, left: float) -> None:
+        line(phase, step, elbo, left)
+        stop.check()
+
+    settings = {name: options[name] for name in TRAINING}
+    reading = {name: options[name] for name in READING if options[name] not in (None, ())}
+    if plan.field:
+        return select(plan.model, data, {plan.field: plan.values}, progress=progress, **settings, **reading)
+    return train(plan.model, data, progress=progress, **settings, **reading)
+
+
+def _stem(data: str) -> str:
+    """What a run is called after: the data file without its endings."""
+    return "stdin" if data == "-" else Path(data).name.split(".")[0] or "data"
+
+
+def _report(fitted: "Fit", target: Path, options: dict[str, Any], plan: _Plan) -> None:
+    """Print what came out."""
+    if options["json"]:
+        print_json(as_json(fitted, target))
+        return
+    from ppl_models.display import heading, states_text
+
+    limit = width() if sys.stdout.isatty() else None
+    head = heading(fitted)
+    say(textwrap.fill(head, limit) if limit else head)
+    if fitted.candidates:
+        say()
+        say(candidates_text(fitted, plan.field))
+    say()
+    say(states_text(fitted, limit))
+    say()
+    say(fitted.check().text(limit or 100))
+    say()
+    name = shlex.quote(str(target))
+    for label, text in (("saved", str(target)), ("next", f"ppl predict {name}"), ("", f"ppl summary {name}")):
+        say(f"{label:<6}{text}")
+
+
+def candidates_text(fitted: "Fit", field: str) -> str:
+    """The table of what was compared, with a star at what was chosen."""
+    chosen = getattr(fitted.model, field)
+    return table([{"": "*" if each[field] == chosen else "", **each} for each in fitted.candidates])
+
+
+def as_json(fitted: "Fit", target: Path) -> dict[str, Any]:
+    """What came out, for machines."""
+    report = fitted.check().to_dict()
+    data, trained = fitted.data, fitted.trained
+    return {
+        "run": str(target),
+        "model": fitted.model.name,
+        "fields": {field.name: getattr(fitted.model, field.name) for field in fields(fitted.model)},
+        "data": {
+            "source": data.source,
+            "rows": data.rows,
+            "sequences": len(data.lengths),
+            "notes": data.notes,
+        },
+        "elbo": fitted.elbo,
+        "status": str(fitted.status),
+        "reason": trained.reason,
+        "steps": trained.steps,
+        "seconds": round(trained.seconds, 3),
+        "verdict": report["verdict"],
+        "checks": report["checks"],
+        "candidates": [dict(each) for each in fitted.candidates],
+    }
+
+
+def _failures(report: Any) -> str:
+    return "; ".join(f"{check.name}: {check.reason}" for check in report.checks if check.level == "fail")

@@ -1,0 +1,127 @@
+"""`ppl models`, `ppl data` and `ppl runs`: what there is."""
+
+from typing import Any
+
+import click
+
+from ppl_models.cli.base import Command
+from ppl_models.cli.options import column_options, json_option, runs_option, text_options, together
+from ppl_models.cli.output import note, print_json, say, table
+
+_LEVELS = 40
+
+
+@click.command(cls=Command, example="ppl models")
+@json_option()
+def models(json: bool) -> None:
+    """The models that are installed, with one line on each."""
+    from ppl_models import registry
+
+    listed = registry.models()
+    for each in listed:
+        if each.problem:
+            note(f"warning: {each.problem}")
+    rows = [{"name": m.name, "summary": m.summary, "source": m.source} for m in listed if not m.problem]
+    _list(rows, json)
+
+
+@click.command(cls=Command, example="ppl data survey.csv --ignore id")
+@click.argument("file", metavar="FILE")
+@together(column_options(), text_options(), json_option())
+def data(file: str, json: bool, **options: Any) -> None:
+    """What is read from a file: rows, sequences, and the columns with their kinds.
+
+    FILE is a data file or - for stdin. The options are those of `ppl fit`, so that they can be tried here.
+    """
+    from ppl_models.data import read
+
+    found = read(file, **{name: value for name, value in options.items() if value not in (None, ())})
+    columns = [_column(each) for each in found.schema.columns]
+    lengths = [int(found.lengths.min(initial=found.rows)), int(found.lengths.max(initial=0))]
+    if json:
+        print_json(
+            {
+                "source": found.source,
+                "rows": found.rows,
+                "sequences": len(found.lengths),
+                "shortest": lengths[0],
+                "longest": lengths[1],
+                "sequence": found.schema.sequence,
+                "time": found.schema.time,
+                "columns": columns,
+                "notes": found.notes,
+            }
+        )
+        return
+    say(found.source)
+    say(f"rows       {found.rows:,}")
+    spread = f" of {lengths[0]:,} to {lengths[1]:,} rows" if len(found.lengths) > 1 else ""
+    say(f"sequences  {len(found.lengths):,}{spread}")
+    for name in ("sequence", "time"):
+        if getattr(found.schema, name) is not None:
+            say(f"{name:<11}{getattr(found.schema, name)}")
+    say()
+    say(table([column | {"levels": _short(column["levels"])} for column in columns]))
+    if found.notes:
+        say()
+    for remark in found.notes:
+        say(f"note: {remark}")
+
+
+def _column(column: Any) -> dict[str, Any]:
+    numbers = {"min": column.minimum, "mean": column.mean, "max": column.maximum}
+    return {
+        "column": column.name,
+        "kind": str(column.kind),
+        "missing": column.missing,
+        **(dict.fromkeys(numbers) if column.labelled else numbers),
+        "levels": list(column.levels),
+    }
+
+
+def _short(levels: list[str]) -> str:
+    text = ", ".join(levels)
+    return text if len(text) <= _LEVELS else f"{text[: _LEVELS - 1]}… ({len(levels)})"
+
+
+@click.command(cls=Command, example="ppl runs")
+@together(runs_option(), json_option())
+def runs(runs: str, json: bool) -> None:
+    """The runs in the runs directory, and which of them are damaged."""
+    from ppl_models.store import DamagedRun, list_runs
+
+    listed = list_runs(runs)
+    damaged = [run for run in listed if isinstance(run, DamagedRun)]
+    rows = [_run(run.name, run.manifest) for run in listed if not isinstance(run, DamagedRun)]
+    if json:
+        for row in [*rows, *({"name": run.name, "damaged": run.reason} for run in damaged)]:
+            print_json(row)
+        return
+    if not listed:
+        note(f"there are no runs in {runs}; `ppl fit hmm DATA` makes one")
+    _list(rows, json)
+    for run in damaged:
+        say(f"damaged: {run.name}: {run.reason}")
+
+
+def _run(name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest of a run says, as far as it does."""
+    source = manifest.get("data")
+    return {
+        "name": name,
+        "model": manifest.get("model"),
+        "data": source.get("source") if isinstance(source, dict) else None,
+        "status": manifest.get("status"),
+        "verdict": manifest.get("verdict"),
+        "elbo": manifest.get("elbo"),
+        "created": manifest.get("created"),
+    }
+
+
+def _list(rows: list[dict[str, Any]], json: bool) -> None:
+    """Print rows as JSON lines or as a table."""
+    if json:
+        for row in rows:
+            print_json(row)
+    elif rows:
+        say(table(rows))

@@ -1,0 +1,214 @@
+"""Options: those that several commands share, and those made from the fields of a model."""
+
+import types
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import click
+
+from ppl_models.cli.base import Option
+from ppl_models.cli.locate import complete_run
+from ppl_models.cli.values import Listed, Literals, Names, Pairs, Several
+from ppl_models.errors import UsageError
+from ppl_models.model import Model
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PLAIN = (int, float, str)
+TABS = {"\\t": "\t", "tab": "\t"}
+
+
+def option(*names: str, section: str = "Options", **settings: Any) -> Callable[[F], F]:
+    """A decorator that adds an option under a heading; its default is shown."""
+    settings.setdefault("show_default", True)
+    return click.option(*names, cls=Option, section=section, **settings)
+
+
+def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several decorators as one, in the order in which they are read."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _tab(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    return TABS.get(value, value) if value is not None else None
+
+
+def text_options() -> Callable[[F], F]:
+    """How delimited text is written."""
+    return together(
+        option(
+            "--delimiter",
+            section="Data",
+            metavar="CHAR",
+            callback=_tab,
+            help="What separates cells; found out if not given (\\t for a tab).",
+        ),
+        option(
+            "--decimal",
+            section="Data",
+            metavar="CHAR",
+            help="The decimal mark, . or a comma; . if not given.",
+        ),
+        option("--encoding", section="Data", metavar="NAME", help="The encoding; utf-8 if not given."),
+        option(
+            "--missing",
+            section="Data",
+            metavar="TOKEN",
+            multiple=True,
+            help="A further text that means a missing cell; may be repeated.",
+        ),
+    )
+
+
+def column_options() -> Callable[[F], F]:
+    """Which columns are modelled, and as what."""
+    return together(
+        option("--columns", section="Data", type=Names(), metavar="A,B", help="The only columns to model."),
+        option("--ignore", section="Data", type=Names(), metavar="A,B", help="Columns not to model."),
+        option(
+            "--types",
+            section="Data",
+            type=Pairs(),
+            metavar="COL=KIND,...",
+            help="Kinds of columns: continuous, count, binary or categorical.",
+        ),
+        option(
+            "--sequence",
+            section="Data",
+            metavar="COL",
+            help="The column that names the sequence of a row.",
+        ),
+        option("--time", section="Data", metavar="COL", help="The column that orders a sequence."),
+    )
+
+
+def later_options() -> Callable[[F], F]:
+    """How data is read that comes after the fit."""
+    return together(
+        text_options(),
+        option(
+            "--unseen",
+            section="Data",
+            type=click.Choice(["error", "missing"]),
+            default=None,
+            help="What a label never seen in the fit is; an error if not given.",
+        ),
+    )
+
+
+def table_options() -> Callable[[F], F]:
+    """Where a table goes."""
+    return together(
+        option(
+            "--output",
+            "-o",
+            default="-",
+            metavar="FILE",
+            help="Write to a file: .csv, .parquet or .jsonl by its name; - is stdout.",
+        ),
+        option("--json", is_flag=True, help="Write JSON lines."),
+    )
+
+
+def runs_option() -> Callable[[F], F]:
+    """Where runs are."""
+    return option(
+        "--runs", default="runs", envvar="PPL_RUNS", metavar="DIR", help="The directory that holds the runs."
+    )
+
+
+def quiet_option() -> Callable[[F], F]:
+    """Nothing but results and errors."""
+    return option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
+
+
+def json_option() -> Callable[[F], F]:
+    """One JSON object instead of text."""
+    return option("--json", is_flag=True, help="Print JSON.")
+
+
+def run_argument() -> Callable[[F], F]:
+    """RUN, the first argument of the verbs, and where it is looked for."""
+    return together(
+        click.argument("run", metavar="RUN", shell_complete=complete_run),
+        runs_option(),
+        option(
+            "--model",
+            metavar="FILE.py:Class",
+            help="The file of a model of your own that the run was fitted with; it is executed.",
+        ),
+    )
+
+
+def field_options(model: type[Model]) -> list[Option]:
+    """An option for every field of a model: its type, default and help are the field's.
+
+    `Annotated[T, "help"]` gives the help, a `Literal` the choices, a bool a pair of flags, a tuple a list
+    with commas. The field that can be selected (`Model.select`) takes ranges and lists.
+
+    Raises:
+        UsageError: A field has a type that no option can give, and no default.
+    """
+    try:
+        hints = get_type_hints(model, include_extras=True)
+    except NameError as error:
+        raise UsageError(f"the types of {model.__name__} cannot be read: {error}") from None
+    found = (_field_option(model, field, hints[field.name]) for field in fields(model) if field.init)
+    return [each for each in found if each is not None]
+
+
+def _field_option(model: type[Model], field: Field[Any], hint: Any) -> Option | None:
+    help_text = ""
+    if get_origin(hint) is Annotated:
+        hint, *notes = get_args(hint)
+        help_text = next((text for text in notes if isinstance(text, str)), "")
+    hint = _without_none(hint)
+    default = field.default_factory() if field.default_factory is not MISSING else field.default
+    required = default is MISSING
+    item = get_args(hint)[0] if get_origin(hint) is tuple and get_args(hint) else None
+    if item in _PLAIN and isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    flag = "--" + field.name.replace("_", "-")
+    settings: dict[str, Any] = {
+        "help": _sentence(help_text or f"The field {field.name}"),
+        "required": required,
+    }
+    if not required:
+        settings |= {"default": default, "show_default": default is not None}
+    if field.name == model.select:
+        settings["help"] = settings["help"][:-1] + "; several, such as 1:6, are compared by their evidence."
+        return Option([flag], type=Several(), metavar="N|LOW:HIGH|A,B", section="Model", **settings)
+    if hint is bool:
+        return Option([f"{flag}/--no-{flag[2:]}"], section="Model", **settings)
+    if get_origin(hint) is Literal:
+        return Option([flag], type=Literals(get_args(hint)), section="Model", **settings)
+    if hint in _PLAIN:
+        return Option([flag], type=hint, section="Model", **settings)
+    if item in _PLAIN:
+        return Option([flag], type=Listed(item), metavar="A,B,...", section="Model", **settings)
+    if required:
+        raise UsageError(
+            f"the field {field.name} of {model.__name__} is of a type that no option can give: use bool, "
+            "int, float, str, a Literal or a tuple of these, or give it a default"
+        )
+    return None
+
+
+def _without_none(hint: Any) -> Any:
+    """T for `T | None`."""
+    if get_origin(hint) in (Union, types.UnionType):
+        rest = [each for each in get_args(hint) if each is not type(None)]
+        return rest[0] if len(rest) == 1 else hint
+    return hint
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

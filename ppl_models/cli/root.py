@@ -1,0 +1,33 @@
+"""`ppl` itself."""
+
+import click
+
+from ppl_models.cli.base import CONTEXT, LazyGroup
+
+VERBS = ("predict", "score", "sample", "forecast", "impute", "transform", "summary", "check")
+
+COMMANDS = {
+    "fit": "ppl_models.cli.fit:fit",
+    **{verb: f"ppl_models.cli.verbs:{verb}" for verb in VERBS},
+    "models": "ppl_models.cli.listing:models",
+    "data": "ppl_models.cli.listing:data",
+    "runs": "ppl_models.cli.listing:runs",
+    "completion": "ppl_models.cli.completion:completion",
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings=CONTEXT,
+    epilog="\b\nExample:\n  ppl fit hmm returns.csv --states 1:6\n  ppl forecast latest --steps 20",
+)
+@click.version_option(
+    None, "--version", package_name="ppl_models", prog_name="ppl", message="%(prog)s %(version)s"
+)
+def ppl() -> None:
+    """Fit probabilistic models to data, and know whether to trust the answer.
+
+    Results go to stdout, progress and messages to stderr. An option can also be set in the environment
+    (PPL_FIT_SEED=1) or in a file ppl.toml in the working directory.
+    """

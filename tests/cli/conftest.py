@@ -1,0 +1,62 @@
+"""A command line in an empty directory, a small table, and a run fitted to it."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ppl_models.cli.root import ppl
+
+
+def rows(number: int = 120) -> str:
+    """Two regimes of 30 rows in turn, as CSV."""
+    draw = random.Random(1)
+    level = (0.0, 6.0)
+    lines = [
+        f"{draw.gauss(level[i // 30 % 2], 1):.3f},{draw.gauss(-level[i // 30 % 2], 1):.3f}"
+        for i in range(number)
+    ]
+    return "x,y\n" + "\n".join(lines) + "\n"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """An empty working directory with `data.csv`, and no `PPL_*` in the environment."""
+    for name in [name for name in os.environ if name.startswith("PPL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_text(rows())
+    return tmp_path
+
+
+@pytest.fixture
+def run():
+    """Run `ppl` with arguments; `.exit_code`, `.stdout` and `.stderr` are what a shell would see."""
+
+    def call(*args: str, **settings) -> Result:
+        return CliRunner().invoke(ppl, [str(each) for each in args], prog_name="ppl", **settings)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory):
+    """A run directory that tests must not change."""
+    place = tmp_path_factory.mktemp("fitted")
+    (place / "data.csv").write_text(rows())
+    result = CliRunner().invoke(
+        ppl,
+        ["fit", "hmm", str(place / "data.csv"), "--restarts", "2", "--out", str(place / "hmm-data-001")],
+    )
+    assert result.exit_code == 0, result.output
+    return place / "hmm-data-001"
+
+
+@pytest.fixture
+def stored(fitted, place):
+    """A copy of the run in `runs/`."""
+    return Path(shutil.copytree(fitted, place / "runs" / "hmm-data-001"))
