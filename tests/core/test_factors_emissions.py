@@ -1,0 +1,357 @@
+"""Every conjugate factor against calculus, against independent densities, and against simulation."""
+
+import numpy as np
+import pytest
+import scipy.special as sp
+import scipy.stats as ss
+import torch
+
+from ppl_models.emissions.base import BLOCK, weighted_sums
+from ppl_models.emissions.discrete import Bernoulli, Categorical, Poisson
+from ppl_models.emissions.gaussian import DiagonalGaussian, FullGaussian, NormalPrior
+from ppl_models.emissions.positive import Exponential, Gamma
+from ppl_models.factors import Dirichlet
+from ppl_models.latent.workspace import Workspace
+
+R, K, N = 2, 2, 40
+
+
+def case(family, missing, n=N):
+    """An emission, rows, features, responsibilities and the statistics they give."""
+    e = family.build(K)
+    x = family.rows(n, seed=5, missing=0.3 if missing else 0.0)
+    features = e.features(x, Workspace(), "f")
+    gamma = torch.rand(R, n, K, dtype=torch.float64)
+    gamma = gamma / gamma.sum(-1, keepdim=True)
+    S = e.statistics(features, gamma, e.natural(e.draw(e.zeros(R))))
+    return e, x, features, gamma, S
+
+
+def dirichlet():
+    a = torch.tensor([[0.5, 1.0, 2.0], [3.0, 0.1, 1.0]], dtype=torch.float64)
+    return Dirichlet("p", a), torch.rand(R, 2, 3, dtype=torch.float64) * 9
+
+
+def check_factor(factor, S):
+    """What holds for any factor: E[η] = ∇ log Z, Z(0) = 1, Bayes' rule, KL by simulation."""
+    leaf = S.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(factor.log_normalizer(leaf).sum(), leaf)
+    expected = factor.expected_natural(S)
+    torch.testing.assert_close(gradient, expected, rtol=1e-7, atol=1e-8)
+    none = factor.zeros(R)
+    assert none.shape == (R, *factor.shape) == S.shape
+    torch.testing.assert_close(factor.log_normalizer(none), torch.zeros(R, dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(factor.kl(none, factor.expected_natural(none)), none.new_zeros(R), atol=1e-9, rtol=0)
+
+    theta = factor.draw(S)
+    gain = factor.log_prob(theta, S) - factor.log_prob(theta, none)
+    inner = (S * factor.natural(theta)).flatten(1).sum(-1)
+    torch.testing.assert_close(inner - factor.log_normalizer(S), gain, rtol=1e-8, atol=1e-7)
+
+    assert factor.possible(S).all()
+    kl = factor.kl(S, expected)
+    assert (kl > 0).all()
+    draws = 4_000
+    many = S[:1].expand(draws, *S.shape[1:])
+    theta = factor.draw(many)
+    ratio = factor.log_prob(theta, many) - factor.log_prob(theta, torch.zeros_like(many))
+    error = float(ratio.std()) / draws**0.5
+    assert abs(float(ratio.mean() - kl[0])) < 4 * error + 1e-9  # 4 standard errors: fails 6 times in 100,000 seeds
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
+def test_a_factor_is_its_log_normalizer(family, missing):
+    e, _, _, _, S = case(family, missing)
+    check_factor(e, S)
+
+
+def test_dirichlet_is_its_log_normalizer():
+    check_factor(*dirichlet())
+
+
+def test_dirichlet_log_normalizer_is_the_dirichlet_multinomial():
+    factor, _ = dirichlet()
+    counts = np.array([[2, 0, 5], [1, 1, 1]])
+    z = factor.log_normalizer(torch.as_tensor(counts, dtype=torch.float64)[None])
+    exact = sum(
+        ss.dirichlet_multinomial(a, int(n.sum())).logpmf(n) - sp.gammaln(n.sum() + 1) + sp.gammaln(n + 1).sum()
+        for a, n in zip(factor.concentration.numpy(), counts, strict=True)
+    )
+    assert float(z[0]) == pytest.approx(exact, abs=1e-10)
+
+
+def test_impossible_statistics_are_refused(family):
+    e, _, _, _, S = case(family, False)
+    broken = S.clone()
+    broken[1] = -broken[1].abs() - 1
+    assert e.possible(broken).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
+def test_density_is_that_of_the_pyro_program(family, missing):
+    e, x, features, _, S = case(family, missing)
+    theta = e.draw(S)
+    out = torch.full((R, N, K), torch.nan, dtype=torch.float64)
+    e.log_density(features, e.natural(theta), out, False)
+    base = e.log_base(x)
+    for r in range(R):
+        for k in range(K):
+            local = {site: (v[r, k] if v.shape[1] == K else v[r, 0]) for site, v in theta.items()}
+            for i in range(N):
+                density, value = e.observe(local, x[i])
+                expected = float(density.log_prob(value))
+                assert float(out[r, i, k] + base[i]) == pytest.approx(expected, rel=1e-8, abs=1e-8)
+                if not missing:
+                    assert float(e.local(local).log_prob(x[i])) == pytest.approx(expected, rel=1e-8, abs=1e-8)
+    again = out.clone()
+    e.log_density(features, e.natural(theta), again, True)
+    torch.testing.assert_close(again, 2 * out)
+
+
+def check_linear(family, missing):
+    e, _, features, gamma, S = case(family, missing)
+    natural = e.natural(e.draw(S))
+    out = torch.empty(R, N, K, dtype=torch.float64)
+    e.log_density(features, natural, out, False)
+    torch.testing.assert_close((gamma * out).sum((1, 2)), (S * natural).flatten(1).sum(-1), rtol=1e-10, atol=1e-9)
+
+
+def test_statistics_are_linear_in_the_density(family):
+    check_linear(family, missing=False)
+
+
+def test_statistics_of_missing_cells_are_linear_in_the_density(column_family):
+    check_linear(column_family, missing=True)
+
+
+def test_features_of_some_rows_are_rows_of_the_features(family):
+    e, x, features, gamma, _ = case(family, True)
+    natural = e.natural(e.draw(e.zeros(R)))
+    whole = torch.empty(R, N, K, dtype=torch.float64)
+    e.log_density(features, natural, whole, False)
+    at = slice(7, 23)
+    part = torch.empty(R, 16, K, dtype=torch.float64)
+    e.log_density(features.rows(at), natural, part, False)
+    torch.testing.assert_close(part, whole[:, at])
+    parts = sum(e.statistics(features.rows(s), gamma[:, s], natural) for s in (slice(0, 9), slice(9, N)))
+    torch.testing.assert_close(parts, e.statistics(features, gamma, natural))
+
+
+def test_weighted_sums_over_many_blocks():
+    n = 2 * BLOCK + 17
+    gamma, matrix = torch.rand(2, n, 3, dtype=torch.float64), torch.randn(n, 4, dtype=torch.float64)
+    torch.testing.assert_close(weighted_sums(gamma, matrix), torch.einsum("rnk,nf->rkf", gamma, matrix))
+
+
+def test_log_base_carries_the_units():
+    c, mean = 1000.0, torch.tensor([2.0], dtype=torch.float64)
+    prior, one = NormalPrior(0.01, 3.0, 1.0), torch.ones(1, dtype=torch.float64)
+    x = torch.tensor([[0.3], [2.0], [torch.nan]], dtype=torch.float64)
+    seen = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+    for build in (
+        lambda c: DiagonalGaussian((0,), 1, c * one, c * one, prior),
+        lambda c: FullGaussian((0,), 1, c * one, c * one, prior),
+        lambda c: Exponential((0,), 1, c * mean),
+        lambda c: Gamma((0,), 1, c * mean),
+    ):
+        small, large = build(1.0), build(c)
+        shift = large.log_base(c * x) - small.log_base(x)
+        torch.testing.assert_close(shift, -np.log(c) * seen)
+        before, after = (e.features(v, Workspace(), "f").matrix for e, v in ((small, x), (large, c * x)))
+        torch.testing.assert_close(before, after)  # features have no units
+
+
+# The full covariance with missing cells, against scipy's normal
+
+
+def gaussian_theta(name):
+    centre = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    scale = torch.tensor([2.0, 1.0, 0.5], dtype=torch.float64)
+    factor = FullGaussian((0, 1, 2), K, centre, scale, NormalPrior(0.5, 6.0, 1.0), name == "tied")
+    theta = factor.draw(factor.zeros(1))
+    covariance = torch.linalg.inv(theta["precision"]) * scale * scale[:, None]
+    mean = centre + scale * theta["mean"]
+    return factor, theta, mean[0].numpy(), covariance[0].expand(K, 3, 3).numpy()
+
+
+def conditional(mean, cov, x):
+    """Mean and covariance of the missing cells of x given the others."""
+    h = np.isnan(x)
+    gain = cov[np.ix_(h, ~h)] @ np.linalg.pinv(cov[np.ix_(~h, ~h)])
+    return mean[h] + gain @ (x[~h] - mean[~h]), cov[np.ix_(h, h)] - gain @ cov[np.ix_(~h, h)]
+
+
+PATTERNS = np.array([[1.5, np.nan, 2.0], [np.nan, -1.0, np.nan], [np.nan] * 3, [0.0, 0.5, 3.0], [np.nan, -3.0, 2.5]])
+
+
+@pytest.mark.parametrize("name", ["full", "tied"])
+def test_marginal_of_observed_cells_is_scipys(name):
+    e, theta, mean, cov = gaussian_theta(name)
+    x = torch.as_tensor(PATTERNS)
+    out = torch.empty(1, len(x), K, dtype=torch.float64)
+    e.log_density(e.features(x, Workspace(), "f"), e.natural(theta), out, False)
+    found = out[0] + e.log_base(x)[:, None]
+    for i, row in enumerate(PATTERNS):
+        o = ~np.isnan(row)
+        for k in range(K):
+            normal = ss.multivariate_normal(mean[k][o], cov[k][np.ix_(o, o)]) if o.any() else None
+            expected = normal.logpdf(row[o]) if normal is not None else 0.0
+            assert float(found[i, k]) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["full", "tied"])
+def test_completed_statistics_are_conditional_moments(name):
+    e, theta, mean, cov = gaussian_theta(name)
+    x = torch.as_tensor(PATTERNS)
+    gamma = torch.rand(1, len(x), K, dtype=torch.float64)
+    n, sx, sxx = e._unpack(e.statistics(e.features(x, Workspace(), "f"), gamma, e.natural(theta)))
+    centre, scale = e.centre.numpy(), e.scale.numpy()
+    for k in range(K):
+        one, two = np.zeros(3), np.zeros((3, 3))
+        for g, row in zip(gamma[0, :, k].numpy(), PATTERNS, strict=True):
+            h, full, spread = np.isnan(row), row.copy(), np.zeros((3, 3))
+            if h.any():
+                full[h], spread[np.ix_(h, h)] = conditional(mean[k], cov[k], row)
+            y = (full - centre) / scale
+            one += g * y
+            two += g * (np.outer(y, y) + spread / np.outer(scale, scale))
+        assert float(n[0, k]) == pytest.approx(float(gamma[0, :, k].sum()))
+        np.testing.assert_allclose(sx[0, k], one, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(sxx[0, k], two, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["full", "tied"])
+def test_missing_cells_are_drawn_from_their_conditional(name):
+    e, theta, mean, cov = gaussian_theta(name)
+    draws = 20_000
+    local = {site: v[0, 0].expand(draws, *v.shape[2:]) for site, v in theta.items()}
+    for row in PATTERNS:
+        drawn = e.complete(local, torch.as_tensor(row).expand(draws, 3)).numpy()
+        h = np.isnan(row)
+        assert (drawn[:, ~h] == row[~h]).all()
+        if not h.any():
+            continue
+        m, C = conditional(mean[0], cov[0], row)
+        z = np.linalg.solve(np.linalg.cholesky(C), (drawn[:, h] - m).T)  # standard normal, (missing, draws)
+        # Means to 4.5 and second moments to 5 standard errors: under 1e-4 a seed for all of them.
+        assert np.abs(z.mean(1)).max() < 4.5 / draws**0.5
+        assert np.abs(z @ z.T / draws - np.eye(len(z))).max() < 5 * (2 / draws) ** 0.5
+
+
+def test_missing_cells_of_columns_are_drawn_from_their_state(column_family):
+    family, draws = column_family, 20_000
+    e, _, _, _, S = case(family, False)
+    local = {site: v[0, 0] for site, v in e.draw(S).items()}
+    many = {site: v.expand(draws, *v.shape) for site, v in local.items()}
+    x = family.rows(1, seed=3)[0]
+    x[1] = torch.nan
+    drawn = e.complete(many, x.expand(draws, 3))
+    assert (drawn[:, [0, 2]] == x[[0, 2]]).all()
+    base = e.local(local).base_dist
+    if family.name == "categorical":
+        p = base.probs[1, :3]
+        share = torch.stack([(drawn[:, 1] == code).double().mean() for code in range(3)])
+        assert (share - p).abs().max() < 4.5 * (p * (1 - p) / draws).sqrt().max() + 1e-12
+    else:
+        mean, variance = base.mean[1], base.variance[1]
+        assert (drawn[:, 1].mean() - mean).abs() < 4 * (variance / draws).sqrt()  # fails 6 times in 100,000 seeds
+
+
+# One-dimensional posteriors, against closed forms and quadrature
+
+ONE = torch.ones(1, dtype=torch.float64)
+
+
+def one_column(e, x):
+    x = torch.as_tensor(x, dtype=torch.float64).reshape(-1, 1)
+    gamma = torch.ones(1, len(x), 1, dtype=torch.float64)
+    S = e.statistics(e.features(x, Workspace(), "f"), gamma, e.expected_natural(e.zeros(1)))
+    return S, float(e.log_normalizer(S) + e.log_base(x).sum())
+
+
+def sequential(predictive, x):
+    """Σ_i log p(x_i | x_{<i})."""
+    total = 0.0
+    for i, value in enumerate(x):
+        ahead = predictive(x[:i])
+        total += ahead.logpmf(value) if hasattr(ahead, "logpmf") else ahead.logpdf(value)
+    return total
+
+
+def test_evidence_of_poisson_is_the_negative_binomials():
+    x, mean, a, b = np.array([3, 0, 7, 2]), 2.5, 1.5, 0.8
+    e = Poisson((0,), 1, mean * ONE, a, b)
+    S, evidence = one_column(e, x)
+
+    def next_count(seen):
+        rate = (b + mean * len(seen)) / mean
+        return ss.nbinom(a + seen.sum(), rate / (rate + 1))
+
+    assert evidence == pytest.approx(sequential(next_count, x), abs=1e-10)
+    draws = e.draw(S.expand(4_000, *S.shape[1:]))["rate"].ravel().numpy() * mean
+    exact = ss.gamma(a + x.sum(), scale=mean / (b + mean * len(x)))
+    assert ss.kstest(draws, exact.cdf).pvalue > 1e-4
+
+
+def test_evidence_of_exponential_is_the_lomaxes():
+    x, mean, a, b = np.array([0.3, 4.0, 1.1]), 2.5, 1.5, 0.8
+    _, evidence = one_column(Exponential((0,), 1, mean * ONE, a, b), x)
+    exact = sequential(lambda seen: ss.lomax(a + len(seen), scale=b * mean + seen.sum()), x)
+    assert evidence == pytest.approx(exact, abs=1e-10)
+
+
+@pytest.mark.parametrize("spherical", [False, True])
+def test_evidence_of_a_normal_is_students(spherical):
+    x, centre, scale = np.array([3.0, 1.0, 4.5, 4.0]), 2.0, 1.5
+    prior = NormalPrior(0.3, 4.0, 0.6)
+    _, evidence = one_column(DiagonalGaussian((0,), 1, centre * ONE, scale * ONE, prior, spherical), x)
+    shape = prior.variance * (np.eye(4) + 1 / prior.mean_precision) * scale**2
+    exact = ss.multivariate_t(np.full(4, centre), shape, df=prior.dof).logpdf(x)
+    assert evidence == pytest.approx(exact, abs=1e-10)
+    _, full = one_column(FullGaussian((0,), 1, centre * ONE, scale * ONE, prior), x)
+    assert full == pytest.approx(exact, abs=1e-10)  # one column: the Wishart is a gamma
+
+
+def test_evidence_of_labels_is_polyas():
+    x, a = np.array([0, 1, 1, 2, 1]), 0.7
+    _, evidence = one_column(Categorical((0,), 1, (3,), a), x)
+    exact = sum(np.log((a + (x[:i] == v).sum()) / (3 * a + i)) for i, v in enumerate(x))
+    assert evidence == pytest.approx(exact, abs=1e-10)
+    y = (x > 0).astype(int)
+    exact = sum(np.log((a + (y[:i] == v).sum()) / (2 * a + i)) for i, v in enumerate(y))
+    assert one_column(Bernoulli((0,), 1, a), y)[1] == pytest.approx(exact, abs=1e-10)
+
+
+@pytest.mark.parametrize("x", [[0.5, 1.0, 4.0, 2.0], [3.0], [1.0, 1.01, 0.99, 1.0, 1.02], [1e-6, 5.0]])
+def test_gamma_posterior_by_quadrature(x):
+    x, mean, c, d, sigma = np.array(x), 1.7, 1.5, 0.8, 2.0
+    e = Gamma((0,), 1, mean * ONE, c, d, sigma)
+    S, evidence = one_column(e, x)
+    u, v = np.linspace(-14, 12, 2601)[:, None], np.linspace(-20, 16, 2401)[None]  # logs of shape and rate
+    a, b = np.exp(u), np.exp(v)
+    log_p = ss.norm(0, sigma).logpdf(u) + ss.gamma(c, scale=1 / d).logpdf(b) + v
+    y = x / mean
+    log_p = log_p + len(y) * (a * v - sp.gammaln(a)) + (a - 1) * np.log(y).sum() - b * y.sum() - len(y) * np.log(mean)
+    top = log_p.max()
+    p = np.exp(log_p - top)
+    cell = (u[1, 0] - u[0, 0]) * (v[0, 1] - v[0, 0])
+    assert evidence == pytest.approx(np.log(p.sum() * cell) + top, abs=1e-7)
+    p /= p.sum()
+    exact = [(p * (a * v - sp.gammaln(a))).sum(), -(p * b).sum(), (p * a).sum()]
+    np.testing.assert_allclose(e.expected_natural(S).ravel(), exact, rtol=1e-6, atol=1e-8)
+    theta = e.draw(S.expand(4_000, *S.shape[1:]))
+    cumulative = p.sum(1).cumsum() - 0.5 * p.sum(1)
+    drawn = np.log(theta["shape"].ravel().numpy())
+    assert ss.kstest(drawn, lambda q: np.interp(q, u[:, 0], cumulative)).pvalue > 1e-4
+    assert abs(theta["rate"].mean() + exact[1]) < 4 * theta["rate"].std() / 4_000**0.5
+
+
+def test_gamma_shape_with_a_million_rows():
+    rng = np.random.default_rng(0)
+    x = rng.gamma(2.5, 2.0, 1_000_000)
+    e = Gamma((0,), 1, 5.0 * ONE)
+    S, _ = one_column(e, x)
+    shape = e.draw(S.expand(1_000, *S.shape[1:]))["shape"]
+    sd = (2.5 / (1_000_000 * (2.5 * sp.polygamma(1, 2.5) - 1))) ** 0.5  # Fisher information, rate profiled out
+    assert abs(float(shape.mean()) - 2.5) < 5 * sd
+    assert float(shape.std()) == pytest.approx(sd, rel=0.15)  # 1,000 draws: a relative error of 2.2% each
