@@ -28,7 +28,7 @@ def heading(fit: "Fit") -> str:
     )
 
 
-def states_text(fit: "Fit", width: int | None = None) -> str:
+def states_text(fit: "Fit", width: int | None = 110) -> str:
     """The table of states as text, columns wrapped to the width."""
     import pandas as pd
 

@@ -12,6 +12,7 @@ import torch
 
 from ppl_models.data import Dataset, read
 from ppl_models.data.batches import minibatches
+from ppl_models.data.files import budget
 from ppl_models.errors import DataError, Unsupported, UsageError
 from ppl_models.inference.conjugate import ConjugateRule, State, Statistics
 from ppl_models.inference.convergence import Plateau, Windows
@@ -186,7 +187,7 @@ def train(
     state, status = _train(
         rule, joint, first, _repeat(batch), Plateau(limit), settings.steps, reporter("restarts")
     )
-    ranked = state.best.nan_to_num(-torch.inf).sort(descending=True)
+    ranked = state.best.nan_to_num(nan=-torch.inf, neginf=-torch.inf).sort(descending=True)
     best = ranked.indices[:1]
     statistics = {name: value[best] for name, value in state.statistics.items()}
     finished = float(ranked.values[0])
@@ -434,10 +435,26 @@ def fit(
         raise Unsupported(f"{model.name} has no update rule")
     if dataset.rows < 1:
         raise DataError(f"{dataset.source}: no rows; {model.name} needs at least one")
+    _check_memory(joint, dataset, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         trained = train(model, joint, dataset, settings, progress)
     return Fit(model, dataset, trained, settings)
+
+
+def _check_memory(joint: Joint, data: Dataset, settings: Settings) -> None:
+    """Refuse what would not fit, before anything is done.
+
+    Raises:
+        DataError: with the estimate.
+    """
+    need, free = joint.working_bytes(settings.restarts), budget()
+    if need > free:
+        columns = len(data.names)
+        raise DataError(
+            f"{data.source}: {columns} columns and {joint.states} states take about {need / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free; use --covariance diag, fewer --columns, states or --restarts"
+        )
 
 
 def _read_for(model: Model, data: Any, reading: dict[str, Any]) -> Dataset:
@@ -459,7 +476,8 @@ def select(model: Model, data: Any, values: Mapping[str, Any], **options: Any) -
     """Fit a model for each value of one field, and keep the one with the highest evidence.
 
     ELBOs are compared with log K! added for the K! orders of the states, all equally good, of which the
-    guide covers one (Bishop 2006, PRML, §10.2.4).
+    guide covers one (Bishop 2006, PRML, §10.2.4). A model with states that no row is in is only chosen where
+    all have some: it says no more than the smaller one.
 
     Args:
         model: the other fields.
@@ -480,27 +498,32 @@ def select(model: Model, data: Any, values: Mapping[str, Any], **options: Any) -
         each = fit(replace(model, **{name: value}), dataset, **options)
         K = each.joint.states
         evidence = each.elbo + lgamma(K + 1)
-        plug_in = each.joint.local(each.joint.dataset_batch(dataset), _plug_in(each))[0]
-        likelihood, free = float(plug_in[0]), each.joint.parameters
+        natural = each.joint.expected_natural(each.statistics)
+        likelihood = float(each.joint.local(each.joint.dataset_batch(dataset), natural)[0][0])
+        free = each.joint.parameters
+        empty = int((occupied(each.statistics) < 1.0).sum())
         fits.append(each)
         rows.append(
             {
                 name: value,
                 "evidence": evidence,
                 "log_likelihood": likelihood,
+                "empty": empty,
                 "parameters": free,
                 "bic": free * log(max(dataset.rows, 1)) - 2 * likelihood,
                 "status": str(each.status),
                 "seconds": round(each.trained.seconds, 3),
             }
         )
-    best = max(range(len(fits)), key=lambda i: rows[i]["evidence"])
+        if each.status is Status.INTERRUPTED:
+            break
+    best = max(range(len(fits)), key=lambda i: (rows[i]["empty"] == 0, rows[i]["evidence"]))
     return replace(fits[best], candidates=tuple(rows))
 
 
+def occupied(statistics: Statistics) -> torch.Tensor:
+    """Expected rows in each state, (K,): every row is the start of a sequence or entered from another."""
+    return (statistics["start"][0] + statistics["transition"][0].sum(0)).cpu()
+
+
 _FIT_OPTIONS = {"seed", "device", "restarts", "batch_size", "steps", "tolerance", "progress"}
-
-
-def _plug_in(fit: Fit) -> dict[str, torch.Tensor]:
-    """η of the guide, moved to where it is normalised: the mode of the complete-data posterior, nearly."""
-    return fit.joint.expected_natural(fit.statistics)

@@ -71,7 +71,9 @@ def draw_posterior(fit: "Fit", draws: int | None = None) -> Posterior:
     rows = Rows(np.asarray(data.lengths, np.int64))
     by_row = len(rows.lengths) == 1 and size * data.rows <= CELLS
     parts = []
-    for at in groups(size, data.rows * joint.states):
+    in_chunks = len(rows.lengths) == 1 and not by_row and batch.lanes is not None
+    each = 150_000 if in_chunks else data.rows * joint.states  # numbers a draw that are held at once
+    for at in groups(size, each):
         some = on_device(select_draws(theta, at), batch.values.device)
         natural = joint.natural(some)
         if len(rows.lengths) == 1 and not by_row:
@@ -187,6 +189,21 @@ def netcdf(fit: "Fit") -> bytes:
     return bytes(tree.to_netcdf(engine="h5netcdf"))
 
 
+def _pairs(posterior: "xr.Dataset") -> "xr.Dataset":
+    """Correlations once for each pair of columns, rather than as a symmetric matrix with ones in it."""
+    for name in [n for n in posterior.data_vars if str(n).endswith("correlation")]:
+        matrix = posterior[name]
+        columns = list(matrix.coords[matrix.dims[-1]].values)
+        i, j = np.triu_indices(len(columns), 1)
+        posterior = posterior.drop_vars(name)
+        if len(i):
+            labels = [f"{columns[a]} ~ {columns[b]}" for a, b in zip(i, j, strict=True)]
+            dims = (*matrix.dims[:-2], f"{name}_pair")
+            posterior[name] = (dims, matrix.values[..., i, j])
+            posterior = posterior.assign_coords({f"{name}_pair": labels})
+    return posterior
+
+
 def summarise(fit: "Fit", level: float = 0.89) -> "pd.DataFrame":
     """Mean, sd and equal-tailed interval of every parameter, by ArviZ's `summary`."""
     import warnings
@@ -195,7 +212,7 @@ def summarise(fit: "Fit", level: float = 0.89) -> "pd.DataFrame":
         warnings.simplefilter("ignore")
         import arviz as az
 
-        posterior = groups_of(fit)["posterior"]
+        posterior = _pairs(groups_of(fit)["posterior"])
         if hasattr(az, "InferenceData") and int(az.__version__.split(".")[0]) < 1:
             table = az.summary(posterior, kind="stats", hdi_prob=level, round_to="none", stat_focus="mean")
         else:

@@ -119,7 +119,12 @@ class Dataset:
             columns[self.schema.time] = self.times
         for j, column in enumerate(self.schema.columns):
             cells = values[:, j]
-            columns[column.name] = decode(cells, column.levels) if column.labelled else cells
+            if column.labelled:
+                columns[column.name] = decode(cells, column.levels)
+            elif column.integer and (cells == np.rint(cells)).all():
+                columns[column.name] = cells.astype(np.int64)
+            else:
+                columns[column.name] = cells
         return pd.DataFrame(columns)
 
 

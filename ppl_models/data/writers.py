@@ -1,6 +1,8 @@
 """Results as CSV, JSON lines or Parquet: whole or not at all."""
 
 import contextlib
+import json as json_library
+import math
 import os
 import sys
 import tempfile
@@ -96,8 +98,27 @@ def _write(frame: "pandas.DataFrame", file: IO[bytes], suffix: str) -> None:
 
 
 def _json_lines(frame: "pandas.DataFrame") -> str:
-    text = frame.to_json(orient="records", lines=True, double_precision=15, date_format="iso") or ""
-    return text if not text or text.endswith("\n") else f"{text}\n"
+    """A JSON object a row: numbers in their shortest form, null for what is missing or not finite."""
+    import pandas as pd
+
+    def plain(value: object) -> object:
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        return None if value is pd.NaT or value is pd.NA else value
+
+    names = [str(name) for name in frame.columns]
+    columns = [frame.iloc[:, j].astype(object).tolist() for j in range(len(names))]
+    rows = zip(*columns, strict=True)
+    lines = (
+        json_library.dumps(
+            {n: plain(v) for n, v in zip(names, row, strict=True)},
+            default=str,
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        for row in rows
+    )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _csv(frame: "pandas.DataFrame") -> str:

@@ -112,9 +112,9 @@ def _k_hat(fit: "Fit") -> Check:
 
 
 def _states(fit: "Fit") -> list[Check]:
-    from ppl_models.tasks.summaries import occupancy
+    from ppl_models.fitting import occupied
 
-    rows = occupancy(fit)
+    rows = occupied(fit.statistics).numpy()
     needed = 2 + max(len(e.columns) for e in fit.joint.emissions)
     empty, thin = np.flatnonzero(rows < 1.0), np.flatnonzero((rows >= 1.0) & (rows < needed))
     if len(empty):

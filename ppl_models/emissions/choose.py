@@ -109,7 +109,7 @@ def choose(model: Any, schema: Schema) -> tuple["Emission", ...]:
                     f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}"
                 )
             sd = constants(index, "sd")
-            if model.covariance in ("diag", "spherical"):
+            if model.covariance in ("diag", "spherical") or (D == 1 and model.covariance == "full"):
                 return DiagonalGaussian(index, K, mean, sd, prior, model.covariance == "spherical")
             return FullGaussian(index, K, mean, sd, prior, model.covariance == "tied")
         if family == "poisson":

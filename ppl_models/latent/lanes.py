@@ -84,6 +84,8 @@ class Layout:
         blocks = WIDTH * groups
         n = -(-m // blocks)
         padding = n * blocks - m
+        if padding and not closes:
+            raise ValueError(f"{m} rows that go on do not fill {blocks} blocks: see even()")
         if padding:
             features = np.concatenate([features, np.zeros((padding, F))])
         flags = np.concatenate([starts.astype(np.float64), np.ones(padding)])
@@ -270,6 +272,11 @@ def _without_padding(sums: Sums, rows: int, constant: np.ndarray, log_start: np.
         start=sums.start - rows * gamma,
         count=sums.count - rows * gamma,
     )
+
+
+def even(rows: int) -> int:
+    """The nearest smaller number of rows that fills blocks of equal length."""
+    return rows - rows % (WIDTH * groups_for(rows))
 
 
 def groups_for(rows: int) -> int:

@@ -125,6 +125,11 @@ class Joint(Conjugate):
         """Rows that may be worked on at once."""
         return max(256, CACHE // (8 * (restarts * (3 * self.states + 4) + 2 * self.width)))
 
+    def working_bytes(self, restarts: int) -> int:
+        """Memory that a fit takes beside its rows: some sets of statistics, and the features of a chunk."""
+        statistics = restarts * sum(math.prod(f.shape) for f in self.factors.values())
+        return 8 * (12 * statistics + 3 * self._chunk(restarts) * self.width) + CACHE
+
     # The conjugate rule
 
     def local(self, batch: Batch, natural: Statistics) -> tuple[Tensor, dict[str, Tensor]]:

@@ -21,7 +21,8 @@ class SideBySide:
         self.emissions, self.values, self.rows, self.keep = emissions, values, rows, keep
         self.failures = 0
         self.widths: list[int] = []
-        self._laid: dict[int, lanes.Layout] = {}
+        self._laid: dict[tuple[int, int], lanes.Layout] = {}
+        self._size = 0
         self._memory = Workspace()
         self._starts = np.zeros(rows.steps, dtype=bool)
         self._starts[rows.offsets[:-1]] = True
@@ -29,7 +30,7 @@ class SideBySide:
         self._masked = [missing_in(e, values) for e in emissions]
 
     def _layout(self, chunk: Chunk) -> lanes.Layout:
-        laid = self._laid.get(chunk.lo)
+        laid = self._laid.get((chunk.lo, chunk.hi))
         if laid is None:
             x = self.values[chunk.lo : chunk.hi]
             parts = [
@@ -45,7 +46,7 @@ class SideBySide:
                 lanes.groups_for(chunk.hi - chunk.lo),
             )
             if self.keep:
-                self._laid[chunk.lo] = laid
+                self._laid[chunk.lo, chunk.hi] = laid
         return laid
 
     def expect(self, natural: Statistics, work: Workspace) -> tuple[Tensor, dict[str, Tensor]]:
@@ -82,8 +83,11 @@ class SideBySide:
         weights = torch.cat([weight for weight, _ in pairs], -1).contiguous().numpy()
         constant = torch.stack([constant for _, constant in pairs]).sum(0).numpy()
         logs = natural["start"].numpy(), natural["transition"].numpy()
-        least = max(size, 4 * lanes.LEAST)
-        return lanes.expect_all(self._layout, rows, least, weights, constant, *logs, work, chain.pool, smooth)
+        size = lanes.even(max(size, 4 * lanes.LEAST))
+        if size != self._size:
+            self._laid.clear()
+            self._size = size
+        return lanes.expect_all(self._layout, rows, size, weights, constant, *logs, work, chain.pool, smooth)
 
 
 def missing_in(emission: Emission, values: Tensor) -> bool:

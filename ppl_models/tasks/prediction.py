@@ -21,7 +21,7 @@ def _probabilities(fit: "Fit", data: "Dataset") -> tuple[np.ndarray, np.ndarray]
     """Filtered and smoothed state probabilities (n, K), averaged over draws of the parameters."""
     joint, rows = fit.joint, Rows(np.asarray(data.lengths, np.int64))
     batch = joint.dataset_batch(data, fit.settings.device)
-    theta = some_draws(fit, data.rows * joint.states, budget=40_000_000)
+    theta = some_draws(fit, data.rows * joint.states, budget=40_000_000, least=5)
     total = number_of(theta)
     filtered = torch.zeros(data.rows, joint.states, dtype=torch.float64, device=batch.values.device)
     smoothed = torch.zeros_like(filtered)

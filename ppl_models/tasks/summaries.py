@@ -27,8 +27,10 @@ def states_table(fit: "Fit") -> "pd.DataFrame":
     """A row for each state: its share of the rows, how long it lasts, and its emissions (posterior means)."""
     import pandas as pd
 
+    from ppl_models.fitting import occupied
+
     joint, p = fit.joint, fit.posterior_draws
-    counts = occupancy(fit)
+    counts = occupied(fit.statistics).numpy()
     stay = p.theta["transition"]["transition"].diagonal(dim1=-1, dim2=-2).numpy()
     table: dict[str, Any] = {
         "state": np.arange(joint.states),
@@ -48,9 +50,3 @@ def states_table(fit: "Fit") -> "pd.DataFrame":
                 best = mean.argmax(1)
                 table[column.name] = [f"{column.levels[b]} {mean[k, b]:.2f}" for k, b in enumerate(best)]
     return pd.DataFrame(table)
-
-
-def occupancy(fit: "Fit") -> np.ndarray:
-    """Expected rows in each state, (K,): every row is the start of a sequence or entered from another."""
-    S = fit.statistics
-    return (S["start"][0] + S["transition"][0].sum(0)).cpu().numpy()

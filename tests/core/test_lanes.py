@@ -1,0 +1,135 @@
+"""The E step in lanes against the plain kernels, which are held against enumeration elsewhere."""
+
+import numpy as np
+import pytest
+import torch
+
+import ppl_models as ppl
+from ppl_models.inference.conjugate import Conjugate
+from ppl_models.latent import lanes
+from ppl_models.models import side_by_side
+from ppl_models.models.joint import groups, select_draws
+
+
+def series(n, D, K, seed, stay=0.95, missing=0.0):
+    rng = np.random.default_rng(seed)
+    change = rng.random(n) > stay
+    z = rng.integers(K, size=n)[np.maximum.accumulate(np.where(change, np.arange(n), 0))]
+    x = rng.normal(size=(K, D))[z] * 2 + rng.normal(size=(n, D))
+    x[rng.random(x.shape) < missing] = np.nan
+    return x
+
+
+def both(fit, statistics=None):
+    """The same local step by lanes and by the plain kernels."""
+    natural = fit.joint.expected_natural(statistics or fit.statistics)
+    batch = fit.joint.dataset_batch(fit.data)
+    assert batch.lanes is not None
+    fast = batch.lanes.expect(natural, batch.work)
+    batch.lanes = None
+    return fast[0] + batch.base, fast[1], *fit.joint.local(batch, natural)
+
+
+def same(fit, statistics=None):
+    evidence, found, plain_evidence, plain = both(fit, statistics)
+    torch.testing.assert_close(evidence, plain_evidence, rtol=1e-12, atol=1e-9)
+    assert set(found) == set(plain)
+    for name in found:
+        torch.testing.assert_close(found[name], plain[name], rtol=1e-9, atol=1e-7)
+
+
+def fitted(model, x, **options):
+    return ppl.fit(model, x, restarts=2, steps=4, **options)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize(("states", "columns"), [(1, 2), (2, 1), (3, 3), (9, 2)])
+def test_gaussian(states, columns, missing):
+    same(
+        fitted(ppl.HMM(states=states, covariance="diag"), series(2_500, columns, 3, states, missing=missing))
+    )
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "spherical"])
+def test_covariances(covariance):
+    same(fitted(ppl.HMM(states=3, covariance=covariance), series(2_300, 3, 3, 5)))
+
+
+@pytest.mark.parametrize("lengths", [[1] * 2_100, [1, 2_500, 1, 7], [3] * 700, [2_047, 1], [130] * 20])
+def test_ragged_sequences(lengths):
+    same(fitted(ppl.HMM(states=2), series(sum(lengths), 1, 2, 7), lengths=lengths))
+
+
+def test_mixed_columns():
+    rng = np.random.default_rng(3)
+    n = 2_400
+    frame = {
+        "count": rng.poisson(3, n),
+        "x": rng.normal(size=n),
+        "label": rng.choice(["a", "b", "c"], n),
+        "yes": rng.random(n) < 0.3,
+    }
+    frame["x"][::7] = np.nan
+    same(fitted(ppl.HMM(states=3), frame))
+
+
+def test_chunks_and_messages_between_them(monkeypatch):
+    """Chunks that begin and end inside sequences; sizes that change between calls on one batch."""
+    fit = fitted(ppl.HMM(states=3, covariance="diag"), series(30_000, 2, 3, 11), lengths=[25_000, 4_990, 10])
+    monkeypatch.setattr(side_by_side, "BUDGET", 1)
+    same(fit)
+    theta = fit.posterior_draws.theta
+    batch = fit.joint.dataset_batch(fit.data)
+    whole = fit.joint.log_evidence(batch, fit.joint.natural(select_draws(theta, slice(0, 7))))
+    monkeypatch.setattr(side_by_side, "BUDGET", 2**30)
+    one = [
+        fit.joint.log_evidence(batch, fit.joint.natural(select_draws(theta, at))) for at in groups(7, 1, 2)
+    ]
+    batch.lanes = None
+    plain = fit.joint.log_evidence(batch, fit.joint.natural(select_draws(theta, slice(0, 7))))
+    torch.testing.assert_close(whole, plain, rtol=1e-12, atol=1e-8)
+    torch.testing.assert_close(torch.cat(one), plain, rtol=1e-12, atol=1e-8)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads(threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        same(fitted(ppl.HMM(states=2), series(5_000, 2, 2, 13)))
+    finally:
+        torch.set_num_threads(before)
+
+
+def extreme(fit, transition):
+    """The fit's statistics with given expected transition counts."""
+    counts = torch.tensor(transition, dtype=torch.float64)[None]
+    return dict(fit.statistics) | {"transition": counts}
+
+
+def test_a_chain_that_hardly_forgets_is_still_exact():
+    """States that last for a million rows, hardly told apart: guesses fail and messages must be sent again."""
+    x = np.random.default_rng(1).normal(size=(4_000, 1))
+    fit = fitted(ppl.HMM(states=2, covariance="diag"), x)
+    same(fit, extreme(fit, [[1e6, 1.0], [1.0, 1e6]]))
+
+
+def test_a_chain_that_never_forgets_is_refused_and_left_to_the_plain_recursion():
+    x = np.random.default_rng(1).normal(size=(4_000, 1))
+    fit = fitted(ppl.HMM(states=2, covariance="diag", transition_concentration=1e-3), x)
+    statistics = extreme(fit, [[1e6, 0.0], [0.0, 1e6]])
+    batch = fit.joint.dataset_batch(fit.data)
+    natural = fit.joint.expected_natural(statistics)
+    with pytest.raises(lanes.Forgetful):
+        batch.lanes.expect(natural, batch.work)
+    evidence, _ = fit.joint.local(batch, natural)
+    batch.lanes = None
+    torch.testing.assert_close(evidence, fit.joint.local(batch, natural)[0])
+    assert isinstance(fit.joint, Conjugate)
+
+
+def test_far_outliers():
+    """A row that no state explains, by thousands of nats."""
+    x = series(3_000, 2, 2, 17)
+    x[1_234] = 1e4
+    same(fitted(ppl.HMM(states=2, covariance="diag"), x))
