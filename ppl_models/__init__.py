@@ -1,8 +1,8 @@
 """Fit probabilistic models to real data, and know whether to trust the answer.
 
     >>> import ppl_models as ppl
-    >>> sorted(ppl.__all__)[:3]
-    ['Fit', 'HMM', 'Model']
+    >>> ppl.HMM(states=3).states
+    3
 
 Everything public is imported when it is first used, so that `import ppl_models` costs nothing.
 """

@@ -430,6 +430,7 @@ def fit(
         raise UsageError(f"the first argument must be a model such as HMM(states=3), got {model!r}")
     settings = Settings(seed, resolve_device(device), restarts, batch_size, steps, tolerance)
     dataset = _read_for(model, data, reading)
+    dataset = replace(dataset, schema=model.refer(dataset))
     joint = model.bind(dataset.schema)
     if not isinstance(joint, Joint):
         raise Unsupported(f"{model.name} has no update rule")

@@ -38,6 +38,10 @@ class Model(ABC):
     def bind(self, schema: "Schema") -> Any:
         """The model over the columns of a table, ready for its update rule."""
 
+    def refer(self, data: "Dataset") -> "Schema":
+        """The schema with whatever else of the data the priors refer to."""
+        return data.schema
+
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Columns that the model wants read as another kind than was inferred, by name."""
         return {}

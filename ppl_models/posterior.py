@@ -205,7 +205,7 @@ def _pairs(posterior: "xr.Dataset") -> "xr.Dataset":
 
 
 def summarise(fit: "Fit", level: float = 0.89) -> "pd.DataFrame":
-    """Mean, sd and equal-tailed interval of every parameter, by ArviZ's `summary`."""
+    """Mean, sd and interval of every parameter by ArviZ: highest density on 0.x, equal tails on 1.x."""
     import warnings
 
     with warnings.catch_warnings():

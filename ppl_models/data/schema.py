@@ -57,11 +57,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """The modelled columns in order, and the names of the columns that order the rows."""
+    """The modelled columns in order, and the names of the columns that order the rows.
+
+    `correlation` (C, C) of the columns when the model was fitted is kept where a prior refers to it.
+    """
 
     columns: tuple[Column, ...]
     sequence: str | None = None
     time: str | None = None
+    correlation: tuple[tuple[float, ...], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,7 +75,13 @@ class Schema:
     def to_dict(self) -> dict[str, Any]:
         """The schema as plain JSON values."""
         columns = [column.to_dict() for column in self.columns]
-        return {"columns": columns, "sequence": self.sequence, "time": self.time}
+        correlation = [list(row) for row in self.correlation]
+        return {
+            "columns": columns,
+            "sequence": self.sequence,
+            "time": self.time,
+            "correlation": correlation,
+        }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Schema":
@@ -83,4 +93,5 @@ class Schema:
             True
         """
         columns = tuple(Column.from_dict(column) for column in fields["columns"])
-        return cls(columns, fields.get("sequence"), fields.get("time"))
+        correlation = tuple(tuple(map(float, row)) for row in fields.get("correlation", ()))
+        return cls(columns, fields.get("sequence"), fields.get("time"), correlation)

@@ -111,7 +111,12 @@ def choose(model: Any, schema: Schema) -> tuple["Emission", ...]:
             sd = constants(index, "sd")
             if model.covariance in ("diag", "spherical") or (D == 1 and model.covariance == "full"):
                 return DiagonalGaussian(index, K, mean, sd, prior, model.covariance == "spherical")
-            return FullGaussian(index, K, mean, sd, prior, model.covariance == "tied")
+            correlation = None
+            if schema.correlation:
+                correlation = torch.tensor(schema.correlation, dtype=torch.float64)[list(index)][
+                    :, list(index)
+                ]
+            return FullGaussian(index, K, mean, sd, prior, model.covariance == "tied", correlation)
         if family == "poisson":
             return Poisson(index, K, positive, *rates)
         if family == "bernoulli":

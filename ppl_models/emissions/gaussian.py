@@ -1,8 +1,10 @@
 """Gaussian emissions: diagonal, spherical, full and tied covariance, with conjugate priors.
 
 All priors are in standardised units (each column with mean 0 and standard deviation 1), which is what
-makes them weak on any data: the defaults follow Fraley & Raftery (2007, Bayesian regularization for
-normal mixture estimation, J. Classification 24, https://doi.org/10.1007/s00357-007-0004-5).
+makes them weak on any data. Their form and the default sizes κ₀ = 0.01, ν₀ = D + 2 and s² = K^(−2/D) follow
+Fraley & Raftery (2007, Bayesian regularization for normal mixture estimation, J. Classification 24,
+https://doi.org/10.1007/s00357-007-0004-5); s² is here the scale of the expected precision, 1/E[Λ], which
+makes the prior of the variance wider by ν₀ than theirs.
 """
 
 import math
@@ -132,7 +134,9 @@ class DiagonalGaussian(ColumnEmission):
 
 
 class FullGaussian(Emission):
-    """x | k ~ N(μ_k, Λ_k⁻¹), Λ_k ~ Wishart(ν₀, W₀), W₀⁻¹ = ν₀ s² I, μ_k | Λ_k ~ N(0, (κ₀ Λ_k)⁻¹).
+    """x | k ~ N(μ_k, Λ_k⁻¹), Λ_k ~ Wishart(ν₀, W₀), W₀⁻¹ = ν₀ s² C, μ_k | Λ_k ~ N(0, (κ₀ Λ_k)⁻¹).
+
+    C is the correlation of the data: states are thought to be shaped like all rows together, but smaller.
 
     With S = (n, Σx, Σxxᵀ): κ = κ₀ + n, m = Σx/κ, ν = ν₀ + n, W⁻¹ = W₀⁻¹ + Σxxᵀ − κ m mᵀ, and
     Z = (κ₀/κ)^{D/2} · Z_W(ν, W)/Z_W(ν₀, W₀) · (2π)^{−nD/2}. (Bishop 2006, PRML, §10.2; Murphy 2007.)
@@ -156,10 +160,13 @@ class FullGaussian(Emission):
         scale: Tensor,
         prior: NormalPrior,
         tied: bool = False,
+        correlation: Tensor | None = None,
     ) -> None:
         self.columns, self.states = columns, states
         self.centre, self.scale = centre, scale
         self.prior, self.tied = prior, tied
+        C = torch.eye(len(columns), dtype=torch.float64) if correlation is None else correlation
+        self.inverse_scale = prior.dof * prior.variance * C  # W₀⁻¹
         self.upper = torch.triu_indices(len(columns), len(columns))
 
     @property
@@ -310,14 +317,14 @@ class FullGaussian(Emission):
         return kappa, mean, dof, torch.linalg.cholesky(inverse)
 
     def _hyperparameters(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        p, D = self.prior, len(self.columns)
+        p = self.prior
         n, sx, sxx = self._unpack(S)
         kappa = p.mean_precision + n
         mean = sx / kappa.unsqueeze(-1)
         scatter = sxx - kappa[..., None, None] * mean.unsqueeze(-1) * mean.unsqueeze(-2)
         if self.tied:
             n, scatter = n.sum(-1, keepdim=True), scatter.sum(-3, keepdim=True)
-        inverse = scatter + p.dof * p.variance * torch.eye(D, dtype=S.dtype, device=S.device)
+        inverse = scatter + self.inverse_scale.to(S)
         return kappa, mean, p.dof + n, inverse
 
     def log_normalizer(self, statistics: Tensor) -> Tensor:
@@ -327,11 +334,11 @@ class FullGaussian(Emission):
         prior_dof = torch.full_like(dof, p.dof)
         mean = 0.5 * D * (math.log(p.mean_precision) - kappa.log() - LOG_2PI * statistics[..., 0])
 
-        def log_z(dof: Tensor, log_det_inverse: Tensor | float) -> Tensor:
+        def log_z(dof: Tensor, log_det_inverse: Tensor) -> Tensor:
             return 0.5 * dof * (D * math.log(2) - log_det_inverse) + torch.mvlgamma(0.5 * dof, D)
 
         log_det = 2 * factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
-        wishart = log_z(dof, log_det) - log_z(prior_dof, D * math.log(p.dof * p.variance))
+        wishart = log_z(dof, log_det) - log_z(prior_dof, torch.logdet(self.inverse_scale.to(dof)))
         return mean.sum(-1) + wishart.sum(-1)
 
     def expected_natural(self, statistics: Tensor) -> Tensor:

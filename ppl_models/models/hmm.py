@@ -13,7 +13,7 @@ https://cse.buffalo.edu/faculty/mbeal/thesis/). Rabiner (1989) is the tutorial o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -90,6 +90,12 @@ class HMM(Model):
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Label-like families want their columns as levels."""
         return kinds(self.emission, schema)
+
+    def refer(self, data: "Dataset") -> "Schema":
+        """The prior of a full covariance has the correlations of the data, where they can be kept."""
+        if self.covariance not in ("full", "tied") or not 1 < len(data.names) <= 256:
+            return data.schema
+        return replace(data.schema, correlation=tuple(map(tuple, data.correlation().tolist())))
 
     def bind(self, schema: "Schema") -> "Joint":
         """A chain with the emissions of the columns."""

@@ -7,6 +7,7 @@ the columns. Parameters θ are kept in the units of their priors and come back i
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,7 +84,9 @@ class Joint(Conjugate):
         keep: bool = True,
     ) -> Batch:
         """Put rows on a device; `keep` their features where they are small enough."""
-        x = torch.as_tensor(values, dtype=torch.float64).to(device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
+            x = torch.as_tensor(values, dtype=torch.float64).to(device)
         base = self.log_base(x)
         total = float(base.sum() if rows.weight is None else base @ torch.as_tensor(rows.weight).to(base))
         batch = Batch(x, rows, scale, total)

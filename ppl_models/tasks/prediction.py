@@ -46,28 +46,28 @@ def predict(fit: "Fit", data: Any = None, **reading: Any) -> "pd.DataFrame":
         log parameters); `smoothed_k` = p(z_t = k | all rows) and `filtered_k` = p(z_t = k | rows up to t),
         both averaged over the posterior of the parameters.
     """
+    import pandas as pd
+
     dataset = resolve(fit, data, reading)
     joint, rows = fit.joint, Rows(np.asarray(dataset.lengths, np.int64))
     batch = joint.dataset_batch(dataset, fit.settings.device)
     natural = joint.expected_natural({n: s.to(batch.values.device) for n, s in fit.statistics.items()})
     path = joint.structure.path(joint.density(batch, natural), natural, rows)[0]
     filtered, smoothed = _probabilities(fit, dataset)
-    table = index_frame(dataset)
-    table["state"] = path.cpu().numpy()
-    for name, values in (("smoothed", smoothed), ("filtered", filtered)):
-        for k in range(joint.states):
-            table[f"{name}_{k}"] = values[:, k]
-    return table
+    cells = {"state": path.cpu().numpy()}
+    cells |= {f"smoothed_{k}": smoothed[:, k] for k in range(joint.states)}
+    cells |= {f"filtered_{k}": filtered[:, k] for k in range(joint.states)}
+    return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)
 
 
 def transform(fit: "Fit", data: Any = None, **reading: Any) -> "pd.DataFrame":
     """Each row as features: the smoothed probabilities of its states, `state_0` to `state_{K−1}`."""
+    import pandas as pd
+
     dataset = resolve(fit, data, reading)
     _, smoothed = _probabilities(fit, dataset)
-    table = index_frame(dataset)
-    for k in range(fit.joint.states):
-        table[f"state_{k}"] = smoothed[:, k]
-    return table
+    cells = {f"state_{k}": smoothed[:, k] for k in range(fit.joint.states)}
+    return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)
 
 
 def score(fit: "Fit", data: Any = None, by: str = "step", **reading: Any) -> "pd.DataFrame":

@@ -127,12 +127,12 @@ def forecast(
                 table.insert(0, str(dataset.schema.time), times)
             if len(dataset.lengths) > 1 or dataset.schema.sequence is not None:
                 table.insert(0, dataset.schema.sequence or "sequence", name or str(i))
+            cells: dict[str, np.ndarray] = {}
             for j, column in enumerate(dataset.schema.columns):
-                for label, cells in _spread(column, drawn[:, :, j], tails).items():
-                    table[label] = cells
+                cells |= _spread(column, drawn[:, :, j], tails)
             for k in range(joint.states):
-                table[f"state_{k}"] = (state == k).double().mean(0).numpy()
-            tables.append(table)
+                cells[f"state_{k}"] = (state == k).double().mean(0).numpy()
+            tables.append(pd.concat([table, pd.DataFrame(cells)], axis=1))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -202,6 +202,8 @@ def impute(
         The table, followed for each column that had missing cells by `_lower` and `_upper`, or by
         `_probability` for labels, empty where the cell was observed.
     """
+    import pandas as pd
+
     tails = check_level(level)
     dataset = resolve(fit, data, reading)
     joint, rows = fit.joint, Rows(np.asarray(dataset.lengths, np.int64))
@@ -239,9 +241,6 @@ def impute(
                 elif not label.endswith("_sd"):
                     extra[label] = np.full(dataset.rows, np.nan)
                     extra[label][at] = values
-    table = dataset.frame(filled)
-    for label, values in extra.items():
-        table[label] = values
-    if index_frame(dataset).columns.difference(table.columns).size:
-        table = index_frame(dataset).join(table, rsuffix="_")
-    return table
+    table, index = dataset.frame(filled), index_frame(dataset)
+    front = index[[name for name in index.columns if name not in table.columns]]
+    return pd.concat([front, table, pd.DataFrame(extra, index=table.index)], axis=1)

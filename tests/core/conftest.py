@@ -53,8 +53,12 @@ FAMILIES = [
     Family("spherical", lambda K: DiagonalGaussian(COLUMNS, K, CENTRE, SCALE, PRIOR, True), _normal),
     Family("full", lambda K: FullGaussian(COLUMNS, K, CENTRE, SCALE, PRIOR), _normal, False),
     Family("tied", lambda K: FullGaussian(COLUMNS, K, CENTRE, SCALE, PRIOR, True), _normal, False),
-    Family("poisson", lambda K: Poisson(COLUMNS, K, MEAN, 1.5, 0.8), lambda n, r: r.poisson(MEAN.numpy(), (n, 3))),
-    Family("bernoulli", lambda K: Bernoulli(COLUMNS, K, 0.7), lambda n, r: r.random((n, 3)) < [0.2, 0.5, 0.9]),
+    Family(
+        "poisson", lambda K: Poisson(COLUMNS, K, MEAN, 1.5, 0.8), lambda n, r: r.poisson(MEAN.numpy(), (n, 3))
+    ),
+    Family(
+        "bernoulli", lambda K: Bernoulli(COLUMNS, K, 0.7), lambda n, r: r.random((n, 3)) < [0.2, 0.5, 0.9]
+    ),
     Family(
         "categorical",
         lambda K: Categorical(COLUMNS, K, (2, 3, 4), 0.7),
@@ -73,14 +77,17 @@ FAMILIES = [
 ]
 
 
-@pytest.fixture(params=FAMILIES, ids=lambda f: f.name)
+_BY_NAME = {f.name: f for f in FAMILIES}
+
+
+@pytest.fixture(params=list(_BY_NAME))
 def family(request) -> Family:
-    return request.param
+    return _BY_NAME[request.param]
 
 
-@pytest.fixture(params=[f for f in FAMILIES if f.columns], ids=lambda f: f.name)
+@pytest.fixture(params=[f.name for f in FAMILIES if f.columns])
 def column_family(request) -> Family:
-    return request.param
+    return _BY_NAME[request.param]
 
 
 @pytest.fixture(autouse=True)

@@ -238,7 +238,9 @@ def test_a_chain_that_cannot_go_on_is_an_error(place):
     log_b, start, _ = random_chain(1, 4, 2, seed=4)
     log_b[0, 0, 1] = log_b[0, 2, 0] = -torch.inf
     with pytest.raises(DataError, match="row 3 "):
-        chain.expect(given(log_b), place(start), place(torch.eye(2, dtype=torch.float64).log()[None]), whole([4]))
+        chain.expect(
+            given(log_b), place(start), place(torch.eye(2, dtype=torch.float64).log()[None]), whole([4])
+        )
 
 
 # Paths drawn
@@ -350,7 +352,9 @@ def everything(place, log_b, start, A, lengths, chunk=None, weight=None, entered
 def same(found, wanted, tolerance=1e-9):
     for name, value in wanted.items():
         scale = max(1.0, float(value.double().abs().max()))
-        torch.testing.assert_close(found[name], value, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            found[name], value, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.parametrize("K", [2, 5, 40])
@@ -427,6 +431,8 @@ def test_a_million_steps_do_not_underflow():
     z = path[0]
     value = start[0, z[0]] + A[0, z[:-1], z[1:]].sum() + log_b[0, torch.arange(n), z].sum()
     greedy = log_b[0].argmax(-1)
-    other = start[0, greedy[0]] + A[0, greedy[:-1], greedy[1:]].sum() + log_b[0, torch.arange(n), greedy].sum()
+    other = (
+        start[0, greedy[0]] + A[0, greedy[:-1], greedy[1:]].sum() + log_b[0, torch.arange(n), greedy].sum()
+    )
     assert value > other  # better than state by state
     assert value < float(one.log_evidence)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,7 +37,11 @@ CASES = {
     "categorical": (ppl.HMM(states=2, emission="categorical"), _LABEL, "categorical"),
     "exponential": (ppl.HMM(states=2, emission="exponential"), np.abs(_REAL) + 0.1, "continuous"),
     "gamma": (ppl.HMM(states=2, emission="gamma"), np.abs(_REAL) + 0.1, "continuous"),
-    "mixed": (ppl.HMM(states=2, emission="x0=gaussian,x1=poisson", covariance="diag"), np.c_[_REAL[:, 0], _COUNT[:, 1]], None),
+    "mixed": (
+        ppl.HMM(states=2, emission="x0=gaussian,x1=poisson", covariance="diag"),
+        np.c_[_REAL[:, 0], _COUNT[:, 1]],
+        None,
+    ),
 }
 
 
@@ -81,7 +86,12 @@ def pyro_elbo(fit, seed, with_path=True):
     return value, theta
 
 
-EXACT = [(name, missing) for name in CASES for missing in (False, True) if not (missing and name in ("full", "tied"))]
+EXACT = [
+    (name, missing)
+    for name in CASES
+    for missing in (False, True)
+    if not (missing and name in ("full", "tied"))
+]
 
 
 @pytest.mark.parametrize(("name", "missing"), EXACT)
@@ -110,7 +120,9 @@ def test_elbo_is_pyros_draw_by_draw(name, missing):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "missing"), [("diag", True), ("poisson", False), ("gamma", True), ("full", False)])
+@pytest.mark.parametrize(
+    ("name", "missing"), [("diag", True), ("poisson", False), ("gamma", True), ("full", False)]
+)
 def test_elbo_is_the_mean_of_pyros(name, missing):
     fit, _, _ = guided(name, missing)
     values = np.array([pyro_elbo(fit, seed)[0] for seed in range(300)])
@@ -124,8 +136,8 @@ def test_elbo_with_missing_cells_as_latents_is_below_pyros(name):
     fit, _, following = guided(name, True)
     joint = fit.joint
     batch = joint.dataset_batch(fit.data)
-    fit = Fit(fit.model, fit.data, Trained(following, float(joint.elbo(batch, following)[0]), Status.CONVERGED,
-                                           1, 0.0, (), None), Settings())  # fmt: skip
+    elbo = float(joint.elbo(batch, following)[0])
+    fit = replace(fit, trained=replace(fit.trained, statistics=following, elbo=elbo))
     values = np.array([pyro_elbo(fit, seed)[0] for seed in range(30)])
     assert fit.elbo < values.mean() + 4 * values.std() / len(values) ** 0.5
 
@@ -140,7 +152,9 @@ def test_exact_density_of_draws_is_pyros(name, missing):
         natural = joint.natural(theta)
         log_c, _ = joint.structure.log_predictive(joint.density(batch, natural), natural, batch.rows)
         exact = float(log_c.sum()) + batch.base + float(joint.log_prob(theta, None))
-        assert value == pytest.approx(exact - float(joint.log_prob(theta, fit.statistics)), rel=1e-9, abs=1e-7)
+        assert value == pytest.approx(
+            exact - float(joint.log_prob(theta, fit.statistics)), rel=1e-9, abs=1e-7
+        )
     p = draw_posterior(fit, 1_000)
     ratio = p.log_p - p.log_q
     assert ratio.mean() > fit.elbo - 4 * ratio.std() / len(ratio) ** 0.5  # fails 3 times in 100,000 seeds
@@ -161,14 +175,16 @@ def test_model_and_guide_name_the_same_sites():
 # What a fit does
 
 
-def table(simulate, kind, missing, rows=(120, 1, 60), seed=3):
+def table(simulate, kind, missing, rows=(70, 1, 39), seed=3):
     """A data set of two clear enough states."""
     means = np.array([[0.0, 0.0], [2.0, -1.0]])
     emit = {
         "gaussian": lambda z, r: means[z] + r.normal(size=(len(z), 2)),
         "poisson": lambda z, r: r.poisson(np.array([[1.0, 4.0], [5.0, 2.0]])[z]),
-        "categorical": lambda z, r: (r.random((len(z), 2)) < np.array([[0.2, 0.3], [0.9, 0.6]])[z]) * 1
-        + (r.random((len(z), 2)) < 0.1),
+        "categorical": lambda z, r: (
+            (r.random((len(z), 2)) < np.array([[0.2, 0.3], [0.9, 0.6]])[z]) * 1
+            + (r.random((len(z), 2)) < 0.1)
+        ),
         "gamma": lambda z, r: r.gamma(3.0, np.array([[1.0, 0.5], [4.0, 0.4]])[z]),
         "exponential": lambda z, r: r.exponential(np.array([[1.0, 0.5], [6.0, 0.4]])[z]),
     }[kind]
@@ -201,14 +217,16 @@ def run(model, data, rule, steps, labels=None):
 def test_elbo_never_falls(simulate, kind, covariance, accelerate, missing):
     data = table(simulate, kind, missing)
     model = ppl.HMM(states=3, emission=kind, covariance=covariance)
-    elbos = torch.stack([info.elbo for *_, info in run(model, data, ConjugateRule(accelerate), 40)])
+    elbos = torch.stack([info.elbo for *_, info in run(model, data, ConjugateRule(accelerate), 25)])
     assert torch.isfinite(elbos).all()
     assert (elbos.diff(dim=0) >= -1e-9 * elbos.abs().max()).all()
     assert (elbos[-1] > elbos[0]).all()
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
-@pytest.mark.parametrize(("kind", "covariance"), [("gaussian", "full"), ("poisson", "full"), ("gamma", "full")])
+@pytest.mark.parametrize(
+    ("kind", "covariance"), [("gaussian", "full"), ("poisson", "full"), ("gamma", "full")]
+)
 def test_acceleration_reaches_the_plain_optimum(simulate, kind, covariance, missing):
     data = table(simulate, kind, missing)
     model = ppl.HMM(states=2, emission=kind, covariance=covariance)
@@ -233,17 +251,17 @@ def test_acceleration_saves_steps(simulate):
     steps = {}
     for accelerate in (False, True):
         plateau = Plateau(1e-4)
-        for *_, state, info in run(model, data, ConjugateRule(accelerate), 3_000, labels):
+        for step, (*_, info) in enumerate(run(model, data, ConjugateRule(accelerate), 3_000, labels), 1):
+            steps[accelerate] = step
             if plateau.update(info).all():
                 break
-        steps[accelerate] = state.step
     assert steps[True] < 0.7 * steps[False] < 0.7 * 3_000
 
 
 @pytest.mark.parametrize("steps", range(1, 16))
 def test_elbo_belongs_to_the_statistics_that_are_kept(simulate, steps):
     """Wherever a fit is cut short, an extrapolation that was accepted is neither lost nor claimed in vain."""
-    data = table(simulate, "gaussian", False)
+    data = table(simulate, "gaussian", False, rows=(120, 1, 60))
     fit = ppl.fit(ppl.HMM(states=3), data, restarts=1, steps=steps)
     again = float(fit.joint.elbo(fit.joint.dataset_batch(data), fit.statistics)[0])
     assert fit.status == "max_steps"
@@ -316,7 +334,7 @@ def test_units_do_not_matter(simulate, covariance, missing):
     data = table(simulate, "gaussian", missing)
     model = ppl.HMM(states=2, covariance=covariance)
     moved = ppl.read(1000 * data.values + 7, lengths=data.lengths)
-    one, two = ppl.fit(model, data, restarts=3), ppl.fit(model, moved, restarts=3)
+    one, two = ppl.fit(model, data, restarts=2), ppl.fit(model, moved, restarts=2)
     gains = [np.diff([h["elbo"] for h in f.trained.history]) for f in (one, two)]
     np.testing.assert_allclose(gains[0], gains[1], atol=1e-6)
     cells = np.count_nonzero(~np.isnan(data.values))
@@ -398,7 +416,7 @@ def test_batches_of_sequences_are_unbiased(simulate, covariance, missing):
 
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
 def test_blocks_of_a_sequence_are_unbiased_up_to_their_buffers(simulate, missing):
-    data = table(simulate, "gaussian", missing, rows=[400, 30, 250])
+    data = table(simulate, "gaussian", missing, rows=[300, 30, 150])
     joint = ppl.HMM(states=2).bind(data.schema)
     batch = joint.dataset_batch(data)
     labels = torch.as_tensor(np.nan_to_num(data.values[:, :1]).T > 1).long()
@@ -440,7 +458,7 @@ def test_mini_batches_reach_nearly_the_same_elbo(simulate, lengths):
 
 def test_mini_batches_learn_from_a_bad_start(simulate):
     """The race is over the whole of a small data set; started from noise, the steps must do the work."""
-    data = table(simulate, "gaussian", False, rows=[1_000, 1_000])
+    data = table(simulate, "gaussian", False, rows=[800, 800])
     model = ppl.HMM(states=2)
     joint = model.bind(data.schema)
     full = ppl.fit(model, data, restarts=2)

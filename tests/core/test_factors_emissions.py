@@ -40,8 +40,12 @@ def check_factor(factor, S):
     torch.testing.assert_close(gradient, expected, rtol=1e-7, atol=1e-8)
     none = factor.zeros(R)
     assert none.shape == (R, *factor.shape) == S.shape
-    torch.testing.assert_close(factor.log_normalizer(none), torch.zeros(R, dtype=torch.float64), atol=1e-9, rtol=0)
-    torch.testing.assert_close(factor.kl(none, factor.expected_natural(none)), none.new_zeros(R), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        factor.log_normalizer(none), torch.zeros(R, dtype=torch.float64), atol=1e-9, rtol=0
+    )
+    torch.testing.assert_close(
+        factor.kl(none, factor.expected_natural(none)), none.new_zeros(R), atol=1e-9, rtol=0
+    )
 
     theta = factor.draw(S)
     gain = factor.log_prob(theta, S) - factor.log_prob(theta, none)
@@ -56,7 +60,9 @@ def check_factor(factor, S):
     theta = factor.draw(many)
     ratio = factor.log_prob(theta, many) - factor.log_prob(theta, torch.zeros_like(many))
     error = float(ratio.std()) / draws**0.5
-    assert abs(float(ratio.mean() - kl[0])) < 4 * error + 1e-9  # 4 standard errors: fails 6 times in 100,000 seeds
+    assert (
+        abs(float(ratio.mean() - kl[0])) < 4 * error + 1e-9
+    )  # 4 standard errors: fails 6 times in 100,000 seeds
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
@@ -74,7 +80,9 @@ def test_dirichlet_log_normalizer_is_the_dirichlet_multinomial():
     counts = np.array([[2, 0, 5], [1, 1, 1]])
     z = factor.log_normalizer(torch.as_tensor(counts, dtype=torch.float64)[None])
     exact = sum(
-        ss.dirichlet_multinomial(a, int(n.sum())).logpmf(n) - sp.gammaln(n.sum() + 1) + sp.gammaln(n + 1).sum()
+        ss.dirichlet_multinomial(a, int(n.sum())).logpmf(n)
+        - sp.gammaln(n.sum() + 1)
+        + sp.gammaln(n + 1).sum()
         for a, n in zip(factor.concentration.numpy(), counts, strict=True)
     )
     assert float(z[0]) == pytest.approx(exact, abs=1e-10)
@@ -113,7 +121,9 @@ def check_linear(family, missing):
     natural = e.natural(e.draw(S))
     out = torch.empty(R, N, K, dtype=torch.float64)
     e.log_density(features, natural, out, False)
-    torch.testing.assert_close((gamma * out).sum((1, 2)), (S * natural).flatten(1).sum(-1), rtol=1e-10, atol=1e-9)
+    torch.testing.assert_close(
+        (gamma * out).sum((1, 2)), (S * natural).flatten(1).sum(-1), rtol=1e-10, atol=1e-9
+    )
 
 
 def test_statistics_are_linear_in_the_density(family):
@@ -181,7 +191,9 @@ def conditional(mean, cov, x):
     return mean[h] + gain @ (x[~h] - mean[~h]), cov[np.ix_(h, h)] - gain @ cov[np.ix_(~h, h)]
 
 
-PATTERNS = np.array([[1.5, np.nan, 2.0], [np.nan, -1.0, np.nan], [np.nan] * 3, [0.0, 0.5, 3.0], [np.nan, -3.0, 2.5]])
+PATTERNS = np.array(
+    [[1.5, np.nan, 2.0], [np.nan, -1.0, np.nan], [np.nan] * 3, [0.0, 0.5, 3.0], [np.nan, -3.0, 2.5]]
+)
 
 
 @pytest.mark.parametrize("name", ["full", "tied"])
@@ -254,7 +266,9 @@ def test_missing_cells_of_columns_are_drawn_from_their_state(column_family):
         assert (share - p).abs().max() < 4.5 * (p * (1 - p) / draws).sqrt().max() + 1e-12
     else:
         mean, variance = base.mean[1], base.variance[1]
-        assert (drawn[:, 1].mean() - mean).abs() < 4 * (variance / draws).sqrt()  # fails 6 times in 100,000 seeds
+        assert (drawn[:, 1].mean() - mean).abs() < 4 * (
+            variance / draws
+        ).sqrt()  # fails 6 times in 100,000 seeds
 
 
 # One-dimensional posteriors, against closed forms and quadrature
@@ -331,7 +345,13 @@ def test_gamma_posterior_by_quadrature(x):
     a, b = np.exp(u), np.exp(v)
     log_p = ss.norm(0, sigma).logpdf(u) + ss.gamma(c, scale=1 / d).logpdf(b) + v
     y = x / mean
-    log_p = log_p + len(y) * (a * v - sp.gammaln(a)) + (a - 1) * np.log(y).sum() - b * y.sum() - len(y) * np.log(mean)
+    log_p = (
+        log_p
+        + len(y) * (a * v - sp.gammaln(a))
+        + (a - 1) * np.log(y).sum()
+        - b * y.sum()
+        - len(y) * np.log(mean)
+    )
     top = log_p.max()
     p = np.exp(log_p - top)
     cell = (u[1, 0] - u[0, 0]) * (v[0, 1] - v[0, 0])
@@ -352,6 +372,8 @@ def test_gamma_shape_with_a_million_rows():
     e = Gamma((0,), 1, 5.0 * ONE)
     S, _ = one_column(e, x)
     shape = e.draw(S.expand(1_000, *S.shape[1:]))["shape"]
-    sd = (2.5 / (1_000_000 * (2.5 * sp.polygamma(1, 2.5) - 1))) ** 0.5  # Fisher information, rate profiled out
+    sd = (
+        2.5 / (1_000_000 * (2.5 * sp.polygamma(1, 2.5) - 1))
+    ) ** 0.5  # Fisher information, rate profiled out
     assert abs(float(shape.mean()) - 2.5) < 5 * sd
     assert float(shape.std()) == pytest.approx(sd, rel=0.15)  # 1,000 draws: a relative error of 2.2% each

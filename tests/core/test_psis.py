@@ -69,7 +69,7 @@ def test_shape_of_a_known_tail(k):
 
 
 def test_k_hat_of_a_power_tail():
-    """w = u^(−k) has a tail of exactly that shape."""
+    """W = u^(−k) has a tail of exactly that shape."""
     u = np.random.default_rng(0).random(20_000)
     for k in (0.2, 0.6, 1.1):
         tail = 3 * 20_000**0.5

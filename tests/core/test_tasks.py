@@ -20,7 +20,9 @@ MEANS, SDS = np.array([0.0, 5.0]), np.array([1.0, 2.0])
 def emit(z, rng):
     """A number, a count, a label of three and a truth value."""
     label = (rng.random(len(z))[:, None] > np.cumsum([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]], 1)[z, :-1]).sum(1)
-    return np.c_[rng.normal(MEANS[z], SDS[z]), rng.poisson(1 + 4 * z), label, rng.random(len(z)) < 0.1 + 0.8 * z]
+    return np.c_[
+        rng.normal(MEANS[z], SDS[z]), rng.poisson(1 + 4 * z), label, rng.random(len(z)) < 0.1 + 0.8 * z
+    ]
 
 
 def frame(x, lengths):
@@ -32,7 +34,9 @@ def frame(x, lengths):
             "level": x[:, 0],
             "count": x[:, 1],
             "kind": pd.Series([None if np.isnan(v) else "abc"[int(v)] for v in x[:, 2]], dtype=object),
-            "flag": pd.Series([None if np.isnan(v) else ["no", "yes"][int(v)] for v in x[:, 3]], dtype=object),
+            "flag": pd.Series(
+                [None if np.isnan(v) else ["no", "yes"][int(v)] for v in x[:, 3]], dtype=object
+            ),
         }
     )
     return table
@@ -151,7 +155,7 @@ def test_score_of_a_known_chain(certain):
 
 
 def test_score_is_the_average_over_the_posterior(simulate):
-    """log (1/S) Σ p(x | θ_s), each p(x | θ_s) by a plain recursion at that draw."""
+    """Log (1/S) Σ p(x | θ_s), each p(x | θ_s) by a plain recursion at that draw."""
     truth = simulate(lambda z, r: r.normal(MEANS[z], SDS[z]), [40], A, START, 2)
     fit = ppl.fit(ppl.HMM(states=2), truth.rows, restarts=2)
     new = np.array([0.3, np.nan, 6.0, 4.0, -1.0])
@@ -318,13 +322,16 @@ def test_imputed_labels_are_better_than_chance(fitted):
 
 
 def test_impute_of_new_rows(certain):
-    """With neighbours deep in a state, a missing cell has that state's mean and interval."""
+    """With neighbours that are surely of state 0, the cell is of state k with probability ∝ A_0k A_k0."""
     fit, _ = certain
-    x = np.array([[0.0]] * 3 + [[np.nan]] + [[0.0]] * 3)
+    x = np.array([[-1.0]] * 3 + [[np.nan]] + [[-1.0]] * 3)
     row = fit.impute(x, draws=1000).iloc[3]
-    assert abs(row["x0"]) < 0.3
-    assert row["x0_lower"] == pytest.approx(-1.65, abs=0.35)
-    assert row["x0_upper"] == pytest.approx(1.65, abs=0.35)
+    p = np.array([A[0, 0] * A[0, 0], A[0, 1] * A[1, 0]])
+    p = p / p.sum()
+    sd = math.sqrt(p @ (SDS**2 + MEANS**2) - (p @ MEANS) ** 2)
+    assert abs(row["x0"] - p @ MEANS) < 4.5 * sd / math.sqrt(1000) + 0.02
+    for bound, tail in (("x0_lower", 0.05), ("x0_upper", 0.95)):  # 4.5 standard errors of 1,000 draws
+        assert abs(p @ ss.norm.cdf(row[bound], MEANS, SDS) - tail) < 4.5 * math.sqrt(0.0475 / 1000)
 
 
 # summary, check
@@ -363,14 +370,13 @@ def test_a_good_fit_is_trusted(fitted):
 
 
 def test_an_empty_state_warns():
-    x = np.random.default_rng(0).normal(size=(300, 1))
-    x[150:] += 20
-    fit = ppl.fit(ppl.HMM(states=6, transition_concentration=0.05), np.round(x, 1), restarts=4)
-    rows = np.array(check_named(fit, "states visited").value)
-    assert rows.sum() == pytest.approx(300, abs=0.1)
-    assert rows.min() < 1
-    assert check_named(fit, "states visited").level == "warn"
-    assert "never visited" in check_named(fit, "states visited").reason
+    x = np.repeat([0.0, 0.1, 20.0, 20.1], 15)[:, None]
+    fit = ppl.fit(ppl.HMM(states=4, transition_concentration=0.05), x, restarts=2)
+    found = check_named(fit, "states visited")
+    assert sum(found.value) == pytest.approx(60, abs=0.1)
+    assert min(found.value) < 1
+    assert found.level == "warn"
+    assert "never visited" in found.reason
     assert not fit.check().trusted
 
 

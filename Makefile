@@ -1,0 +1,47 @@
+# make demo | test | test-slow | lint | format | bench | clean
+# Every target makes its own virtual environment first: python3 -m venv and plain pip, pinned by constraints.txt.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+.PHONY: demo test test-slow lint format bench clean
+
+$(READY): pyproject.toml constraints.txt
+	@echo "making $(VENV): a few minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "  1/2 torch"
+	@$(PIP) torch
+	@echo "  2/2 ppl_models and what its tests need"
+	@$(PIP) -e '.[test]'
+	@touch $@
+
+demo: $(READY)  ## fit the example, look at it, and hear whether to trust it
+	$(BIN)/ppl fit hmm examples/earthquakes.csv --time year --states 3 --force --out runs/demo
+	$(BIN)/ppl summary runs/demo
+	$(BIN)/ppl forecast runs/demo --steps 5
+	$(BIN)/ppl check runs/demo
+
+test: $(READY) lint  ## everything that is not slow
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## quality and speed against hmmlearn; an hour at most, writes benchmarks/results/
+	$(BIN)/python benchmarks/hmm_quality.py --out benchmarks/results/hmm_quality.md
+	$(BIN)/python benchmarks/hmm_speed.py --out benchmarks/results/hmm_speed.md
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

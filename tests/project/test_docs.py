@@ -1,0 +1,114 @@
+"""Everything public is documented: names, commands, options, fields, and what the README tells to type."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+import ppl_models
+from ppl_models.cli.root import ppl
+from ppl_models.errors import PplError
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(
+    group: click.Group, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+COMMANDS = dict(commands(ppl))
+OPTIONS = sorted(
+    {
+        flag
+        for command in [ppl, *COMMANDS.values()]
+        for parameter in command.get_params(click.Context(command))
+        if isinstance(parameter, click.Option)
+        for flag in [*parameter.opts, *parameter.secondary_opts]
+    }
+)
+
+
+@pytest.mark.parametrize("name", ppl_models.__all__)
+def test_a_public_name_is_documented(name):
+    assert re.search(rf"\b{name}\b", TEXT)
+    assert (getattr(ppl_models, name).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_a_command_is_documented(path):
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert re.search(rf"`(ppl )?{' '.join(path)}`|\b{path[-1]}\b", page)
+    if len(path) == 1:
+        assert f"| `{path[0]}` |" in page
+        assert f"ppl {path[0]}" in README
+    assert COMMANDS[path].help
+
+
+@pytest.mark.parametrize("flag", OPTIONS)
+def test_an_option_is_documented(flag):
+    assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", TEXT), f"{flag} is in no page of docs/"
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(ppl_models.HMM)])
+def test_a_field_is_documented_with_its_default(field):
+    page = (ROOT / "docs" / "hmm.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{field}` \| ([^|]+) \|", page, re.MULTILINE)
+    assert row, f"{field} is not in the table of docs/hmm.md"
+    default = getattr(ppl_models.HMM(), field)
+    if default is not None:
+        shown = row[1].strip(" `")
+        assert shown == (default if isinstance(default, str) else f"{default:g}")
+
+
+def test_exit_codes_are_documented():
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    kinds, codes = [PplError], set()
+    while kinds:
+        kind = kinds.pop()
+        codes.add(kind.exit_code)
+        kinds += kind.__subclasses__()
+    for code in codes:
+        assert re.search(rf"^\| (\d+, )?{code}\b", page, re.MULTILINE), f"exit code {code}"
+
+
+def test_the_commands_of_the_readme_exist():
+    typed = re.findall(r"^\$ (ppl .*)$", README, re.MULTILINE)
+    assert typed
+    for line in typed:
+        _, name, *arguments = shlex.split(line)
+        context = click.Context(ppl)
+        command = ppl.get_command(context, name)
+        assert command is not None, line
+        if isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), arguments.pop(0))
+            assert command is not None, line
+        command.make_context(name, arguments, resilient_parsing=False).close()
+
+
+def test_the_make_targets_that_are_named_exist():
+    made = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    pages = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", pages, re.MULTILINE))
+    assert {"demo", "test"} <= named <= made
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target

@@ -1,0 +1,68 @@
+"""Every example runs, as a reader would run it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SCRIPTS = {
+    "earthquakes_hmm.py": (["--plots", "plots"], "verdict:"),
+    "growth_hmm.py": ([], "inside the 90 % interval"),
+}
+NOTEBOOKS = ("earthquakes_hmm.ipynb",)
+OTHERS = ("README.md", "earthquakes.csv")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_runs(name, tmp_path):
+    arguments, expected = SCRIPTS[name]
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
+    assert "Warning" not in done.stderr
+    if arguments:
+        assert (tmp_path / "plots" / "earthquakes.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.filterwarnings("ignore")  # of Jupyter, not ours
+def test_a_notebook_runs(name, tmp_path):
+    shutil.copy(EXAMPLES / "earthquakes.csv", tmp_path)
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
+    nbformat.validate(notebook)
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    outputs = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+    assert sum("image/png" in out.get("data", {}) for out in outputs) >= 4
+    assert any("verdict:" in out.get("data", {}).get("text/html", "") for out in outputs)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_committed_without_outputs(name):
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+
+
+def test_every_example_is_covered():
+    found = {path.name for path in EXAMPLES.iterdir() if not path.name.startswith((".", "__"))}
+    assert found == {*SCRIPTS, *NOTEBOOKS, *OTHERS}
+
+
+def test_every_example_is_described():
+    text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for name in (*SCRIPTS, *NOTEBOOKS, "earthquakes.csv"):
+        assert f"`{name}`" in text
