@@ -108,7 +108,7 @@ def extreme(fit, transition):
 
 
 def test_a_chain_that_hardly_forgets_is_still_exact():
-    """States that last for a million rows, hardly told apart: guesses fail and messages must be sent again."""
+    """States that last for a million rows, hardly told apart: messages must be sent again."""
     x = np.random.default_rng(1).normal(size=(4_000, 1))
     fit = fitted(ppl.HMM(states=2, covariance="diag"), x)
     same(fit, extreme(fit, [[1e6, 1.0], [1.0, 1e6]]))
