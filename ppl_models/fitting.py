@@ -129,18 +129,20 @@ def _train(
             if taken >= steps:
                 break
             state, info = rule.step(joint, state, batch)
-            if not bool(torch.isfinite(info.elbo).all()):
+            sound = torch.isfinite(info.elbo)
+            if not bool(sound.any()):
                 status = Status.DIVERGED
                 break
             taken += 1
-            elbo[active] = info.elbo
+            elbo[active[sound]] = info.elbo[sound]
             for name, value in info.kept.items():
-                final[name][active] = value
+                final[name][active[sound]] = value[sound]
             done = monitor.update(info)
             report(taken, float(elbo.max()), info.step_size, monitor.remaining)
             if bool(done.any()):
                 finished = max(finished, float(info.elbo[done].max()))
-            over = done | (info.elbo + 10 * monitor.left < finished - 1.0)  # what cannot catch up stops, too
+            behind = info.elbo + 10 * monitor.left < finished - 1.0
+            over = done | behind | ~sound  # what cannot catch up stops, and what is not a number
             if bool(over.any()):
                 keep = (~over).nonzero().squeeze(-1)
                 active, state = active[keep], state.select(keep)
@@ -199,6 +201,7 @@ def train(
         statistics = {name: scale * value for name, value in statistics.items()}
         if settings.batch_size and settings.batch_size < data.rows:
             batches, monitor = _stochastic(joint, data, settings, statistics)
+            rule = replace(rule, delay=float(monitor.size))  # the start weighs as much as a pass
         else:
             batches = _repeat(joint.batch(data.values, everything, settings.device))
             monitor = Plateau(limit)
@@ -470,7 +473,8 @@ def _read_for(model: Model, data: Any, reading: dict[str, Any]) -> Dataset:
         return dataset
     if isinstance(data, str) and data == "-":
         raise UsageError(f"standard input can be read once; give --types {','.join(types)}=… with it")
-    return read(data, **(reading | {"types": types | dict(reading.get("types") or {})}))
+    options: dict[str, Any] = reading | {"types": types | dict(reading.get("types") or {})}
+    return read(data, **options)
 
 
 def select(model: Model, data: Any, values: Mapping[str, Any], **options: Any) -> Fit:

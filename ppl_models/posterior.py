@@ -174,8 +174,8 @@ def to_arviz(fit: "Fit") -> Any:
     import arviz as az
 
     found = groups_of(fit)
-    if hasattr(az, "InferenceData") and int(az.__version__.split(".")[0]) < 1:
-        return az.InferenceData(**found)
+    if int(az.__version__.split(".")[0]) < 1:
+        return az.InferenceData(**found)  # type: ignore[arg-type]
     import xarray as xr
 
     return xr.DataTree.from_dict({f"/{name}": group for name, group in found.items()})
@@ -191,7 +191,7 @@ def netcdf(fit: "Fit") -> bytes:
 
 def _pairs(posterior: "xr.Dataset") -> "xr.Dataset":
     """Correlations once for each pair of columns, rather than as a symmetric matrix with ones in it."""
-    for name in [n for n in posterior.data_vars if str(n).endswith("correlation")]:
+    for name in [str(n) for n in posterior.data_vars if str(n).endswith("correlation")]:
         matrix = posterior[name]
         columns = list(matrix.coords[matrix.dims[-1]].values)
         i, j = np.triu_indices(len(columns), 1)
@@ -213,9 +213,10 @@ def summarise(fit: "Fit", level: float = 0.89) -> "pd.DataFrame":
         import arviz as az
 
         posterior = _pairs(groups_of(fit)["posterior"])
-        if hasattr(az, "InferenceData") and int(az.__version__.split(".")[0]) < 1:
+        if int(az.__version__.split(".")[0]) < 1:
             table = az.summary(posterior, kind="stats", hdi_prob=level, round_to="none", stat_focus="mean")
         else:
-            table = az.summary(posterior, kind="stats", ci_prob=level, round_to="none")
+            options: dict[str, Any] = {"ci_prob": level, "round_to": "none"}
+            table = az.summary(posterior, kind="stats", **options)
     table.index.name = "parameter"
-    return table
+    return table  # type: ignore[return-value]

@@ -78,7 +78,7 @@ class LogShape(dist.TorchDistribution):
     """
 
     arg_constraints: dict = {}
-    support = constraints.positive
+    support = constraints.positive  # type: ignore[assignment]
 
     def __init__(self, n: Tensor, L: Tensor, c: Tensor, d: Tensor, sigma: float) -> None:
         self.n, self.L, self.c, self.d, self.sigma = n, L, c, d, sigma

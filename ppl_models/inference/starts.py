@@ -6,6 +6,7 @@ a row, as with volatility. So the starts are k-means partitions (k-means++ seeds
 The race between them, not luck, decides.
 """
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -81,8 +82,7 @@ def starts(data: Dataset, rows: Rows, states: int, number: int, seed: int) -> It
 
 def kmeans(points: np.ndarray, states: int, rng: np.random.Generator) -> np.ndarray:
     """Labels of a k-means partition found on a subsample."""
-    from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
+    from scipy.cluster.vq import kmeans2
 
     n = len(points)
     sample = points if n <= CLUSTERED else points[rng.choice(n, CLUSTERED, replace=False)]
@@ -90,8 +90,8 @@ def kmeans(points: np.ndarray, states: int, rng: np.random.Generator) -> np.ndar
     if distinct <= states:  # fewer points than states: each gets its own, the rest stay empty
         centres = np.unique(sample, axis=0)
     else:
-        model = KMeans(states, n_init=1, max_iter=50, random_state=int(rng.integers(2**31)))
-        with threadpool_limits(1):  # threads cost more than they bring on so few rows
-            centres = model.fit(sample).cluster_centers_
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a cluster may come out empty: so may a state
+            centres, _ = kmeans2(sample, states, iter=30, minit="++", rng=rng)
     distance = (centres**2).sum(1) - 2 * points @ centres.T
     return distance.argmin(1)

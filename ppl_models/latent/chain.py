@@ -130,7 +130,7 @@ class _Cpu:
         alpha, s = self.take("alpha", (R, m, K), log_b), self.take("s", (R, m), log_b)
         args = [x.numpy() for x in (log_b, p.log_enter, p.log_A)]
         rest = [x.numpy() for x in (carried, alpha, s)]
-        bad = max(_each(lambda part, _: cpu.log_forward(*args, part, *rest), tasks))
+        bad = max(_each(lambda part, _: cpu.log_forward(*args, part, *rest), tasks))  # type: ignore[call-arg]
         if bad >= 0:
             raise _unreachable(chunk.lo + bad)
         return Filtered(alpha, s, log_b, s, True)
@@ -422,7 +422,7 @@ def viterbi(density: LogDensity, log_start: Tensor, log_transition: Tensor, rows
         path = torch.empty(R, rows.steps, dtype=torch.int64)
         args = [x.numpy() for x in (log_b, p.log_enter, p.log_A)]
         tasks = rows.chunk.tasks(R)
-        _each(lambda part, _: cpu.viterbi(*args, part, path.numpy()), tasks)
+        _each(lambda part, _: cpu.viterbi(*args, part, path.numpy()), tasks)  # type: ignore[call-arg]
         return path
     matrices = _Scan(Workspace())._matrices(p, log_b, rows.chunk, log=True)
     score, _ = scan.prefix(log_b.new_zeros(R, K), matrices, scan.MAX)

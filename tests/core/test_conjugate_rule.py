@@ -477,3 +477,25 @@ def test_mini_batches_learn_from_a_bad_start(simulate):
         assert info.step_size == pytest.approx(state.step**-0.7)
     after = float(joint.elbo(whole, state.statistics)[0])
     assert full.elbo - after < 0.02 * (full.elbo - before)
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.1])
+def test_statistics_of_labels_are_counts(simulate, smooth):
+    """Each row, start and transition counts once, whatever share of it is spread over other states."""
+    data = table(simulate, "gaussian", False, rows=[9, 1, 20])
+    joint = ppl.HMM(states=3, covariance="diag").bind(data.schema)
+    labels = torch.randint(3, (2, 30))
+    S = joint.from_labels(joint.dataset_batch(data), labels, smooth)
+    for r in range(2):
+        assert float(S["start"][r].sum()) == pytest.approx(3)
+        assert float(S["transition"][r].sum()) == pytest.approx(27)
+        assert float(S["gaussian"][r, :, 0, 0].sum()) == pytest.approx(30)
+        if smooth:
+            continue
+        z = labels[r].numpy()
+        start, pairs = np.bincount(z[[0, 9, 10]], minlength=3), np.zeros((3, 3))
+        for t in [*range(1, 9), *range(11, 30)]:
+            pairs[z[t - 1], z[t]] += 1
+        np.testing.assert_allclose(S["start"][r], start)
+        np.testing.assert_allclose(S["transition"][r], pairs)
+        np.testing.assert_allclose(S["gaussian"][r, :, 0, 0], np.bincount(z, minlength=3))

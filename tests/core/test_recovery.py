@@ -201,14 +201,15 @@ def test_one_full_state(simulate):
     centre, sd, (n, D) = y.mean(0), y.std(0), y.shape
     y = (y - centre) / sd
     exact, k0, nu0 = -n * np.log(sd).sum(), 0.01, D + 2.0
+    prior = nu0 * (0.99 * np.corrcoef(y.T) + 0.01 * np.eye(D))  # W₀⁻¹
     for i in range(n):
         kappa, nu, seen = k0 + i, nu0 + i, y[:i]
         m = seen.sum(0) / kappa
-        inverse = nu0 * np.eye(D) + seen.T @ seen - kappa * np.outer(m, m)
+        inverse = prior + seen.T @ seen - kappa * np.outer(m, m)
         df = nu - D + 1
         exact += ss.multivariate_t(m, inverse * (kappa + 1) / (kappa * df), df=df).logpdf(y[i])
     assert fit.elbo == pytest.approx(exact, abs=1e-6)
-    inverse = nu0 * np.eye(D) + y.T @ y
+    inverse = prior + y.T @ y
     precision = ss.wishart(nu0 + n, np.linalg.inv(inverse))
     drawn = fit.posterior_draws.theta["gaussian"]["precision"][:, 0].numpy()
     error = precision.rvs(4_000, random_state=0).std(0) / len(drawn) ** 0.5
@@ -260,3 +261,23 @@ def test_one_full_state_with_missing_cells_is_close(simulate):
     assert fit.elbo < ratio.mean() + 4 * ratio.std() / p.draws**0.5
     evidence = np.log(np.mean(np.exp(ratio - ratio.max()))) + ratio.max()
     assert evidence - 5 < fit.elbo < evidence + 0.1
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2], ids=["complete", "missing"])
+@pytest.mark.parametrize("covariance", ["full", "tied"])
+@pytest.mark.parametrize("kind", ["twice", "opposite", "constant", "wide"])
+def test_columns_that_depend_on_each_other(simulate, kind, covariance, missing):
+    """Singular data have a proper posterior all the same: the prior sees to it."""
+    rows = 12 if kind == "wide" else 80  # or more columns than rows
+    known = simulate(lambda z, r: r.normal(3.0 * z[:, None], 1, (len(z), 16)), [rows], A, [0.5, 0.5], 5)
+    x = known.masked(missing, 2)[0]
+    if kind != "wide":
+        second = {"twice": x[:, 0], "opposite": 5 - 100 * x[:, 0], "constant": np.full(rows, 4.0)}[kind]
+        x = np.c_[x[:, 0], second]
+    data = ppl.read(x, types={f"x{j}": "continuous" for j in range(x.shape[1])})
+    fit = ppl.fit(ppl.HMM(states=2, covariance=covariance), data, restarts=2)
+    assert math.isfinite(fit.elbo)
+    assert fit.status == "converged"
+    assert np.isfinite(fit.posterior_draws.log_p).all()
+    assert np.isfinite(draws_of(fit, "sd")).all()
+    np.testing.assert_allclose(fit.predict()[["smoothed_0", "smoothed_1"]].sum(axis=1), 1)

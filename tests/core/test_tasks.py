@@ -309,7 +309,7 @@ def test_imputed_intervals_cover(simulate, covariance):
         naive += ((truth.rows[:, j].mean() - x) ** 2).sum()
     # About 600 cells: 4 standard errors are 4.9%; a further 1% for the posterior's own.
     assert abs(inside / total - 0.9) < 4 * math.sqrt(0.09 / total) + 0.01
-    assert error < 0.6 * naive
+    assert error < (0.6 if covariance == "full" else 0.75) * naive  # than filling in the mean
 
 
 def test_imputed_labels_are_better_than_chance(fitted):
