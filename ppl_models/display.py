@@ -4,6 +4,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas
+
     from ppl_models.diagnostics.checks import Report
     from ppl_models.fitting import Fit
 
@@ -28,16 +30,26 @@ def heading(fit: "Fit") -> str:
     )
 
 
+def _states(fit: "Fit") -> "pandas.DataFrame":
+    """The table of states as text cells, turned on its side where it has more columns than fit a line."""
+    from ppl_models.tasks import states_table
+
+    table = states_table(fit)
+    table = table.map(lambda cell: f"{cell:.3g}" if isinstance(cell, float) else printable(cell))
+    table.columns = [printable(name) for name in table.columns]
+    if len(table.columns) <= 9 or len(table) > 8:
+        return table
+    turned = table.set_index("state").T
+    turned.columns = [f"state {k}" for k in turned.columns]
+    return turned.rename_axis("").reset_index()
+
+
 def states_text(fit: "Fit", width: int | None = 110) -> str:
     """The table of states as text, columns wrapped to the width."""
     import pandas as pd
 
-    from ppl_models.tasks import states_table
-
-    table = states_table(fit)
-    table.columns = [printable(c) for c in table.columns]
-    with pd.option_context("display.width", width, "display.max_columns", None):
-        return table.to_string(index=False, float_format=lambda x: f"{x:.3g}", line_width=width)
+    with pd.option_context("display.max_columns", None, "display.max_colwidth", 40):
+        return _states(fit).to_string(index=False, line_width=width)
 
 
 def fit_text(fit: "Fit") -> str:
@@ -47,9 +59,7 @@ def fit_text(fit: "Fit") -> str:
 
 def fit_html(fit: "Fit") -> str:
     """Heading, states and verdict, self-contained and escaped."""
-    from ppl_models.tasks import states_table
-
-    table = states_table(fit).to_html(index=False, float_format=lambda x: f"{x:.3g}", border=0, escape=True)
+    table = _states(fit).to_html(index=False, border=0, escape=True)
     return f"<div><p>{escape(heading(fit))}</p>{table}{report_html(fit.check())}</div>"
 
 

@@ -5,9 +5,9 @@ chain forgets: the filter at a row hardly depends on what came 64 rows before. S
 end to end, are cut into 8·g blocks of equal length; the eight blocks of a group run side by side in the
 lanes of a register, groups in threads. Each block starts from a guess of the message it should receive:
 a run over the 64 rows before it (after it, for β). When all have run, each guess is compared with what
-its neighbour has really sent. Where an entry differs by more than a part in 1e11 the pass is repeated with the
-messages sent, which is exact as soon as they agree; if they do not after a few passes, the chain does not forget
-and `Forgetful` hands it to the plain recursion. Results are exact, not approximate.
+its neighbour has really sent. Where an entry differs by more than a part in 1e11 the pass is repeated
+with the messages sent, which is exact as soon as they agree; if they do not after a few passes, the chain
+does not forget and `Forgetful` hands it to the plain recursion. Results are exact, not approximate.
 
 Emissions enter as log p(x_t | k) = c_k + Σ_f W_kf T_tf with features T, so that the same kernel serves
 every family that is linear in its features, and returns their weighted sums. The scaled recursion is that
