@@ -279,6 +279,10 @@ class FullGaussian(Emission):
             super().log_density(features, natural, out, add)
             return
         for seen, rows in self._by_pattern(features):
+            if not bool(seen.any()):  # nothing is said of the state, nor by it
+                if not add:
+                    out.index_fill_(1, rows, 0.0)
+                continue
             eta = natural if bool(seen.all()) else self._marginal(natural, seen)
             value = features.matrix[rows] @ eta[..., 1:].transpose(1, 2) + eta[:, None, :, 0]
             (out.index_add_ if add else out.index_copy_)(1, rows, value)
@@ -289,6 +293,8 @@ class FullGaussian(Emission):
             return super().statistics(features, gamma, natural)
         total = gamma.new_zeros(gamma.shape[0], *self.shape)
         for seen, rows in self._by_pattern(features):
+            if not bool(seen.any()):
+                continue
             weight = gamma[:, rows]
             S = self.collect(weighted_sums(weight, features.matrix[rows]), weight.sum(1))
             total += S if bool(seen.all()) else self._completed(S, natural, seen)

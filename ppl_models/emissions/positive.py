@@ -124,7 +124,7 @@ class LogShape(dist.TorchDistribution):
         return self._log_density(u) - self.log_z - u
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """By inversion, the density linear between nodes."""
+        """By inversion, the density constant around each node."""
         shape = self._extended_shape(sample_shape)
         cumulative = self.weight.cumsum(-1)
         uniform = torch.rand(shape, dtype=self.n.dtype, device=self.n.device).unsqueeze(-1)

@@ -33,7 +33,7 @@ def fit_pareto(excess: Float[np.ndarray, " m"]) -> tuple[float, float]:
     b = 1 / excess[-1] + (1 - np.sqrt(grid / (j - 0.5))) / (3 * quartile)
     k = np.log1p(-b[:, None] * excess).mean(1)
     profile = m * (np.log(-b / k) - k - 1)
-    weight = 1 / np.exp(profile - profile[:, None]).sum(1)
+    weight = np.exp(profile - profile.max())
     weight /= weight.sum()
     b_mean = (b * weight).sum()
     k_mean = np.log1p(-b_mean * excess).mean()

@@ -25,8 +25,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ppl_models.latent import lane_kernels as kernels
 from ppl_models.latent.kernels import SAFE
+from ppl_models.latent.lane_kernels import kernels
 from ppl_models.latent.rows import Chunk, Rows
 from ppl_models.latent.simd import WIDTH
 from ppl_models.latent.workspace import Workspace
@@ -34,6 +34,12 @@ from ppl_models.latent.workspace import Workspace
 WARM_UP = 64
 TOLERANCE = 1e-11
 SMALLEST = 1e-290
+SPECIALISE = 65_536
+"""Rows × parameter sets from which compiling for exactly K states and F features pays."""
+
+UNROLLED = 32
+"""States or features up to which it does."""
+
 PASSES = 4
 LEAST = 2_048
 """Rows from which blocks are long enough to pay."""
@@ -163,17 +169,26 @@ def expect(
     tasks = [(r, g) for r in range(R) for g in range(groups)]
     lowest = np.ones((R, groups))
 
+    large = R * groups * n * WIDTH >= SPECIALISE and max(K, F) <= UNROLLED
+    run = kernels(K, F) if large else kernels(0, 0)
+
     def each(function: Callable[[int, int], None]) -> None:
-        if len(tasks) == 1 or torch.get_num_threads() == 1:
-            for task in tasks:
+        threads = min(len(tasks), torch.get_num_threads())
+        shares = [tasks[i::threads] for i in range(threads)]
+
+        def work_off(share: list[tuple[int, int]]) -> None:
+            for task in share:
                 function(*task)
-        else:
-            list(pool().map(lambda task: function(*task), tasks))
+
+        others = [pool().submit(work_off, share) for share in shares[1:]]
+        work_off(shares[0])  # this thread is awake already
+        for other in others:
+            other.result()
 
     def guess_forward(r: int, g: int) -> None:
         B, scratch = layout.before, spare[r, g, 0]
         scratch[0] = 1.0 / K
-        kernels.forward(
+        run.forward(
             B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], pi[r],
             scratch, spare[r, g, 1], evidence[r, g],
         )  # fmt: skip
@@ -187,7 +202,7 @@ def expect(
         B = layout.main
         if g == 0:
             filtered[r, 0, 0, :, 0] = first[r]
-        lowest[r, g] = kernels.forward(
+        lowest[r, g] = run.forward(
             B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], pi[r],
             filtered[r, g], scaled[r, g], evidence[r, g],
         )  # fmt: skip
@@ -219,7 +234,7 @@ def expect(
 
     def guess_backward(r: int, g: int) -> None:
         B = layout.after
-        kernels.approach(B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], received[r, g])
+        run.approach(B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], received[r, g])
 
     def guess_and_backward(r: int, g: int) -> None:
         guess_backward(r, g)
@@ -232,7 +247,7 @@ def expect(
         for total in (G, count, start, U):
             total[r, g] = 0.0
         used[r, g] = received[r, g]
-        kernels.backward(
+        run.backward(
             B.features[g], B.begins[g], B.some[g], A[r], filtered[r, g], scaled[r, g], used[r, g],
             G[r, g], count[r, g], start[r, g], U[r, g], before[r, g],
         )  # fmt: skip
