@@ -1,10 +1,10 @@
 """The E step of a chain on a CPU, eight pieces of the sequences at a time.
 
 A recursion over time waits for its own last result, which leaves most of a CPU idle. But a hidden Markov
-chain forgets: the filter at a row hardly depends on what came 64 rows before. So the rows, all sequences
+chain forgets: the filter at a row hardly depends on what came a hundred rows before. So the rows, all sequences
 end to end, are cut into 8·g blocks of equal length; the eight blocks of a group run side by side in the
 lanes of a register, groups in threads. Each block starts from a guess of the message it should receive:
-a run over the 64 rows before it (after it, for β). When all have run, each guess is compared with what
+a run over some rows before it (after it, for β). When all have run, each guess is compared with what
 its neighbour has really sent. Where an entry differs by more than a part in 1e11 the pass is repeated
 with the messages sent, which is exact as soon as they agree; if they do not after a few passes, the chain
 does not forget and `Forgetful` hands it to the plain recursion. Results are exact, not approximate.
@@ -31,7 +31,9 @@ from ppl_models.latent.rows import Chunk, Rows
 from ppl_models.latent.simd import WIDTH
 from ppl_models.latent.workspace import Workspace
 
-WARM_UP = 64
+WARM_UP = 64, 256
+"""Rows of the run-up to a guess: a sixteenth of a block within these bounds."""
+
 TOLERANCE = 1e-11
 SMALLEST = 1e-290
 SPECIALISE = 65_536
@@ -97,7 +99,7 @@ class Layout:
             features = np.concatenate([features, np.zeros((padding, F))])
         flags = np.concatenate([starts.astype(np.float64), np.ones(padding)])
         rows, flags = features.reshape(blocks, n, F), flags.reshape(blocks, n)
-        warm = min(WARM_UP, n)
+        warm = min(max(WARM_UP[0], min(WARM_UP[1], n // 16)), n)
 
         def lay(x: np.ndarray, begins: np.ndarray) -> Block:
             grouped = x.reshape(groups, WIDTH, -1, F).transpose(0, 2, 3, 1)

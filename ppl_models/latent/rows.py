@@ -51,8 +51,8 @@ class Rows:
             if self.entered is not None:
                 kind = np.where(begins & self.entered[index], ENTERED, kind)
             ends = offsets[index + 1] == bounds[1:]
-            weight = np.ones(hi - lo) if self.weight is None else self.weight[lo:hi]
-            yield Chunk(lo, hi, bounds - lo, kind, ends, weight)
+            given = None if self.weight is None else self.weight[lo:hi]
+            yield Chunk(lo, hi, bounds - lo, kind, ends, given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Chunk:
         bounds: (segments + 1,) where each segment begins, counted from `lo`.
         kind: (segments,) BEGINS, ENTERED or CONTINUES.
         ends: (segments,) whether its sequence ends with the segment.
-        weight: (hi − lo,).
+        given: (hi − lo,) the weights of the rows, or None for 1 everywhere.
     """
 
     lo: int
@@ -73,17 +73,22 @@ class Chunk:
     bounds: np.ndarray
     kind: np.ndarray
     ends: np.ndarray
-    weight: np.ndarray
+    given: np.ndarray | None
 
     @property
     def continues(self) -> bool:
         """Whether the first row goes on with a sequence of the chunk before."""
         return bool(self.kind[0] == CONTINUES)
 
-    @cached_property
+    @property
     def unweighted(self) -> bool:
         """Whether every row counts once."""
-        return bool((self.weight == 1.0).all())
+        return self.given is None
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """(hi − lo,) the weights of the rows."""
+        return np.ones(self.hi - self.lo) if self.given is None else self.given
 
     def tasks(self, batch: int) -> np.ndarray:
         """(batch · segments, 4): the chunk's segments as tasks for the kernels, batch by batch."""
