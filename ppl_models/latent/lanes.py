@@ -1,11 +1,11 @@
 """The E step of a chain on a CPU, eight pieces of the sequences at a time.
 
 A recursion over time waits for its own last result, which leaves most of a CPU idle. But a hidden Markov
-chain forgets: the filter at a row hardly depends on what came a hundred rows before. So the rows, all sequences
-end to end, are cut into 8·g blocks of equal length; the eight blocks of a group run side by side in the
-lanes of a register, groups in threads. Each block starts from a guess of the message it should receive:
-a run over some rows before it (after it, for β). When all have run, each guess is compared with what
-its neighbour has really sent. Where an entry differs by more than a part in 1e11 the pass is repeated
+chain forgets: the filter at a row hardly depends on what came a hundred rows before. So the rows, all
+sequences end to end, are cut into 8·g blocks of equal length; the eight blocks of a group run side by side
+in the lanes of a register, groups in threads. Each block starts from a guess of the message it should
+receive: a run over some rows before it (after it, for β). When all have run, each guess is compared with
+what its neighbour has really sent. Where an entry differs by more than a part in 1e11 the pass is repeated
 with the messages sent, which is exact as soon as they agree; if they do not after a few passes, the chain
 does not forget and `Forgetful` hands it to the plain recursion. Results are exact, not approximate.
 
@@ -80,15 +80,20 @@ class Layout:
     closes: bool
 
     @classmethod
-    def of(cls, features: np.ndarray, starts: np.ndarray, closes: bool, groups: int) -> "Layout":
+    def of(
+        cls, features: np.ndarray, starts: np.ndarray, closes: bool, groups: int, lead: int = 0
+    ) -> "Layout":
         """Lay out rows.
 
         Args:
-            features: (m, F).
-            starts: (m,) whether a sequence begins at each row.
+            features: (lead + m, F).
+            starts: (lead + m,) whether a sequence begins at each row.
             closes: whether a sequence ends with the last row.
             groups: g, at least 1.
+            lead: rows in front that belong to the chunk before, for the first block's run-up.
         """
+        ahead, features = features[:lead], features[lead:]
+        flags_ahead, starts = starts[:lead], starts[lead:]
         m, F = features.shape
         blocks = WIDTH * groups
         n = -(-m // blocks)
@@ -102,12 +107,15 @@ class Layout:
         warm = min(max(WARM_UP[0], min(WARM_UP[1], n // 16)), n)
 
         def lay(x: np.ndarray, begins: np.ndarray) -> Block:
-            grouped = x.reshape(groups, WIDTH, -1, F).transpose(0, 2, 3, 1)
+            grouped = torch.from_numpy(x).reshape(groups, WIDTH, -1, F).permute(0, 2, 3, 1).contiguous()
             begins = np.ascontiguousarray(begins.reshape(groups, WIDTH, -1).transpose(0, 2, 1))
-            return Block(np.ascontiguousarray(grouped), begins, np.asarray(begins.any(-1)))
+            return Block(grouped.numpy(), begins, np.asarray(begins.any(-1)))
 
-        before = lay(np.roll(rows, 1, 0)[:, n - warm :], np.roll(flags, 1, 0)[:, n - warm :])
-        after = lay(np.roll(rows, -1, 0)[:, :warm], np.roll(flags, -1, 0)[:, :warm])
+        last, last_flags = np.roll(rows[:, n - warm :], 1, 0), np.roll(flags[:, n - warm :], 1, 0)
+        if lead >= warm:
+            last[0], last_flags[0] = ahead[lead - warm :], flags_ahead[lead - warm :]
+        before = lay(last, last_flags)
+        after = lay(np.roll(rows[:, :warm], -1, 0), np.roll(flags[:, :warm], -1, 0))
         return cls(lay(rows, flags), before, after, padding, bool(starts[0]), closes or padding > 0)
 
 
@@ -115,7 +123,8 @@ class Sums(NamedTuple):
     """What an E step over a chunk adds up, with R parameter sets.
 
     `evidence` (R,), `start` and `count` (R, K), `transition` (R, K, K), `features` (R, K, F); and the
-    messages to the neighbouring chunks: α after the last row and β before the first, (R, K).
+    messages to the neighbouring chunks: α after the last row and β before the first, (R, K). `used` (R, K)
+    is the α before the first row that was used, which is a guess where none was given.
     """
 
     evidence: np.ndarray
@@ -125,6 +134,7 @@ class Sums(NamedTuple):
     features: np.ndarray
     alpha: np.ndarray
     beta: np.ndarray
+    used: np.ndarray
 
 
 def expect(
@@ -149,7 +159,7 @@ def expect(
         log_transition: log A (R, K, K).
         work: memory.
         pool: gives the threads.
-        alpha: message from the rows before, unless the chunk opens a sequence, (R, K).
+        alpha: message from the rows before, (R, K); guessed if not given, unless the chunk opens a sequence.
         beta: message from the rows after, unless it closes one, (R, K).
         smooth: whether to go back as well.
 
@@ -202,31 +212,31 @@ def expect(
 
     def forward(r: int, g: int) -> None:
         B = layout.main
-        if g == 0:
+        if g == 0 and first is not None:
             filtered[r, 0, 0, :, 0] = first[r]
         lowest[r, g] = run.forward(
             B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], pi[r],
             filtered[r, g], scaled[r, g], evidence[r, g],
         )  # fmt: skip
 
-    first = pi if alpha is None else alpha
+    first = pi if layout.opens else alpha
     for attempt in range(PASSES):
         each(forward if attempt else guess_and_forward)
         if not lowest.min() > 1e-30:  # also when it is NaN
             raise Forgetful
         sent = np.roll(filtered[:, :, n].transpose(0, 1, 3, 2).reshape(R, -1, K), 1, 1)
-        sent[:, 0] = first
+        sent[:, 0] = filtered[:, 0, 0, :, 0]
         sent = sent.reshape(R, groups, WIDTH, K).transpose(0, 1, 3, 2)
         if _agree(sent, filtered[:, :, 0]):
             break
         if attempt == PASSES - 1:
             raise Forgetful
         filtered[:, :, 0] = sent
-    last = filtered[:, -1, n, :, -1].copy()
+    last, used_first = filtered[:, -1, n, :, -1].copy(), filtered[:, 0, 0, :, 0].copy()
     log_z = evidence.sum((1, 2))
     nothing = np.zeros((R, K))
     if not smooth:
-        found = Sums(log_z, nothing, nothing, A, weights, last, nothing)
+        found = Sums(log_z, nothing, nothing, A, weights, last, nothing, used_first)
         return _without_padding(found, layout.padding, constant, log_start) if layout.padding else found
 
     G, count = np.zeros((R, groups, K, F, WIDTH)), np.zeros((R, groups, K, WIDTH))
@@ -266,15 +276,8 @@ def expect(
             raise Forgetful
         received[:] = sent
 
-    found = Sums(
-        log_z,
-        start.sum((1, 3)),
-        count.sum((1, 3)),
-        U.sum((1, 4)) * A,
-        G.sum((1, 4)),
-        last,
-        before[:, 0, :, 0],
-    )
+    sums = (start.sum((1, 3)), count.sum((1, 3)), U.sum((1, 4)) * A, G.sum((1, 4)))
+    found = Sums(log_z, *sums, last, before[:, 0, :, 0], used_first)
     return found if not layout.padding else _without_padding(found, layout.padding, constant, log_start)
 
 
@@ -320,31 +323,44 @@ def expect_all(
 ) -> Sums:
     """The E step over all rows, in chunks of `size` that `layout` lays out: see `expect`.
 
-    With several chunks, a pass forward finds the message at the end of each, and one back the rest.
+    Several chunks are taken from the last to the first, each handing β on to the one before it and guessing
+    the α that it should receive from it; should a guess prove wrong, a pass forward finds them all first.
     Without `smooth` only the evidence is found.
     """
     chunks = list(rows.chunks(size))
     alphas: list[np.ndarray | None] = [None] * len(chunks)
     parameters = (weights, constant, log_start, log_transition, work, pool)
-    total: Sums | None = None
-    beta = None
-    if not smooth:
+
+    def forward() -> np.ndarray:
+        evidence = np.zeros(len(constant))
         for i, chunk in enumerate(chunks):
-            carried = alphas[i - 1] if i and chunk.continues else None
-            found = expect(layout(chunk), *parameters, alpha=carried, smooth=False)
-            alphas[i] = found.alpha
-            total = found if total is None else found._replace(evidence=total.evidence + found.evidence)
-        assert total is not None
+            found = expect(layout(chunk), *parameters, alpha=alphas[i], smooth=False)
+            evidence += found.evidence
+            if i + 1 < len(chunks) and chunks[i + 1].continues:
+                alphas[i + 1] = found.alpha
+        return evidence
+
+    def backward() -> Sums | None:
+        total: Sums | None = None
+        beta = guess = None
+        for chunk, alpha in zip(reversed(chunks), reversed(alphas), strict=True):
+            found = expect(layout(chunk), *parameters, alpha=alpha, beta=beta)
+            if guess is not None and not _agree(found.alpha, guess):
+                return None
+            beta, guess = found.beta, found.used if chunk.continues else None
+            if total is not None:
+                added = [a + b for a, b in zip(total[:5], found[:5], strict=True)]
+                found = Sums._make([*added, *found[5:]])
+            total = found
         return total
-    for i, chunk in enumerate(chunks[:-1]):
-        if chunks[i + 1].continues:
-            alphas[i + 1] = expect(layout(chunk), *parameters, alpha=alphas[i], smooth=False).alpha
-    for chunk, alpha in zip(reversed(chunks), reversed(alphas), strict=True):
-        found = expect(layout(chunk), *parameters, alpha=alpha, beta=beta)
-        beta = found.beta
-        if total is not None:
-            added = [a + b for a, b in zip(total[:5], found[:5], strict=True)]
-            found = Sums._make([*added, found.alpha, found.beta])
-        total = found
-    assert total is not None
-    return total
+
+    if not smooth:
+        nothing = np.zeros_like(constant)
+        return Sums(forward(), nothing, nothing, nothing, nothing, nothing, nothing, nothing)
+    found = backward()
+    if found is None:
+        forward()
+        found = backward()
+    if found is None:
+        raise Forgetful
+    return found

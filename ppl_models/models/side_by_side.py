@@ -32,7 +32,9 @@ class SideBySide:
     def _layout(self, chunk: Chunk) -> lanes.Layout:
         laid = self._laid.get((chunk.lo, chunk.hi))
         if laid is None:
-            x = self.values[chunk.lo : chunk.hi]
+            lead = min(lanes.WARM_UP[1], chunk.lo) if chunk.continues else 0
+            rows = slice(chunk.lo - lead, chunk.hi)
+            x = self.values[rows]
             parts = [
                 e.features(x, self._memory, e.name, masked).matrix
                 for e, masked in zip(self.emissions, self._masked, strict=True)
@@ -41,9 +43,10 @@ class SideBySide:
             matrix = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
             laid = lanes.Layout.of(
                 matrix.numpy(),
-                self._starts[chunk.lo : chunk.hi],
+                self._starts[rows],
                 bool(chunk.ends[-1]),
                 lanes.groups_for(chunk.hi - chunk.lo),
+                lead,
             )
             if self.keep:
                 self._laid[chunk.lo, chunk.hi] = laid
