@@ -42,6 +42,7 @@ format: $(READY)
 bench: $(READY)  ## quality and speed against hmmlearn; an hour at most, writes benchmarks/results/
 	$(BIN)/python benchmarks/hmm_quality.py --out benchmarks/results/hmm_quality.md
 	$(BIN)/python benchmarks/hmm_speed.py --out benchmarks/results/hmm_speed.md
+	$(BIN)/python benchmarks/hmm_memory.py --out benchmarks/results/hmm_memory.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
