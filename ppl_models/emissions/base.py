@@ -54,6 +54,9 @@ class Emission(Factor):
     name: str
     columns: tuple[int, ...]
     states: int
+    squares = False
+    """Whether the features of complete rows are some numbers followed by their squares."""
+
     masks_cells = True
     """Whether missing cells leave the log density linear in the features."""
 

@@ -47,6 +47,7 @@ class DiagonalGaussian(ColumnEmission):
     """
 
     terms = 2
+    squares = True
 
     def __init__(
         self,

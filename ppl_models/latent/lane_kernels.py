@@ -24,8 +24,12 @@ class Kernels(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def kernels(states: int, features: int) -> Kernels:
-    """The recursions for `states` states and `features` features, or for any number where these are 0."""
+def kernels(states: int, features: int, squares: bool = False) -> Kernels:
+    """The recursions for `states` states and `features` features, or for any number where these are 0.
+
+    With `squares`, the square of every feature is a feature as well, which follow all of the first in W
+    and G but need not be stored.
+    """
 
     @jit(nogil=True, error_model="numpy")
     def forward(T, begins, some, W, c, A, pi, alpha, b, evidence):
@@ -44,7 +48,11 @@ def kernels(states: int, features: int) -> Kernels:
             for k in range(K):
                 value = splat(c[k])
                 for f in range(F):
-                    value = fma(splat(W[k, f]), load(T, (t * F + f) * 8), value)
+                    y = load(T, (t * F + f) * 8)
+                    if squares:
+                        value = fma(fma(splat(W[k, F + f]), y, splat(W[k, f])), y, value)
+                    else:
+                        value = fma(splat(W[k, f]), y, value)
                 store(x, k * 8, value)
                 top = maximum(value, top)
             total = total + top
@@ -105,8 +113,14 @@ def kernels(states: int, features: int) -> Kernels:
                 if some[t]:
                     store(start, k * 8, fma(flag, g, load(start, k * 8)))
                 for f in range(F):
-                    to = (k * F + f) * 8
-                    store(G, to, fma(g, load(T, (t * F + f) * 8), load(G, to)))
+                    y = load(T, (t * F + f) * 8)
+                    if squares:
+                        to = (2 * k * F + f) * 8
+                        y2 = to + F * 8
+                        store(G, y2, fma(g * y, y, load(G, y2)))
+                    else:
+                        to = (k * F + f) * 8
+                    store(G, to, fma(g, y, load(G, to)))
             for i in range(K):
                 a = load(alpha, now + i * 8)
                 if some[t]:
@@ -135,7 +149,11 @@ def kernels(states: int, features: int) -> Kernels:
             for k in range(K):
                 value = splat(c[k])
                 for f in range(F):
-                    value = fma(splat(W[k, f]), load(T, (t * F + f) * 8), value)
+                    y = load(T, (t * F + f) * 8)
+                    if squares:
+                        value = fma(fma(splat(W[k, F + f]), y, splat(W[k, f])), y, value)
+                    else:
+                        value = fma(splat(W[k, f]), y, value)
                 store(v, k * 8, value)
                 top = maximum(value, top)
             for k in range(K):

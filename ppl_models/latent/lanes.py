@@ -39,6 +39,9 @@ SMALLEST = 1e-290
 SPECIALISE = 65_536
 """Rows × parameter sets from which compiling for exactly K states and F features pays."""
 
+THREADED = 10_000_000
+"""Multiply–adds, about two milliseconds, from which waking other threads pays."""
+
 UNROLLED = 32
 """States or features up to which it does."""
 
@@ -153,7 +156,7 @@ def expect(
 
     Args:
         layout: the rows.
-        weights: W (R, K, F).
+        weights: W (R, K, F), or (R, K, 2F) where the squares of all features are features as well.
         constant: c (R, K).
         log_start: log π (R, K).
         log_transition: log A (R, K, K).
@@ -182,10 +185,13 @@ def expect(
     lowest = np.ones((R, groups))
 
     large = R * groups * n * WIDTH >= SPECIALISE and max(K, F) <= UNROLLED
-    run = kernels(K, F) if large else kernels(0, 0)
+    squares = weights.shape[2] == 2 * F
+    run = kernels(K, F, squares) if large else kernels(0, 0, squares)
+
+    work_each = R * groups * n * WIDTH * K * (K + weights.shape[2])
 
     def each(function: Callable[[int, int], None]) -> None:
-        threads = min(len(tasks), torch.get_num_threads())
+        threads = min(len(tasks), torch.get_num_threads()) if work_each >= THREADED else 1
         shares = [tasks[i::threads] for i in range(threads)]
 
         def work_off(share: list[tuple[int, int]]) -> None:
@@ -239,7 +245,7 @@ def expect(
         found = Sums(log_z, nothing, nothing, A, weights, last, nothing, used_first)
         return _without_padding(found, layout.padding, constant, log_start) if layout.padding else found
 
-    G, count = np.zeros((R, groups, K, F, WIDTH)), np.zeros((R, groups, K, WIDTH))
+    G, count = np.zeros((R, groups, K, weights.shape[2], WIDTH)), np.zeros((R, groups, K, WIDTH))
     start, U = np.zeros_like(count), np.zeros((R, groups, K, K, WIDTH))
     received, used = np.ones((R, groups, K, WIDTH)), np.empty((R, groups, K, WIDTH))
     before = np.empty((R, groups, K, WIDTH))

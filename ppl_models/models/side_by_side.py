@@ -28,6 +28,7 @@ class SideBySide:
         self._starts[rows.offsets[:-1]] = True
         # What is missing decides how wide the features are, which must be the same for all chunks.
         self._masked = [missing_in(e, values) for e in emissions]
+        self._squares = len(emissions) == 1 and emissions[0].squares and not self._masked[0]
 
     def _layout(self, chunk: Chunk) -> lanes.Layout:
         laid = self._laid.get((chunk.lo, chunk.hi))
@@ -41,6 +42,8 @@ class SideBySide:
             ]
             self.widths = [part.shape[1] for part in parts]
             matrix = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+            if self._squares:
+                matrix = matrix[:, : matrix.shape[1] // 2]
             laid = lanes.Layout.of(
                 matrix.numpy(),
                 self._starts[rows],
@@ -80,7 +83,7 @@ class SideBySide:
         if not self.widths:
             self._layout(next(rows.chunks(16)))
             self._laid.clear()
-        each = 8 * (2 * sum(self.widths) + 2 * K * R)
+        each = 8 * (sum(self.widths) * (1 if self._squares else 2) + 2 * K * R)
         size = rows.steps if self.keep and each * rows.steps <= 4 * BUDGET else BUDGET // each
         pairs = [e.linear(natural[e.name], w) for e, w in zip(self.emissions, self.widths, strict=True)]
         weights = torch.cat([weight for weight, _ in pairs], -1).contiguous().numpy()

@@ -92,7 +92,8 @@ def test_chunks_and_messages_between_them(monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads(threads):
+def test_threads(threads, monkeypatch):
+    monkeypatch.setattr(lanes, "THREADED", 0)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)

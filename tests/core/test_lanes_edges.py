@@ -22,6 +22,7 @@ def short(monkeypatch):
     """Blocks of a few rows, with passes enough for them to agree: every edge is met with little work."""
     monkeypatch.setattr(lanes, "LEAST", 1)
     monkeypatch.setattr(lanes, "PASSES", 100)
+    monkeypatch.setattr(lanes, "THREADED", 0)
 
 
 def some(*names):
