@@ -20,8 +20,9 @@ import torch
 from ppl_models import registry, store
 from ppl_models.data import Dataset, Schema
 from ppl_models.errors import RunError, UsageError
-from ppl_models.fitting import Fit, Restarts, Settings, Status, Trained, resolve_device
+from ppl_models.fitting import Fit
 from ppl_models.inference.conjugate import ConjugateRule
+from ppl_models.training import Restarts, Settings, Status, Trained, resolve_device
 
 LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
 

@@ -6,9 +6,9 @@ import torch
 
 import ppl_models as ppl
 from ppl_models import fitting
-from ppl_models.fitting import Status, _excerpt
-from ppl_models.inference.conjugate import Info
+from ppl_models.inference.conjugate import ConjugateRule, Info
 from ppl_models.inference.convergence import Windows
+from ppl_models.training import Status, _excerpt
 
 
 def regimes(n, seed, stay=0.98):
@@ -103,7 +103,7 @@ def test_too_little_memory_is_said_before_anything_is_done(monkeypatch):
 
 def test_a_restart_that_is_not_a_number_is_dropped(monkeypatch):
     """And where all are, the fit says that it diverged."""
-    honest = fitting.ConjugateRule.step
+    honest = ConjugateRule.step
     poisoned = {"all": False}
 
     def step(self, problem, state, batch):
@@ -115,7 +115,7 @@ def test_a_restart_that_is_not_a_number_is_dropped(monkeypatch):
             elbo[0] = torch.nan
         return following, found._replace(elbo=elbo)
 
-    monkeypatch.setattr(fitting.ConjugateRule, "step", step)
+    monkeypatch.setattr(ConjugateRule, "step", step)
     x = regimes(300, 6)
     fit = ppl.fit(ppl.HMM(states=2), x, restarts=4)
     assert fit.status == "converged"

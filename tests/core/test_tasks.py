@@ -10,8 +10,9 @@ import torch
 
 import ppl_models as ppl
 from ppl_models.errors import DataError, UsageError
-from ppl_models.fitting import Fit, Settings, Status, Trained
+from ppl_models.fitting import Fit
 from ppl_models.latent.rows import whole
+from ppl_models.training import Settings, Status, Trained
 
 A, START = np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0.5, 0.5])
 MEANS, SDS = np.array([0.0, 5.0]), np.array([1.0, 2.0])
