@@ -118,11 +118,11 @@ def _states(fit: "Fit") -> list[Check]:
     needed = 2 + max(len(e.columns) for e in fit.joint.emissions)
     empty, thin = np.flatnonzero(rows < 1.0), np.flatnonzero((rows >= 1.0) & (rows < needed))
     if len(empty):
-        reason = f"{_named(empty)} never visited: what is said of it is the prior; fit fewer states"
+        reason = f"{_named(empty)} never visited: what is said there is the prior; fit fewer states"
         return [Check("states visited", rows.round(2).tolist(), "warn", reason)]
     if len(thin):
         reason = (
-            f"{_named(thin)} visited in fewer than {needed} rows: its spread is the prior's; fit fewer states"
+            f"{_named(thin)} visited in fewer than {needed} rows: the spread is the prior's; fit fewer states"
         )
         return [Check("states visited", rows.round(2).tolist(), "warn", reason)]
     reason = f"each state has at least {rows.min():.0f} rows in expectation"
