@@ -3,14 +3,17 @@
 import math
 import struct
 import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ppl_models.data.cells import EXACT
 from ppl_models.data.files import check_memory
 from ppl_models.data.messages import clean, listed, quoted
 from ppl_models.data.schema import Kind
+from ppl_models.data.spill import blocks, stays_on_disk
 from ppl_models.data.table import Table
 from ppl_models.errors import DataError
 
@@ -35,6 +38,8 @@ def to_numpy(data: Any) -> np.ndarray:
 def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | None = None) -> Table:
     """(n,) or (n, D) numbers as columns x0, x1, …; float64 in C order is not copied.
 
+    A large array, which may be a map of a file, is looked at block after block.
+
     Raises:
         DataError: The array is empty, has another shape, or does not hold real numbers.
     """
@@ -52,11 +57,29 @@ def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | N
     if array.size == 0:
         raise DataError(f"{source}: is empty (shape {' × '.join(map(str, array.shape))})")
     matrix = array.reshape(len(array), -1)
-    matrix = np.ascontiguousarray(matrix, dtype=np.float64)
-    columns = {f"x{j}": matrix[:, j] for j in range(matrix.shape[1])}
-    if array.dtype.kind in "iu":
-        _check_exact(array.reshape(matrix.shape), source)
-    return Table(source, columns, len(matrix), matrix=matrix, lengths=lengths)
+    names = [f"x{j}" for j in range(matrix.shape[1])]
+    parts = _parts(matrix, names, source) if stays_on_disk(matrix.size) else None
+    if parts is None:
+        _check_exact(matrix, source)
+        matrix = np.ascontiguousarray(matrix, dtype=np.float64)
+    columns = {name: matrix[:, j] for j, name in enumerate(names)}
+    return Table(source, columns, len(matrix), matrix=matrix, lengths=lengths, parts=parts)
+
+
+def _parts(
+    matrix: np.ndarray, names: list[str], source: str
+) -> Callable[[Collection[str]], Iterator[Mapping[str, np.ndarray]]]:
+    """A reader of some columns of a large array, block after block."""
+
+    def parts(wanted: Collection[str]) -> Iterator[Mapping[str, np.ndarray]]:
+        index = [(name, names.index(name)) for name in wanted]
+        start = 0
+        for block in blocks(matrix):
+            _check_exact(block, source, start)
+            start += len(block)
+            yield {name: block[:, j] for name, j in index}
+
+    return parts
 
 
 def _check_dtype(array: np.ndarray, where: str) -> None:
@@ -66,11 +89,13 @@ def _check_dtype(array: np.ndarray, where: str) -> None:
         )
 
 
-def _check_exact(array: np.ndarray, source: str) -> None:
-    large = (array > 2**53) | (array < -(2**53)) if array.dtype.itemsize == 8 else np.zeros(1, bool)
+def _check_exact(array: np.ndarray, source: str, start: int = 0) -> None:
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8:
+        return
+    large = (array > EXACT) | (array < -EXACT)
     if large.any():
         row, column = np.argwhere(large)[0]
-        where = f"{source}, row {row + 1}, column 'x{column}'"
+        where = f"{source}, row {start + row + 1}, column 'x{column}'"
         raise DataError(f"{where}: {array[row, column]} is too large to be exact as a number")
 
 
@@ -106,13 +131,13 @@ def _joined(arrays: list[np.ndarray]) -> Table:
 
 
 def read_npy(path: Path) -> Table:
-    """An array in NumPy's own file format; never a pickle."""
+    """An array in NumPy's own file format, never a pickle; a large one is mapped, not read."""
     name = clean(path)
     try:
         # Mapping, unlike reading, believes no header that promises more than the file holds.
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        check_memory(name, 2 * 8 * mapped.size)
-        return from_array(np.array(mapped), name)
+        large = stays_on_disk(mapped.size) and not mapped.dtype.names
+        return from_array(np.asarray(mapped) if large else np.array(mapped), name)
     except DataError:
         raise
     except Exception as error:  # NumPy parses the header with Python's tokenizer: any of a dozen types

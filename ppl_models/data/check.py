@@ -1,15 +1,17 @@
 """Later data against the schema that was stored when a model was fitted."""
 
 from collections.abc import Collection
-from dataclasses import replace
 
 import numpy as np
 
-from ppl_models.data.cells import Dates, Labels, Numbers, Parsed, label, parse
+from ppl_models.data.cells import Dates
+from ppl_models.data.matrix import matrix
 from ppl_models.data.messages import listed, plural, quoted
-from ppl_models.data.schema import Column, Kind, Schema
+from ppl_models.data.schema import Column, Schema
+from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, Summary
+from ppl_models.data.survey import Survey
 from ppl_models.data.table import Table
-from ppl_models.data.types import codes_of, numbers_of
+from ppl_models.data.types import check_numbers, is_number, respelling
 
 
 def conform(
@@ -17,7 +19,8 @@ def conform(
 ) -> tuple[np.ndarray, list[str]]:
     """The columns of the schema as (n, C) numbers, and notes.
 
-    Columns are matched by name, those of an array by position; further columns are passed over.
+    Columns are matched by name, those of an array by position; further columns are passed over. The target
+    need not be there; then all its cells are missing.
 
     Args:
         table: The later data.
@@ -31,94 +34,83 @@ def conform(
         DataError: A column is not there, or a cell does not fit its column.
     """
     notes: list[str] = []
-    names = list(schema.names)
-    if table.matrix is not None and table.matrix.shape[1] != len(names):
-        found = plural(table.matrix.shape[1], "column")
-        raise table.error(f"{found}, where the model was fitted to {len(names)}: {listed(names)}")
-    columns = table.columns if table.matrix is None else dict(zip(names, table.columns.values(), strict=True))
-    table = replace(table, columns=columns)
-    absent = [name for name in names if name not in columns]
-    if absent and required:
-        noun = "column" if len(absent) == 1 else "columns"
+    table = table if table.matrix is None else _by_position(table, schema)
+    absent = [name for name in schema.names if name not in table.columns]
+    lacking = [name for name in absent if name != schema.target]
+    if lacking and required:
+        noun = "column" if len(lacking) == 1 else "columns"
         raise table.error(
-            f"lacks the {noun} {listed(absent)} that the model was fitted to; it has {listed(table.names)}"
+            f"lacks the {noun} {listed(lacking)} that the model was fitted to; it has {listed(table.names)}"
         )
-    if absent:
-        notes.append(f"not in the data, so missing in every row: {listed(absent)}")
+    if lacking:
+        notes.append(f"not in the data, so missing in every row: {listed(lacking)}")
 
-    plain = table.matrix is not None
-    values = np.empty((table.rows, len(names))) if table.matrix is None else table.matrix
-    for j, column in enumerate(schema.columns):
-        cells = np.full(table.rows, np.nan)
-        if column.name in columns:
-            parsed = parse(table, column.name, missing=missing, decimal=decimal, text=column.labelled)
-            cells, new = _cells(table, column, parsed, unseen)
-            notes += new
-        if plain and not np.array_equal(values[:, j], cells, equal_nan=True):
-            plain, values = False, values.copy()
-        if not plain:
-            values[:, j] = cells
-    return values, notes
+    present = [column for column in schema.columns if column.name not in absent]
+    kinds = {column.name: column.kind for column in present}
+    survey = Survey(table, list(kinds), kinds=kinds, missing=missing, decimal=decimal)
+    strangers = False
+    for column in present:
+        new = _check(table, column, survey.summaries[column.name], unseen)
+        strangers = strangers or bool(new and column.labelled)
+        notes += new
+    return matrix(survey, schema.columns, absent, changed=strangers), notes
 
 
-def _cells(table: Table, column: Column, parsed: Parsed, unseen: str) -> tuple[np.ndarray, list[str]]:
-    if isinstance(parsed, Numbers) and np.isnan(parsed.values).all():
-        return parsed.values, [f"column {quoted(column.name)} is missing in every row"]
-    if not column.labelled:
-        return numbers_of(table, column.name, parsed, column.kind), []
-    if isinstance(parsed, Dates):
-        raise table.column_error(column.name, f"dates, where the model was fitted to {listed(column.levels)}")
-    labels = parsed if isinstance(parsed, Labels) else Labels(np.zeros(0), ())
-    return _known(table, column, _respelled(labels, column.levels), unseen)
+def _by_position(table: Table, schema: Schema) -> Table:
+    """An array with the names of the schema; the target, which comes last there, may be missing."""
+    names, width = list(schema.names), len(table.columns)
+    if sorted(names) == sorted(table.columns):
+        return table  # the fit was to such an array as well, and may have moved its target
+    if schema.target is not None and width == len(names) - 1:
+        names.remove(schema.target)
+    if width != len(names):
+        found = plural(width, "column")
+        raise table.error(f"{found}, where the model was fitted to {len(names)}: {listed(names)}")
+    return table.named(names)
 
 
-def _respelled(parsed: Labels, levels: tuple[str, ...]) -> Labels:
-    """The same labels, spelled like the levels: TRUE for true, 1.0 for 1."""
-    truth = (
-        {level.lower(): level for level in levels} if {x.lower() for x in levels} == {"false", "true"} else {}
-    )
-    numbers = {float(level): level for level in levels if _is_number(level) and label(float(level)) == level}
-
-    def spelled(text: str) -> str:
-        if text in levels:
-            return text
-        if text.lower() in truth:
-            return truth[text.lower()]
-        try:
-            return numbers.get(float(text), text)
-        except ValueError:
-            return text
-
-    return Labels(parsed.codes, tuple(spelled(text) for text in parsed.labels), parsed.typed)
+def _check(table: Table, column: Column, found: Summary, unseen: str) -> list[str]:
+    """Refuse cells that do not fit the column, or say what becomes of them."""
+    if isinstance(found, Dates):
+        if column.labelled:
+            raise table.column_error(
+                column.name, f"dates, where the model was fitted to {listed(column.levels)}"
+            )
+        raise table.column_error(
+            column.name, "dates are not modelled; name the column with --time, or leave it out with --ignore"
+        )
+    if not found.count:
+        return [f"column {quoted(column.name)} is missing in every row"]
+    if isinstance(found, LabelSummary) and column.labelled:
+        return _check_labels(table, column, found, unseen)
+    check_numbers(table, column.name, found, column.kind)
+    return []
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return bool(float(text) < np.inf)
-    except ValueError:
-        return False
-
-
-def _known(table: Table, column: Column, parsed: Labels, unseen: str) -> tuple[np.ndarray, list[str]]:
-    known = np.array([text in column.levels for text in parsed.labels] + [True])
-    new = ~known[parsed.codes]
-    if not new.any():
-        return codes_of(parsed, column.levels), []
-    row = int(np.argmax(new))
-    strangers = {parsed.labels[code] for code in parsed.codes[new]}
+def _check_labels(table: Table, column: Column, found: LabelSummary, unseen: str) -> list[str]:
+    spelled = respelling(column.levels)
+    strangers = {text: spelled(text) for text in found.seen if spelled(text) not in column.levels}
+    if not strangers and not found.overflow:
+        return []
+    if not strangers:
+        raise table.column_error(column.name, f"more than {MOST_TEXTS:,} different texts; group them")
     if unseen == "missing":
-        cells = plural(int(new.sum()), "cell")
+        number = sum(found.counts[text] for text in strangers)
+        cells = f"more than {number:,} cells" if found.overflow else plural(number, "cell")
         note = f"column {quoted(column.name)}: {cells} with labels never seen in the fit, taken as missing"
-        return codes_of(parsed, column.levels), [f"{note}: {listed(sorted(strangers))}"]
-    first, levels = quoted(parsed.labels[parsed.codes[row]]), listed(column.levels)
-    if all(_is_number(text) for text in strangers) and not any(_is_number(level) for level in column.levels):
+        return [f"{note}: {listed(sorted(strangers))}"]
+    text = min(strangers, key=lambda text: found.first[text])
+    first, levels = quoted(text), listed(column.levels)
+    if all(map(is_number, strangers)) and not any(map(is_number, column.levels)):
         reason = f"the number {first}, where the model was fitted to the categories {levels}"
-        raise table.column_error(column.name, reason, row)
-    reason = f"{first} was never seen in the fit, which knows {levels}; correct it, or use --unseen missing"
-    raise table.column_error(column.name, reason, row)
+    else:
+        reason = (
+            f"{first} was never seen in the fit, which knows {levels}; correct it, or use --unseen missing"
+        )
+    raise table.column_error(column.name, reason, found.first[text])
 
 
 def as_text(schema: Schema) -> set[str]:
     """The columns whose cells are not to be taken for numbers while reading."""
-    labelled = {column.name for column in schema.columns if column.kind in (Kind.BINARY, Kind.CATEGORICAL)}
+    labelled = {column.name for column in schema.columns if column.labelled}
     return labelled | {name for name in (schema.sequence, schema.time) if name is not None}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppl_models.data.schema import Schema
+from ppl_models.data.spill import blocks, take
 
 if TYPE_CHECKING:
     import pandas
@@ -20,13 +21,15 @@ class Dataset:
 
     Attributes:
         values: (n, C) float64, C-contiguous, in the user's units; NaN is a missing cell, and binary and
-            categorical columns hold codes.
+            categorical columns hold codes. Data larger than memory is a read-only map of a file.
         schema: What the C columns are.
         lengths: (S,) int64, the number of rows of each sequence, in order; they sum to n.
         sequence_ids: A name for each sequence; "" for a sequence that has none.
         times: The n values of the time column, as numbers or as text, or None.
         source: The name of the file, `stdin`, `array` or `data frame`.
         notes: What was done to the data, or noticed in it, one sentence each.
+        weight: (n,) float64, how often each row counts, finite and not negative; None if all count once.
+        path: The absolute path of the file it was read from, or None.
     """
 
     values: np.ndarray
@@ -36,13 +39,17 @@ class Dataset:
     times: tuple[str, ...] | np.ndarray | None = None
     source: str = "array"
     notes: tuple[str, ...] = field(default=())
+    weight: np.ndarray | None = None
+    path: str | None = None
 
     @cached_property
     def sha256(self) -> str:
-        """A fingerprint of the values and lengths, by which the same data is known again."""
+        """A fingerprint of the values, lengths and weights, by which the same data is known again."""
         digest = hashlib.sha256(np.asarray(self.values.shape, np.int64).tobytes())
         digest.update(np.ascontiguousarray(self.values).data)
         digest.update(np.asarray(self.lengths, np.int64).tobytes())
+        if self.weight is not None:
+            digest.update(np.ascontiguousarray(self.weight, np.float64).data)
         return digest.hexdigest()
 
     @property
@@ -63,7 +70,7 @@ class Dataset:
     @cached_property
     def complete(self) -> bool:
         """Whether no cell is missing."""
-        return not np.isnan(self.values).any()
+        return not any(np.isnan(block).any() for block in blocks(self.values))
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -93,13 +100,14 @@ class Dataset:
         if times is not None:
             times = times[index] if isinstance(times, np.ndarray) else tuple(times[i] for i in index)
         return Dataset(
-            values=np.ascontiguousarray(self.values[index]),
+            values=take(self.values, index, self.source),
             schema=self.schema,
             lengths=lengths[kept].astype(np.int64),
             sequence_ids=tuple(self.sequence_ids[i] for i in kept),
             times=times,
             source=self.source,
             notes=self.notes,
+            weight=None if self.weight is None else self.weight[index],
         )
 
     def correlation(self) -> np.ndarray:
@@ -110,15 +118,15 @@ class Dataset:
         mean = np.array([column.mean for column in self.schema.columns])
         sd = np.array([np.inf if column.labelled else column.sd for column in self.schema.columns])
         total = np.zeros((len(sd), len(sd)))
-        for lo in range(0, self.rows, 65_536):
-            z = np.nan_to_num((self.values[lo : lo + 65_536] - mean) / sd)
+        for block in blocks(self.values):
+            z = np.nan_to_num((block - mean) / sd)
             total += z.T @ z
         off = 0.99 * total / max(self.rows, 1)
         np.fill_diagonal(off, 1.0)
         return off
 
     def frame(self, values: np.ndarray | None = None) -> "pandas.DataFrame":
-        """The table as the user wrote it: labels for codes, and the sequence and time columns in front.
+        """The table as the user wrote it: labels for codes; sequence, time and weight in front.
 
         Args:
             values: (n, C) other values for the same rows, such as imputed ones. A code that is not a
@@ -132,6 +140,8 @@ class Dataset:
             columns[self.schema.sequence] = np.repeat(np.array(self.sequence_ids, dtype=object), self.lengths)
         if self.schema.time is not None and self.times is not None:
             columns[self.schema.time] = self.times
+        if self.schema.weights is not None and self.weight is not None:
+            columns[self.schema.weights] = self.weight
         for j, column in enumerate(self.schema.columns):
             cells = values[:, j]
             if column.labelled:

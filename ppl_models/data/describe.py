@@ -5,10 +5,15 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from ppl_models.data.cells import Dates, Labels, Numbers, Parsed, parse
+from ppl_models.data.cells import Dates
+from ppl_models.data.matrix import matrix
 from ppl_models.data.messages import listed, quoted
 from ppl_models.data.schema import Column, Kind
+from ppl_models.data.spill import blocks
+from ppl_models.data.summaries import LabelSummary, NumberSummary, Summary
+from ppl_models.data.survey import Survey
 from ppl_models.data.table import Table
+from ppl_models.data.targets import target_column
 from ppl_models.data.types import MOST_LEVELS, column, infer
 
 _ID_ROWS = 20
@@ -23,6 +28,7 @@ def describe(
     types: Mapping[str, Kind],
     missing: Collection[str],
     decimal: str,
+    target: str | None = None,
 ) -> tuple[np.ndarray, tuple[Column, ...], list[str]]:
     """The columns that can be modelled, as (n, C) numbers.
 
@@ -36,38 +42,39 @@ def describe(
         types: Kinds given by the user.
         missing: Further texts that mean a missing cell.
         decimal: The decimal mark of numbers in text.
+        target: The one of the columns that is to be predicted.
 
     Raises:
         DataError: A column cannot be modelled, or none can.
     """
     notes: list[str] = []
     columns: list[Column] = []
-    kept: list[np.ndarray] = []
+    kinds = types if target is None else {target: Kind.CATEGORICAL} | dict(types)
+    survey = Survey(table, names, kinds=kinds, missing=missing, decimal=decimal)
     for position, name in enumerate(names):
-        kind = types.get(name)
-        text = kind in (Kind.BINARY, Kind.CATEGORICAL)
-        parsed = parse(table, name, missing=missing, decimal=decimal, text=text)
+        found = survey.summaries[name]
+        if name == target:
+            columns.append(target_column(table, name, found, types.get(name)))
+            continue
         first = position == 0 and len(names) > 1 and table.matrix is None
-        why = _left_out(table, name, parsed, chosen=name in selected, first=first)
+        why = _left_out(table, name, found, chosen=name in selected, first=first)
         if why is not None:
             notes.append(why)
             continue
-        if isinstance(parsed, Dates):
+        if isinstance(found, Dates):
             raise table.column_error(
                 name, "dates are not modelled; name the column with --time, or leave it out"
             )
-        described, cells = column(table, name, parsed, kind or table.kinds.get(name) or infer(parsed))
-        columns.append(described)
-        kept.append(cells)
+        columns.append(column(table, name, found, types.get(name) or table.kinds.get(name) or infer(found)))
     if not columns:
         raise table.error("has no column that can be modelled; " + ("; ".join(notes) or "none is left"))
-    values = _joined(table, kept)
+    values = matrix(survey, columns)
     return values, tuple(columns), notes + remarks(values, columns, types)
 
 
-def _left_out(table: Table, name: str, parsed: Parsed, *, chosen: bool, first: bool) -> str | None:
+def _left_out(table: Table, name: str, found: Summary, *, chosen: bool, first: bool) -> str | None:
     """Why a column is not modelled, if it is not."""
-    numbered = first and isinstance(parsed, Numbers) and _row_numbers(parsed.values)
+    numbered = first and isinstance(found, NumberSummary) and found.numbered
     if not name.strip():
         if numbered:
             return "left out the first column, which has no name (row numbers)"
@@ -76,35 +83,17 @@ def _left_out(table: Table, name: str, parsed: Parsed, *, chosen: bool, first: b
         return None
     if numbered and table.rows >= _NUMBERED_ROWS:
         return f"left out {quoted(name)} (row numbers); name it in --columns to use it"
-    if isinstance(parsed, Dates):
+    if isinstance(found, Dates):
         return f"left out {quoted(name)} (dates); name it with --time to check the order of the rows"
-    if isinstance(parsed, Labels):
-        seen = len(np.unique(parsed.codes[parsed.codes >= 0]))
-        if seen > _ID_ROWS and seen == (parsed.codes >= 0).sum():
+    if isinstance(found, LabelSummary):
+        seen = len(found.seen)
+        if found.overflow:
+            return f"left out {quoted(name)} (over {seen:,} different texts, more than {MOST_LEVELS})"
+        if seen > _ID_ROWS and seen == found.count:
             return f"left out {quoted(name)} (text that differs in every row)"
         if seen > MOST_LEVELS:
             return f"left out {quoted(name)} ({seen:,} different texts, more than {MOST_LEVELS})"
     return None
-
-
-def _row_numbers(values: np.ndarray) -> bool:
-    start = values[0]
-    return start in (0, 1) and bool((values == np.arange(start, start + len(values))).all())
-
-
-def _joined(table: Table, kept: list[np.ndarray]) -> np.ndarray:
-    """The columns side by side; the matrix they came in, if nothing was changed."""
-    matrix = table.matrix
-    if matrix is not None and matrix.shape[1] == len(kept):
-        if all(np.shares_memory(cells, matrix) and cells.base is not None for cells in kept) and all(
-            cells.__array_interface__["data"] == matrix[:, j].__array_interface__["data"]
-            for j, cells in enumerate(kept)
-        ):
-            return matrix
-    values = np.empty((table.rows, len(kept)))
-    for j, cells in enumerate(kept):
-        values[:, j] = cells
-    return values
 
 
 def remarks(values: np.ndarray, columns: list[Column], types: Mapping[str, Kind]) -> list[str]:
@@ -124,7 +113,7 @@ def remarks(values: np.ndarray, columns: list[Column], types: Mapping[str, Kind]
     if missing:
         cells = sum(c.missing for c in columns)
         notes.append(f"{cells:,} of {values.size:,} cells are missing, in {listed(missing)}")
-        empty = int(np.isnan(values).all(axis=1).sum())
+        empty = sum(int(np.isnan(block).all(axis=1).sum()) for block in blocks(values))
         if empty:
             notes.append(f"rows in which every cell is missing: {empty:,}")
     return notes
@@ -140,8 +129,17 @@ def _duplicates(values: np.ndarray, columns: list[Column]) -> list[list[str]]:
     for candidates in alike.values():
         while len(candidates) > 1:
             first = candidates[0]
-            same = [j for j in candidates if np.array_equal(values[:, first], values[:, j], equal_nan=True)]
+            same = _equal_to(values, first, candidates)
             if len(same) > 1:
                 groups.append([columns[j].name for j in same])
             candidates = [j for j in candidates if j not in same]
     return groups
+
+
+def _equal_to(values: np.ndarray, first: int, candidates: list[int]) -> list[int]:
+    same = candidates
+    for block in blocks(values):
+        same = [j for j in same if np.array_equal(block[:, first], block[:, j], equal_nan=True)]
+        if len(same) == 1:
+            break
+    return same

@@ -3,40 +3,20 @@
 import difflib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ppl_models.data.arrays import from_array, from_list, is_array, read_idx, read_npy, read_npz, to_numpy
 from ppl_models.data.check import as_text, conform
-from ppl_models.data.columnar import read_arrow, read_parquet
 from ppl_models.data.dataset import Dataset
 from ppl_models.data.describe import describe
-from ppl_models.data.encoding import to_utf8
-from ppl_models.data.files import checked, read_bytes, read_stdin
-from ppl_models.data.frames import from_columns, from_frame
-from ppl_models.data.jsonlines import read_json
+from ppl_models.data.loading import Options, load
 from ppl_models.data.messages import clean, listed, quoted
-from ppl_models.data.schema import Kind, Schema
+from ppl_models.data.schema import LABELLED, Kind, Schema
 from ppl_models.data.sequences import check_lengths, ordered_times, runs
 from ppl_models.data.table import Table
-from ppl_models.data.text import read_delimited
+from ppl_models.data.weights import weight_array, weight_column
 from ppl_models.errors import DataError, UsageError
-
-
-@dataclass(frozen=True)
-class _Options:
-    """How to read a file."""
-
-    wanted: frozenset[str] | None
-    unwanted: frozenset[str]
-    as_text: frozenset[str]
-    missing: tuple[str, ...]
-    delimiter: str | None
-    decimal: str
-    encoding: str
 
 
 def read(
@@ -47,6 +27,8 @@ def read(
     types: Mapping[str, Kind | str] | None = None,
     sequence: str | None = None,
     time: str | None = None,
+    target: str | None = None,
+    weights: Any = None,
     lengths: Any = None,
     delimiter: str | None = None,
     decimal: str = ".",
@@ -68,20 +50,30 @@ def read(
         types: The kind of some columns, where the one inferred (see `ppl_models.data.types`) is not meant.
         sequence: The column whose runs of equal values are the sequences.
         time: The column that must increase within each sequence: numbers or ISO dates. It is not modelled.
+        target: The column that is to be predicted, taken as labels: binary or categorical, also if its values
+            are whole numbers. It becomes the last column; its cells may be missing.
+        weights: How often each row counts, 0 or more: the name of a column, which is not modelled, or n
+            numbers.
         lengths: The number of rows of each sequence, instead of a column that says it.
         delimiter: What separates the cells of delimited text.
         decimal: The decimal mark of numbers in text, `.` or `,`.
         encoding: The encoding of text.
         missing: Further texts, or numbers, that mean a missing cell.
         schema: The schema of a fit that this data must conform to: columns are matched by name, those of
-            an array by position.
+            an array by position. Columns of the target, the weights, the sequences and the time need not be
+            there; all others of the schema must.
         require_schema_columns: Whether a column of the schema that the data lacks is an error. Otherwise
             its cells are missing.
         unseen: What a label that the schema does not have is: an `error`, or `missing`.
 
+    Returns:
+        The data set. A Parquet, Arrow or .npy file or an array that would take more than 256 MB as float64,
+        or a quarter of the free memory, stays on disk: see `ppl_models.data.spill`.
+
     Raises:
         UsageError: An option cannot be meant.
         DataError: The data cannot be read, or is not what the schema says.
+        OutputError: The temporary directory has no room for data that does not fit into memory.
 
     Example:
         >>> data = read({"x": [1.5, None, 2.5], "kind": ["a", "b", "a"]})
@@ -98,38 +90,52 @@ def read(
     if schema is not None:
         sequence = schema.sequence if sequence is None and lengths is None else sequence
         time = schema.time if time is None else time
-        selected, ignored, kinds = None, [], {}
+        weights = schema.weights if weights is None else weights
+        selected, ignored, kinds, target = None, [], {}, None
+    weighted_by = weights if isinstance(weights, str) else None
     order = [name for name in (sequence, time) if name is not None]
+    beside = [*order, *([] if weighted_by is None else [weighted_by])]
+    _check_target(target, kinds, [*beside, *ignored])
+    targets = [] if target is None else [target]
     wanted = schema.names if schema is not None else selected
-    labelled = {name for name, kind in kinds.items() if kind in (Kind.BINARY, Kind.CATEGORICAL)}
-    options = _Options(
-        wanted=None if wanted is None else frozenset([*wanted, *kinds, *order]),
-        unwanted=frozenset(ignored) - set(order),
-        as_text=frozenset([*labelled, *order, *(as_text(schema) if schema is not None else ())]),
+    labelled = {name for name, kind in kinds.items() if kind in LABELLED}
+    options = Options(
+        wanted=None if wanted is None else frozenset([*wanted, *kinds, *beside, *targets]),
+        unwanted=frozenset(ignored) - set(beside),
+        as_text=frozenset([*labelled, *order, *targets, *(as_text(schema) if schema is not None else ())]),
         missing=tokens,
         delimiter=delimiter,
         decimal=decimal,
         encoding=encoding,
     )
     try:
-        table = _load(data, options)
+        table = load(data, options)
         if schema is None:
-            _check_columns(table, [*(selected or []), *ignored, *kinds, *order])
+            _check_columns(table, [*(selected or []), *ignored, *kinds, *beside, *targets])
         else:
-            sequence, time = (name if name in table.columns else None for name in (sequence, time))
+            sequence, time, weighted_by = (
+                name if name in table.columns else None for name in (sequence, time, weighted_by)
+            )
         sizes, ids = _sequences(table, sequence, lengths)
         times = None if time is None else ordered_times(table, time, sizes)
+        weight = None
+        if weighted_by is not None:
+            weight = weight_column(table, weighted_by, missing=tokens, decimal=decimal)
+        elif weights is not None and not isinstance(weights, str):
+            weight = weight_array(table, weights)
         if schema is None:
-            names = [name for name in selected or table.columns if name not in ignored and name not in order]
+            left = {*ignored, *beside, *targets}
+            names = [name for name in selected or table.columns if name not in left]
             values, described, notes = describe(
                 table,
-                names,
+                [*names, *targets],
                 selected={*(selected or ()), *kinds},
                 types=kinds,
                 missing=tokens,
                 decimal=decimal,
+                target=target,
             )
-            schema = Schema(described, sequence, time)
+            schema = Schema(described, sequence, time, target=target, weights=weighted_by)
         else:
             values, notes = conform(
                 table, schema, missing=tokens, decimal=decimal, unseen=unseen, required=require_schema_columns
@@ -137,79 +143,12 @@ def read(
     except MemoryError:
         raise DataError(f"{_called(data)}: does not fit into memory") from None
     notes = tuple(clean(note, 400) for note in (*table.notes, *notes))
-    return Dataset(values, schema, sizes, ids, times, clean(table.source), notes)
+    path = os.path.abspath(data) if isinstance(data, str | os.PathLike) and os.fspath(data) != "-" else None
+    return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path)
 
 
 def _called(data: Any) -> str:
     return clean(os.fspath(data)) if isinstance(data, str | os.PathLike) else "data"
-
-
-def _load(data: Any, options: _Options) -> Table:
-    """The columns of whatever it is, as they are."""
-    if isinstance(data, str | os.PathLike):
-        return _from_stdin(options) if os.fspath(data) == "-" else _from_path(Path(os.fspath(data)), options)
-    if is_array(data):
-        return from_array(to_numpy(data))
-    if isinstance(data, Mapping):
-        return from_columns(data)
-    if isinstance(data, list | tuple):
-        if data and all(isinstance(item, Mapping) for item in data):
-            names = dict.fromkeys(name for item in data for name in item)
-            return from_columns({name: [item.get(name) for item in data] for name in names}, "rows")
-        return from_list(data)
-    return from_frame(data)
-
-
-def _from_path(path: Path, options: _Options) -> Table:
-    checked(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    suffix = (suffixes[:-1] if packed else suffixes)[-1:]
-    ending = suffix[0] if suffix else ""
-    if not packed and ending in _COLUMNAR:
-        return _COLUMNAR[ending](path, options.wanted, options.unwanted)
-    if not packed and ending in _ARRAYS:
-        return _ARRAYS[ending](path)
-    name = clean(path)
-    if ending.startswith(".idx"):
-        return read_idx(read_bytes(path), name)
-    if ending in _TEXT:
-        return _from_text(read_bytes(path), name, ending, options)
-    raise DataError(
-        f"{name}: files of this name are not known; the name must end in one of {', '.join(_KNOWN)}"
-    )
-
-
-def _from_stdin(options: _Options) -> Table:
-    content = read_stdin()
-    start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    return _from_text(content, "stdin", ".json" if start in (b"{", b"[") else "", options)
-
-
-def _from_text(content: bytes, name: str, suffix: str, options: _Options) -> Table:
-    content = to_utf8(content, name, options.encoding)
-    if not content.strip():
-        raise DataError(f"{name}: is empty")
-    if suffix in _JSON:
-        return read_json(content, name)
-    return read_delimited(
-        content,
-        name,
-        suffix=suffix,
-        delimiter=options.delimiter,
-        decimal=options.decimal,
-        missing=options.missing,
-        wanted=options.wanted,
-        unwanted=options.unwanted,
-        as_text=options.as_text,
-    )
-
-
-_COLUMNAR = {".parquet": read_parquet, ".arrow": read_arrow, ".feather": read_arrow}
-_ARRAYS = {".npy": read_npy, ".npz": read_npz}
-_JSON = (".json", ".jsonl", ".ndjson")
-_TEXT = (".csv", ".tsv", ".txt", *_JSON)
-_KNOWN = (*_TEXT, *_COLUMNAR, *_ARRAYS, ".idx")
 
 
 def _sequences(table: Table, sequence: str | None, lengths: Any) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -251,6 +190,21 @@ def _check_options(delimiter: str | None, decimal: str, unseen: str) -> None:
         raise UsageError(f"delimiter and decimal cannot both be {quoted(decimal)}")
     if unseen not in ("error", "missing"):
         raise UsageError(f"unseen must be error or missing, got {quoted(unseen)}")
+
+
+def _check_target(target: str | None, kinds: Mapping[str, Kind], others: list[str]) -> None:
+    if target is None:
+        return
+    if target in others:
+        raise UsageError(
+            f"{quoted(target)} is the target; it cannot be left out, or say how to take the rows"
+        )
+    kind = kinds.get(target)
+    if kind is not None and kind not in LABELLED:
+        raise UsageError(
+            f"the target {quoted(target)} is predicted as labels; its type must be binary or categorical, "
+            f"got {kind}"
+        )
 
 
 def _check_columns(table: Table, names: list[str]) -> None:

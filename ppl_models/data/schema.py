@@ -14,6 +14,10 @@ class Kind(StrEnum):
     CATEGORICAL = "categorical"
 
 
+LABELLED = frozenset({Kind.BINARY, Kind.CATEGORICAL})
+"""The kinds whose values are codes that stand for labels."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One modelled column, as it was when the model was fitted.
@@ -43,7 +47,7 @@ class Column:
     @property
     def labelled(self) -> bool:
         """Whether the values are codes that stand for labels."""
-        return self.kind in (Kind.BINARY, Kind.CATEGORICAL)
+        return self.kind in LABELLED
 
     def to_dict(self) -> dict[str, Any]:
         """The column as plain JSON values."""
@@ -57,15 +61,23 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """The modelled columns in order, and the names of the columns that order the rows.
+    """The modelled columns in order, and the names of the columns that say how to take the rows.
 
-    `correlation` (C, C) of the columns when the model was fitted is kept where a prior refers to it.
+    Attributes:
+        columns: The modelled columns; the target, if there is one, is the last.
+        sequence: The column whose runs of equal values were the sequences.
+        time: The column that increased within each sequence.
+        correlation: (C, C) of the columns when the model was fitted, kept where a prior refers to it.
+        target: The column, binary or categorical, that is to be predicted from the others.
+        weights: The column of the weights of the rows.
     """
 
     columns: tuple[Column, ...]
     sequence: str | None = None
     time: str | None = None
     correlation: tuple[tuple[float, ...], ...] = ()
+    target: str | None = None
+    weights: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,6 +93,8 @@ class Schema:
             "sequence": self.sequence,
             "time": self.time,
             "correlation": correlation,
+            "target": self.target,
+            "weights": self.weights,
         }
 
     @classmethod
@@ -94,4 +108,5 @@ class Schema:
         """
         columns = tuple(Column.from_dict(column) for column in fields["columns"])
         correlation = tuple(tuple(map(float, row)) for row in fields.get("correlation", ()))
-        return cls(columns, fields.get("sequence"), fields.get("time"), correlation)
+        named = {name: fields.get(name) for name in ("sequence", "time", "target", "weights")}
+        return cls(columns, correlation=correlation, **named)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ppl_models.data.cells import Dates, Labels, Numbers, parse
+from ppl_models.data.cells import Dates, Labels, Numbers
 from ppl_models.data.messages import quoted
+from ppl_models.data.survey import parse
 from ppl_models.data.table import Table
 from ppl_models.errors import UsageError
 
@@ -44,7 +45,7 @@ def _labels(table: Table, name: str) -> Labels:
         cells = iso(cells)
         table = Table(table.source, {name: cells}, table.rows, place=table.place)
     parsed = parse(table, name, text=True)
-    if not isinstance(parsed, Labels):
+    if not isinstance(parsed, Labels) or not parsed.labels:
         raise table.column_error(name, "every cell is missing, and it is to name the sequences")
     return parsed
 

@@ -1,7 +1,7 @@
 """A table as it was read, before it is known what its columns mean."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +31,8 @@ class Table:
         lengths: The lengths of the sequences, if the data says so itself.
         kinds: Kinds that the format itself declares.
         names: All columns that the source has, also those that were not read.
+        parts: For a table that stays on disk: reads some columns, a block of rows after another. Its
+            `columns` are read when they are asked for.
     """
 
     source: str
@@ -43,9 +45,44 @@ class Table:
     lengths: np.ndarray | None = None
     kinds: dict[str, Kind] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    parts: Callable[[Collection[str]], Iterator[Mapping[str, "Cells"]]] | None = None
 
     def __post_init__(self) -> None:
         self.names = self.names or list(self.columns)
+
+    def blocks(self, names: Collection[str]) -> Iterator["Table"]:
+        """The table itself, or the blocks of rows of one that stays on disk, with these columns.
+
+        Raises:
+            DataError: The file is no longer what it was when it was opened.
+        """
+        if self.parts is None:
+            yield self
+            return
+        start = 0
+        for columns in self.parts(names):
+            rows = len(next(iter(columns.values())))
+            yield Table(self.source, columns, rows, place=self._after(start))
+            start += rows
+        if start != self.rows:
+            raise self.error(
+                f"{start:,} rows where there were {self.rows:,}; it was changed while it was read"
+            )
+
+    def _after(self, start: int) -> Callable[[int], str]:
+        return lambda row: self.place(start + row)
+
+    def named(self, names: list[str]) -> "Table":
+        """The same table with other names of its columns."""
+        old = dict(zip(names, self.columns, strict=True))
+        parts = self.parts
+
+        def renamed(wanted: Collection[str]) -> Iterator[Mapping[str, "Cells"]]:
+            for block in parts([old[name] for name in wanted]) if parts else ():
+                yield {name: block[old[name]] for name in wanted}
+
+        columns = {name: self.columns[before] for name, before in old.items()}
+        return replace(self, columns=columns, names=[], parts=renamed if parts else None)
 
     def error(self, reason: str) -> DataError:
         """An error about the table as a whole."""

@@ -6,7 +6,7 @@ Arrow parses; Python's slower `csv` reads the header, and names the line when so
 import re
 from collections.abc import Collection
 
-from ppl_models.data.cells import _NUMBER, MISSING
+from ppl_models.data.cells import MISSING, NUMBER
 from ppl_models.data.files import check_memory
 from ppl_models.data.lines import Lines
 from ppl_models.data.messages import listed, quoted
@@ -49,7 +49,7 @@ def read_delimited(
     header, body, first = text.header()
     _check_delimiter(text, header, delimiter)
     notes = []
-    if all(_NUMBER.fullmatch(cell.strip().replace(decimal, ".")) for cell in header):
+    if all(NUMBER.fullmatch(cell.strip().replace(decimal, ".")) for cell in header):
         header, body = [f"x{i}" for i in range(len(header))], first
         text.skip = 0
         notes.append(f"there is no header; the columns are called {listed(header)}")

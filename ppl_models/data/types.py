@@ -14,13 +14,16 @@ The rules, for cells that are not missing:
 A rule cannot know what a number means, which is why every kind can be given instead.
 """
 
+import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 
-from ppl_models.data.cells import Dates, Labels, Numbers, Parsed, label, whole
+from ppl_models.data.cells import Labels, Numbers, label
 from ppl_models.data.messages import listed, quoted
-from ppl_models.data.schema import Column, Kind
+from ppl_models.data.schema import LABELLED, Column, Kind
+from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, NumberSummary
 from ppl_models.data.table import Table
 
 MOST_LEVELS = 50
@@ -30,35 +33,30 @@ _NO_YES = ({"no", "yes"}, {"n", "y"}, {"false", "true"}, {"f", "t"}, {"off", "on
 _YES = {"yes", "y", "true", "t", "on"}
 
 
-def infer(parsed: Numbers | Labels) -> Kind:
+def infer(found: NumberSummary | LabelSummary) -> Kind:
     """The kind that the module's rules give to a column."""
-    if isinstance(parsed, Labels):
-        truth = {text.lower() for text in parsed.labels} in _NO_YES and len(parsed.labels) == 2
+    if isinstance(found, LabelSummary):
+        truth = {text.lower() for text in found.counts} in _NO_YES and len(found.counts) == 2
         return Kind.BINARY if truth else Kind.CATEGORICAL
-    if not parsed.integer:
+    if not found.whole or not found.count:
         return Kind.CONTINUOUS
-    low, high = np.nanmin(parsed.values), np.nanmax(parsed.values)
-    if low >= 0 and high <= 1:
+    if found.low >= 0 and found.high <= 1:
         return Kind.BINARY
-    return Kind.COUNT if 0 <= low < _SMALL_COUNT and high <= _LARGEST_COUNT else Kind.CONTINUOUS
+    small = 0 <= found.low < _SMALL_COUNT and found.high <= _LARGEST_COUNT
+    return Kind.COUNT if small else Kind.CONTINUOUS
 
 
-def levels_of(parsed: Numbers | Labels) -> tuple[str, ...]:
+def levels_of(found: NumberSummary | LabelSummary) -> tuple[str, ...]:
     """The levels of a column in their order: no before yes, then natural order."""
-    if isinstance(parsed, Numbers):
-        observed = np.unique(parsed.values[~np.isnan(parsed.values)])
-        return tuple(label(value) for value in observed.tolist())
-    seen = [parsed.labels[code] for code in np.unique(parsed.codes[parsed.codes >= 0])]
-    if parsed.typed and {*parsed.labels} == {"false", "true"}:
+    if isinstance(found, NumberSummary):
+        return ("0", "1")  # numbers have levels only where all are 0 or 1
+    if found.truth:
         return ("false", "true")
-    return tuple(
-        sorted(
-            seen, key=lambda text: (text.lower() in _YES and infer(parsed) is Kind.BINARY, *_natural(text))
-        )
-    )
+    binary = infer(found) is Kind.BINARY
+    return tuple(sorted(found.seen, key=lambda text: (binary and text.lower() in _YES, *natural(text))))
 
 
-def _natural(text: str) -> tuple:
+def natural(text: str) -> tuple:
     """A sorting key: numbers by value, first; digits inside text by value."""
     try:
         return (0, float(text), [], text)
@@ -67,44 +65,58 @@ def _natural(text: str) -> tuple:
         return (1, 0.0, [(int(p), "") if p.isdecimal() else (-1, p.casefold()) for p in parts], text)
 
 
-def column(table: Table, name: str, parsed: Numbers | Labels, kind: Kind) -> tuple[Column, np.ndarray]:
-    """Describe a column of a given kind, and turn its cells into numbers.
+def column(table: Table, name: str, found: NumberSummary | LabelSummary, kind: Kind) -> Column:
+    """Describe a column of a given kind.
 
     Raises:
         DataError: The cells cannot be of that kind.
     """
-    levels: tuple[str, ...] = ()
-    if kind in (Kind.BINARY, Kind.CATEGORICAL):
-        levels = levels_of(parsed)
-        if kind is Kind.BINARY:
-            levels = _two(table, name, levels)
-        values = codes_of(parsed, levels)
-    else:
-        values = numbers_of(table, name, parsed, kind)
-    observed = values[~np.isnan(values)]
-    if not observed.size:
+    if not found.count:
         raise table.column_error(name, "every cell is missing; leave the column out with --ignore")
-    with np.errstate(over="ignore"):
-        mean, sd = (0.0, 1.0) if levels else (float(observed.mean()), float(observed.std()))
-    if not np.isfinite(sd):
-        row = int(np.nanargmax(np.abs(values)))
-        raise table.column_error(name, f"{values[row]:g} is too large to compute with; correct it", row)
-    low, high = float(observed.min()), float(observed.max())
-    described = Column(
+    if kind not in LABELLED:
+        return _of_numbers(table, name, found, kind)
+    if isinstance(found, LabelSummary) and found.overflow:
+        reason = f"more than {MOST_TEXTS:,} different texts; leave the column out with --ignore"
+        raise table.column_error(name, reason)
+    levels = levels_of(found)
+    return of_labels(name, found, kind, two(table, name, levels) if kind is Kind.BINARY else levels)
+
+
+def _of_numbers(table: Table, name: str, found: NumberSummary | LabelSummary, kind: Kind) -> Column:
+    found = check_numbers(table, name, found, kind)
+    sd = math.sqrt(found.variance) if found.variance >= 0 else math.nan
+    if not math.isfinite(sd):
+        row, value = found.largest
+        raise table.column_error(name, f"{value:g} is too large to compute with; correct it", row)
+    return Column(
         name=name,
         kind=kind,
-        levels=levels,
-        integer=not levels and whole(values),
-        mean=low if low == high and not levels else mean,
-        sd=sd if sd > 0 and low < high else 1.0,
-        minimum=low,
-        maximum=high,
-        missing=len(values) - observed.size,
+        integer=found.whole,
+        mean=found.low if found.low == found.high else found.mean,
+        sd=sd if sd > 0 and found.low < found.high else 1.0,
+        minimum=found.low,
+        maximum=found.high,
+        missing=found.rows - found.count,
     )
-    return described, values
 
 
-def _two(table: Table, name: str, levels: tuple[str, ...]) -> tuple[str, ...]:
+def of_labels(name: str, found: NumberSummary | LabelSummary, kind: Kind, levels: tuple[str, ...]) -> Column:
+    """Describe a column whose levels are known; each label that was seen is a spelling of one of them."""
+    if isinstance(found, NumberSummary):
+        codes = [found.low, found.high]
+    else:
+        spelled = respelling(levels)
+        codes = [float(levels.index(spelled(text))) for text in found.seen]
+    missing = found.rows - found.count
+    return Column(name, kind, levels, minimum=min(codes), maximum=max(codes), missing=missing)
+
+
+def two(table: Table, name: str, levels: tuple[str, ...]) -> tuple[str, ...]:
+    """The two levels of a binary column, of which one of 0 and 1 may not have been seen.
+
+    Raises:
+        DataError: There are more, or only one of something else.
+    """
     if len(levels) > 2:
         raise table.column_error(
             name, f"a binary column has two values, this one has {len(levels)}: {listed(levels)}"
@@ -118,41 +130,55 @@ def _two(table: Table, name: str, levels: tuple[str, ...]) -> tuple[str, ...]:
     return levels
 
 
-def codes_of(parsed: Numbers | Labels, levels: tuple[str, ...]) -> np.ndarray:
-    """Codes of the cells among the levels, NaN where missing: (n,) float64."""
-    position = {level: float(i) for i, level in enumerate(levels)}
-    if isinstance(parsed, Labels):
-        return np.array([*(position.get(text, np.nan) for text in parsed.labels), np.nan])[parsed.codes]
-    if levels == ("0", "1"):
-        return parsed.values
-    codes = np.full(len(parsed.values), np.nan)
-    for level, code in position.items():
-        codes[parsed.values == float(level)] = code
-    return codes
-
-
-def numbers_of(table: Table, name: str, parsed: Parsed, kind: Kind) -> np.ndarray:
-    """The cells as numbers, (n,) float64, checked to be counts where that is the kind.
+def check_numbers(table: Table, name: str, found: NumberSummary | LabelSummary, kind: Kind) -> NumberSummary:
+    """Refuse labels where numbers are to be, and numbers that are not counts where counts are.
 
     Raises:
-        DataError: A cell is not a number, or not a count.
+        DataError: With the first cell that does not fit.
     """
-    if isinstance(parsed, Dates):
-        raise table.column_error(
-            name, "dates are not modelled; name the column with --time, or leave it out with --ignore"
-        )
-    if isinstance(parsed, Labels):
-        if {*parsed.labels} == {"false", "true"} and parsed.typed:
-            return np.where(parsed.codes < 0, np.nan, parsed.codes)
-        row = int(np.argmax(parsed.codes >= 0))
-        raise table.column_error(
-            name,
-            f"{quoted(parsed.labels[parsed.codes[row]])} is not a number, and the column is to be {kind}",
-            row,
-        )
-    if kind is Kind.COUNT:
-        wrong = (parsed.values < 0) | (parsed.values != np.trunc(parsed.values)) & ~np.isnan(parsed.values)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise table.column_error(name, f"{parsed.values[row]:g} is not a count (0, 1, 2, …)", row)
-    return parsed.values
+    if isinstance(found, LabelSummary):
+        text, row = next(iter(found.first.items()))
+        raise table.column_error(name, f"{quoted(text)} is not a number, and the column is to be {kind}", row)
+    if kind is Kind.COUNT and found.not_count is not None:
+        row, value = found.not_count
+        raise table.column_error(name, f"{value:g} is not a count (0, 1, 2, …)", row)
+    return found
+
+
+def values_of(described: Column, cells: Numbers | Labels) -> np.ndarray:
+    """Cells of a column as numbers, (m,) float64: codes for labels, NaN where missing or not a level."""
+    if isinstance(cells, Labels):
+        position = {level: float(i) for i, level in enumerate(described.levels)}
+        spelled = respelling(described.levels)
+        codes = [position.get(spelled(text), np.nan) for text in cells.labels]
+        return np.array([*codes, np.nan])[cells.codes]
+    return cells.values
+
+
+def respelling(levels: tuple[str, ...]) -> Callable[[str], str]:
+    """A function that spells labels like the levels: `true` for TRUE, `1` for 1.0."""
+    known = {*levels}
+    truth = (
+        {level.lower(): level for level in levels} if {x.lower() for x in levels} == {"false", "true"} else {}
+    )
+    numbers = {float(level): level for level in levels if is_number(level) and label(float(level)) == level}
+
+    def spelled(text: str) -> str:
+        if text in known:
+            return text
+        if text.lower() in truth:
+            return truth[text.lower()]
+        try:
+            return numbers.get(float(text), text)
+        except ValueError:
+            return text
+
+    return spelled
+
+
+def is_number(text: str) -> bool:
+    """Whether a label is a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,210 @@
+"""What the cells of a column are together, found out in one pass over the rows or, at times, two."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ppl_models.data.cells import (
+    EXACT,
+    NUMBER,
+    Dates,
+    Labels,
+    Numbers,
+    Parsed,
+    drop,
+    infinite_error,
+    scan,
+    too_large,
+)
+from ppl_models.data.messages import quoted
+from ppl_models.data.schema import LABELLED, Kind
+from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, NumberSummary, Summary
+from ppl_models.data.table import Table
+
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII)
+_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
+_UNIT = re.compile(r"[$€£¥]?\s*[+-]?[$€£¥]?\d[\d.,]*\s*[%$€£¥]?")
+_DATE = re.compile(r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{2,4})([T ]\d.*)?", re.ASCII)
+
+
+class Survey:
+    """The columns of a table, looked through, and their cells block by block.
+
+    Text in which every cell is a number becomes numbers; so do truth values, where `kinds` asks for numbers.
+
+    Attributes:
+        table: The table.
+        names: The columns that were looked at.
+        summaries: What was found in each.
+        missing: Further texts and numbers that mean a missing cell.
+
+    Raises:
+        DataError: Numbers and words are mixed, or a value is infinite or too large to be exact.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        names: Collection[str],
+        *,
+        kinds: Mapping[str, Kind],
+        missing: Collection[str] = (),
+        decimal: str = ".",
+    ) -> None:
+        self.table, self.names, self.missing = table, list(names), missing
+        self._kinds, self._decimal = kinds, decimal
+        self._numeric: set[str] = set()
+        self._kept: dict[str, Parsed] | None = None
+        self.summaries: dict[str, Summary] = {}
+        for block in table.blocks(self.names) if self.names else ():
+            cells = self._scanned(block, [name for name in self.names if not self._given_up(name)])
+            if table.parts is None:
+                self._kept = cells
+            for name, each in cells.items():
+                self._add(name, each)
+        self._judge()
+
+    def cells(self, names: Collection[str]) -> Iterator[dict[str, Numbers | Labels]]:
+        """The cells of some columns, a block of rows after another: all rows at once if they are in memory.
+
+        Columns of dates have none.
+        """
+        for block in self.table.blocks(names) if names else ():
+            found = self._scanned(block, names) if self._kept is None else self._kept
+            yield {
+                name: self._recast(name, cells)
+                for name in names
+                if not isinstance(cells := found[name], Dates)
+            }
+
+    def _scanned(self, block: Table, names: Collection[str]) -> dict[str, Parsed]:
+        return {
+            name: scan(block, name, missing=self.missing, text=self._kinds.get(name) in LABELLED)
+            for name in names
+        }
+
+    def _given_up(self, name: str) -> bool:
+        """Whether a text column has too many different texts to look at more of them."""
+        found = self.summaries.get(name)
+        return isinstance(found, LabelSummary) and found.overflow
+
+    def _add(self, name: str, cells: Parsed) -> None:
+        found = self.summaries.get(name)
+        if isinstance(cells, Numbers):
+            found = found if isinstance(found, NumberSummary) else NumberSummary()
+            found.add(cells.values)
+        elif isinstance(cells, Labels):
+            most = np.inf if self.table.parts is None else MOST_TEXTS
+            found = found if isinstance(found, LabelSummary) else LabelSummary(cells.typed, most)
+            found.add(cells)
+        else:
+            found = cells
+        self.summaries[name] = found
+
+    def _judge(self) -> None:
+        for name, found in self.summaries.items():
+            if isinstance(found, LabelSummary):
+                kind = self._kinds.get(name)
+                if found.truth and kind is not None and kind not in LABELLED:
+                    self._numeric.add(name)
+                elif not found.typed and kind not in LABELLED:
+                    self._judge_text(name, found)
+        if self._numeric:
+            for name in self._numeric:
+                self.summaries[name] = NumberSummary()
+            for block in self.cells(self._numeric):
+                for name, cells in block.items():
+                    self._add(name, cells)
+                if self._kept is not None:
+                    self._kept |= block
+        for name, found in self.summaries.items():
+            if isinstance(found, NumberSummary):
+                self._check_numbers(name, found)
+
+    def _judge_text(self, name: str, found: LabelSummary) -> None:
+        """Whether text is numbers, dates or labels."""
+        plain = [self._plain(text) for text in found.seen]
+        numeric = np.array([bool(NUMBER.fullmatch(p) or _INFINITE.fullmatch(p)) for p in plain], dtype=bool)
+        if numeric.all():
+            if found.overflow:
+                reason = f"numbers as text, more than {MOST_TEXTS:,} different ones; store them as numbers"
+                raise self.table.column_error(name, f"{reason}, or leave the column out with --ignore")
+            self._check_digits(name, found, plain)
+            self._numeric.add(name)
+        elif all(_DATE.fullmatch(text) for text in found.seen):
+            self.summaries[name] = Dates()
+        elif not found.overflow:
+            self._check_words(name, found, numeric)
+
+    def _plain(self, text: str) -> str:
+        return text.replace(self._decimal, ".") if self._decimal != "." else text
+
+    def _recast(self, name: str, cells: Numbers | Labels) -> Numbers | Labels:
+        """Numbers for the labels of a column of numbers."""
+        if name not in self._numeric or not isinstance(cells, Labels):
+            return cells
+        if cells.typed:
+            return Numbers(np.where(cells.codes < 0, np.nan, cells.codes))
+        values = np.array([*(float(self._plain(text)) for text in cells.labels), np.nan])[cells.codes]
+        return Numbers(drop(values, self.missing))
+
+    def _check_digits(self, name: str, found: LabelSummary, plain: list[str]) -> None:
+        for text, number in zip(found.seen, plain, strict=True):
+            if number.lstrip("+-").isdigit() and abs(int(number[:400])) > EXACT:
+                raise too_large(self.table, name, number, found.first[text])
+
+    def _check_words(self, name: str, found: LabelSummary, numeric: np.ndarray) -> None:
+        """Refuse numbers with a mark, if else the column would be numeric, and words among numbers."""
+        odd = [text for text, is_number in zip(found.seen, numeric, strict=True) if not is_number]
+        word, row = quoted(odd[0]), found.first[odd[0]]
+        other = quoted(name + "=categorical")
+        thousands = all(_THOUSANDS.fullmatch(text) for text in odd)
+        commas = all(_COMMA.fullmatch(text) for text in odd)
+        if thousands:
+            advice = (
+                "has a thousands separator, to be removed, or a decimal comma, which is read with --decimal ,"
+            )
+        elif commas:
+            advice = "has a decimal comma; use --decimal ,"
+        elif all(_UNIT.fullmatch(text) for text in odd):
+            advice = f"is a number with a mark; remove the mark, or use --types {other}"
+        elif sum(found.counts[text] for text in odd) < 0.5 * found.count:
+            advice = (
+                f"is not a number, as most of the column is; correct it, or use --missing {word} if the "
+                f"cell is missing, or --types {other}"
+            )
+        else:
+            return
+        raise self.table.column_error(name, f"{word} {advice}", row)
+
+    def _check_numbers(self, name: str, found: NumberSummary) -> None:
+        if found.infinite:
+            raise infinite_error(self.table, name, found.infinite, found.first_infinite)
+        if found.whole and self.table.cell is not None and found.first_inexact >= 0:
+            text = self.table.cell(found.first_inexact, name)
+            if text.strip().lstrip("+-").isdigit():
+                raise too_large(self.table, name, text, found.first_inexact)
+
+
+def parse(
+    table: Table, name: str, *, missing: Collection[str] = (), decimal: str = ".", text: bool = False
+) -> Parsed:
+    """All cells of one column at once.
+
+    Args:
+        table: The table.
+        name: The column.
+        missing: Further texts and numbers that mean a missing cell.
+        decimal: The decimal mark of numbers in text.
+        text: Take every value for a label, even a number.
+
+    Raises:
+        DataError: As for `Survey`.
+    """
+    alone = replace(table, columns={name: table.columns[name]}, matrix=None, parts=None)
+    kinds = {name: Kind.CATEGORICAL} if text else {}
+    found = Survey(alone, [name], kinds=kinds, missing=missing, decimal=decimal)
+    return next(found.cells([name])).get(name, Dates())
