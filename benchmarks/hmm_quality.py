@@ -201,7 +201,7 @@ def posterior_means(fit: ppl.Fit, family: str) -> GaussianHMM | PoissonHMM:
     """Hmmlearn's model at the posterior means of a fit."""
     posterior = fit.posterior.posterior
     mean = {name: posterior[name].mean(("chain", "draw")).to_numpy() for name in posterior.data_vars}
-    model = blank(fit.joint.states, family)
+    model = blank(fit.bound.states, family)
     model.startprob_, model.transmat_ = mean["start"], mean["transition"]
     if family == "poisson":
         model.lambdas_ = mean["rate"]

@@ -69,11 +69,11 @@ def hmmlearn_iteration(X: np.ndarray, lengths: list[int], start: GaussianHMM, re
 
 def ppl_iteration(fit: ppl.Fit, repeats: int) -> list[float]:
     """Seconds a step of the update rule."""
-    batch, rule = fit.joint.dataset_batch(fit.data), ConjugateRule()
-    state, found = rule.init(fit.statistics), []
+    batch, rule = fit.bound.dataset_batch(fit.data), ConjugateRule()
+    state, found = rule.init(fit.params), []
     for _ in range(3 + 5 * repeats):
         began = time.perf_counter()
-        state, _ = rule.step(fit.joint, state, batch)
+        state, _ = rule.step(fit.bound, state, batch)
         found.append(time.perf_counter() - began)
     return found[3:]
 
@@ -81,8 +81,8 @@ def ppl_iteration(fit: ppl.Fit, repeats: int) -> list[float]:
 def scorer(fit: ppl.Fit) -> GaussianHMM:
     """Hmmlearn's model at the posterior means of a fit."""
     p = fit.posterior_draws
-    model = hmmlearn_model(fit.joint.states)
-    emission = fit.joint.emissions[0].user(p.theta["gaussian"])
+    model = hmmlearn_model(fit.bound.states)
+    emission = fit.bound.emissions[0].user(p.theta["gaussian"])
     model.startprob_ = p.theta["start"]["start"].mean(0).numpy()
     model.transmat_ = p.theta["transition"]["transition"].mean(0).numpy()
     model.means_ = emission["mean"][0].mean(0).numpy()

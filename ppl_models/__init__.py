@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "DataError": "errors",
     "Fit": "fitting",
+    "GMM": "models.gmm",
     "HMM": "models.hmm",
+    "Logistic": "models.logistic",
     "Model": "model",
     "PplError": "errors",
     "RunError": "errors",
@@ -21,13 +23,15 @@ _HOME = {
     "fit": "fitting",
     "load": "runs",
     "read": "data",
-    "select": "fitting",
+    "select": "selection",
 }
 
 __all__ = [
     "DataError",
     "Fit",
+    "GMM",
     "HMM",
+    "Logistic",
     "Model",
     "PplError",
     "RunError",
@@ -41,10 +45,13 @@ __all__ = [
 if TYPE_CHECKING:
     from ppl_models.data import read
     from ppl_models.errors import DataError, PplError, RunError, UsageError
-    from ppl_models.fitting import Fit, fit, select
+    from ppl_models.fitting import Fit, fit
     from ppl_models.model import Model
+    from ppl_models.models.gmm import GMM
     from ppl_models.models.hmm import HMM
+    from ppl_models.models.logistic import Logistic
     from ppl_models.runs import load
+    from ppl_models.selection import select
 
 
 def __getattr__(name: str) -> Any:

@@ -24,23 +24,47 @@ def heading(fit: "Fit") -> str:
     many = len(data.lengths)
     rows = f"{data.rows:,} rows" + (f" in {many:,} sequences" if many > 1 else "")
     return (
-        f"{fit.model.name} with {fit.joint.states} state{'s' if fit.joint.states > 1 else ''} on "
+        f"{fit.model.name} with {fit.bound.describe} on "
         f"{printable(data.source)} ({rows}, {len(data.names)} column{'s' if len(data.names) > 1 else ''}): "
         f"{t.status} after {t.steps} steps, {t.seconds:.1f} s, ELBO {t.elbo:,.2f}"
     )
+
+
+ROWS = 40
+"""Coefficients that are shown with a fit; `summary` has all."""
+
+
+def _coefficients(fit: "Fit") -> "pandas.DataFrame":
+    """The largest coefficients of a regression as text cells: those furthest from zero in posterior sds."""
+    table = fit.summary()
+    shown = table.drop(columns=[name for name in table.columns if "odds_ratio_" in name])
+    if len(shown) > ROWS:
+        order = (shown["mean"] / shown["sd"]).abs().argsort()[::-1][:ROWS]
+        shown = shown.iloc[sorted(order)]
+    shown = shown.reset_index()
+    return shown.map(_cell)
+
+
+def _cell(cell: object) -> str:
+    if isinstance(cell, float):
+        return "" if cell != cell else f"{cell:.3g}"
+    return printable(cell)
 
 
 def _states(fit: "Fit") -> "pandas.DataFrame":
     """The table of states as text cells, turned on its side where it has more columns than fit a line."""
     from ppl_models.tasks import states_table
 
+    if fit.bound.kind == "regression":
+        return _coefficients(fit)
     table = states_table(fit)
-    table = table.map(lambda cell: f"{cell:.3g}" if isinstance(cell, float) else printable(cell))
+    table = table.map(_cell)
     table.columns = [printable(name) for name in table.columns]
     if len(table.columns) <= 9 or len(table) > 8:
         return table
-    turned = table.set_index("state").T
-    turned.columns = [f"state {k}" for k in turned.columns]
+    noun = table.columns[0]
+    turned = table.set_index(noun).T
+    turned.columns = [f"{noun} {k}" for k in turned.columns]
     return turned.rename_axis("").reset_index()
 
 

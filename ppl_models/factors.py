@@ -135,3 +135,67 @@ class Dirichlet(Factor):
     def natural(self, theta: Theta) -> Tensor:
         """Log p, with probabilities that underflowed to zero at the smallest normal number."""
         return theta[self.name].clamp_min(torch.finfo(torch.float64).tiny).log()
+
+
+class Sticks(Factor):
+    """Weights of a Dirichlet process cut off at K (Blei & Jordan 2006, Bayesian Analysis 1).
+
+    v_k ~ Beta(1, α) for k < K, v_K = 1, π_k = v_k Π_{j<k} (1 − v_j), and log p(z | π) = ⟨onehot(z), log π⟩.
+    With counts S: v_k ~ Beta(1 + S_k, α + Σ_{j>k} S_j), Z(S) the product of ratios of beta functions.
+
+    Args:
+        name: the name of the weights; the sites are `NAME_stick`.
+        components: K.
+        concentration: α.
+    """
+
+    def __init__(self, name: str, components: int, concentration: float) -> None:
+        self.name, self.components, self.concentration = name, components, concentration
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K,)."""
+        return (self.components,)
+
+    def _posterior(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        after = statistics.flip(-1).cumsum(-1).flip(-1) - statistics
+        return 1.0 + statistics[..., :-1], self.concentration + after[..., :-1]
+
+    def possible(self, statistics: Tensor) -> Tensor:
+        """Counts are not negative."""
+        return nonnegative(statistics)
+
+    def log_normalizer(self, statistics: Tensor) -> Tensor:
+        """Σ_k log B(a_k, b_k) − log B(1, α)."""
+        a, b = self._posterior(statistics)
+        one = torch.ones((), dtype=a.dtype, device=a.device)
+
+        def log_beta(a: Tensor, b: Tensor) -> Tensor:
+            return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+
+        return (log_beta(a, b) - log_beta(one, self.concentration * one)).sum(-1)
+
+    def expected_natural(self, statistics: Tensor) -> Tensor:
+        """E[log π_k] = E[log v_k] + Σ_{j<k} E[log(1 − v_j)]."""
+        a, b = self._posterior(statistics)
+        both = torch.digamma(a + b)
+        return self._log_weight(torch.digamma(a) - both, torch.digamma(b) - both)
+
+    def _log_weight(self, log_v: Tensor, log_rest: Tensor) -> Tensor:
+        none = torch.zeros_like(log_v[..., :1])
+        return torch.cat([log_v, none], -1) + torch.cat([none, log_rest.cumsum(-1)], -1)
+
+    def sites(self, statistics: Tensor, site: Site) -> Theta:
+        """`NAME_stick` (K − 1), and the weights that follow from them."""
+        a, b = self._posterior(statistics)
+        v = site(f"{self.name}_stick", dist.Beta(a, b, validate_args=False))
+        return {f"{self.name}_stick": v, self.name: self._weight(v)}
+
+    def _weight(self, v: Tensor) -> Tensor:
+        v = v.clamp(torch.finfo(torch.float64).tiny, 1 - 1e-16)
+        return self._log_weight(v.log(), torch.log1p(-v)).exp()
+
+    def natural(self, theta: Theta) -> Tensor:
+        """Log π from the sticks."""
+        v = theta[f"{self.name}_stick"].clamp(torch.finfo(torch.float64).tiny, 1 - 1e-16)
+        return self._log_weight(v.log(), torch.log1p(-v))

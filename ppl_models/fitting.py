@@ -1,4 +1,4 @@
-"""fit() and select(): from a model and data to a checked posterior, and `Fit`, what they return."""
+"""fit(): from a model and data to a checked posterior, and `Fit`, what it returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,10 +9,9 @@ import torch
 
 from ppl_models.data import Dataset, read
 from ppl_models.data.files import budget
-from ppl_models.errors import DataError, Unsupported, UsageError
-from ppl_models.inference.conjugate import Statistics
+from ppl_models.errors import DataError, UsageError
 from ppl_models.model import Model
-from ppl_models.models.joint import Joint
+from ppl_models.models.bound import Bound
 from ppl_models.training import Progress, Settings, Status, Trained, resolve_device, train
 
 
@@ -37,14 +36,31 @@ class Fit:
     path: str | None = field(default=None)
 
     @cached_property
-    def joint(self) -> Joint:
-        """The model bound to the columns."""
-        return self.model.bind(self.data.schema)
+    def bound(self) -> Any:
+        """The model bound to the columns: `ppl_models.models.bound.Bound`."""
+        return self.model.bind(self.data.schema).learn(self.data)
 
     @property
-    def statistics(self) -> dict[str, torch.Tensor]:
-        """Expected sufficient statistics: with the prior, the guide's natural parameters."""
-        return self.trained.statistics
+    def params(self) -> dict[str, torch.Tensor]:
+        """What was learned: of a conjugate model expected sufficient statistics."""
+        return self.trained.params
+
+    @cached_property
+    def batch(self) -> Any:
+        """The data on the device, ready to be scored."""
+        return self.bound.dataset_batch(self.data, self.settings.device)
+
+    @cached_property
+    def calibrated(self) -> Any:
+        """The guide that draws come from and how it was come by: `ppl_models.calibration.Calibrated`."""
+        from ppl_models.calibration import calibrate
+
+        return calibrate(self.bound, self.data, self.params, self.settings.device, self.settings.seed)
+
+    @property
+    def guide(self) -> Any:
+        """The approximation of the posterior that draws come from: `ppl_models.models.bound.Guide`."""
+        return self.calibrated.guide
 
     @property
     def status(self) -> Status:
@@ -83,7 +99,7 @@ class Fit:
         return check(self)
 
     def predict(self, data: Any = None, **options: Any) -> Any:
-        """States of each row: the best path, smoothed and filtered probabilities."""
+        """The state, component or class of each row, with probabilities."""
         from ppl_models.tasks import predict
 
         return predict(self, data, **options)
@@ -94,11 +110,11 @@ class Fit:
 
         return score(self, data, **options)
 
-    def sample(self, steps: int = 100, **options: Any) -> Any:
+    def sample(self, *args: Any, **options: Any) -> Any:
         """New rows from the posterior predictive distribution."""
         from ppl_models.tasks import sample
 
-        return sample(self, steps, **options)
+        return sample(self, *args, **options)
 
     def forecast(self, steps: int = 10, data: Any = None, **options: Any) -> Any:
         """The rows after the last one, with intervals."""
@@ -172,41 +188,42 @@ def fit(
     if not isinstance(model, Model):
         raise UsageError(f"the first argument must be a model such as HMM(states=3), got {model!r}")
     settings = Settings(seed, resolve_device(device), restarts, batch_size, steps, tolerance)
-    dataset = _read_for(model, data, reading)
+    dataset = read_for(model, data, reading)
     dataset = replace(dataset, schema=model.refer(dataset))
-    joint = model.bind(dataset.schema)
-    if not isinstance(joint, Joint):
-        raise Unsupported(f"{model.name} has no update rule")
+    bound = model.bind(dataset.schema).learn(dataset)
     if dataset.rows < 1:
         raise DataError(f"{dataset.source}: no rows; {model.name} needs at least one")
-    _check_memory(joint, dataset, settings)
+    if dataset.weight is not None and not bound.exchangeable:
+        raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
+    _check_memory(bound, dataset, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        trained = train(model, joint, dataset, settings, progress)
+        trained = train(bound, dataset, settings, progress)
     return Fit(model, dataset, trained, settings)
 
 
-def _check_memory(joint: Joint, data: Dataset, settings: Settings) -> None:
+def _check_memory(bound: Bound, data: Dataset, settings: Settings) -> None:
     """Refuse what would not fit, before anything is done.
 
     Raises:
         DataError: with the estimate.
     """
-    need, free = joint.working_bytes(settings.restarts), budget()
+    need, free = bound.working_bytes(settings.restarts), budget()
     if need > free:
         columns = len(data.names)
         raise DataError(
-            f"{data.source}: {columns} columns and {joint.states} states take about {need / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB are free; use --covariance diag, fewer --columns, states or --restarts"
+            f"{data.source}: {bound.describe} over {columns} columns takes about {need / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free; use --covariance diag, fewer --columns or --restarts"
         )
 
 
-def _read_for(model: Model, data: Any, reading: dict[str, Any]) -> Dataset:
+def read_for(model: Model, data: Any, reading: dict[str, Any]) -> Dataset:
     """Read data, with the kinds of column that the model's emission asks for."""
     if isinstance(data, Dataset):
         if any(value is not None for value in reading.values()):
             raise UsageError(f"data was read already; {', '.join(reading)} can no longer apply")
         return data
+    reading = model.reading(reading)
     dataset = read(data, **reading)
     types = dict(model.types(dataset.schema))
     if not types:
@@ -215,60 +232,3 @@ def _read_for(model: Model, data: Any, reading: dict[str, Any]) -> Dataset:
         raise UsageError(f"standard input can be read once; give --types {','.join(types)}=… with it")
     options: dict[str, Any] = reading | {"types": types | dict(reading.get("types") or {})}
     return read(data, **options)
-
-
-def select(model: Model, data: Any, values: Mapping[str, Any], **options: Any) -> Fit:
-    """Fit a model for each value of one field, and keep the one with the highest evidence.
-
-    ELBOs are compared with log K! added for the K! orders of the states, all equally good, of which the
-    guide covers one (Bishop 2006, PRML, §10.2.4). A model with states that no row is in is only chosen where
-    all have some: it says no more than the smaller one.
-
-    Args:
-        model: the other fields.
-        data: as for `fit`; read once.
-        values: the field and its values, `{"states": range(1, 7)}`.
-        **options: as for `fit`.
-    """
-    from math import lgamma, log
-
-    ((name, tried),) = values.items()
-    tried = list(tried)
-    if not tried:
-        raise UsageError(f"no values of {name} to select from")
-    reading = {k: options.pop(k) for k in list(options) if k not in _FIT_OPTIONS}
-    dataset = _read_for(model, data, reading)
-    fits, rows = [], []
-    for value in tried:
-        each = fit(replace(model, **{name: value}), dataset, **options)
-        K = each.joint.states
-        evidence = each.elbo + lgamma(K + 1)
-        natural = each.joint.expected_natural(each.statistics)
-        likelihood = float(each.joint.local(each.joint.dataset_batch(dataset), natural)[0][0])
-        free = each.joint.parameters
-        empty = int((occupied(each.statistics) < 1.0).sum())
-        fits.append(each)
-        rows.append(
-            {
-                name: value,
-                "evidence": evidence,
-                "log_likelihood": likelihood,
-                "empty": empty,
-                "parameters": free,
-                "bic": free * log(max(dataset.rows, 1)) - 2 * likelihood,
-                "status": str(each.status),
-                "seconds": round(each.trained.seconds, 3),
-            }
-        )
-        if each.status is Status.INTERRUPTED:
-            break
-    best = max(range(len(fits)), key=lambda i: (rows[i]["empty"] == 0, rows[i]["evidence"]))
-    return replace(fits[best], candidates=tuple(rows))
-
-
-def occupied(statistics: Statistics) -> torch.Tensor:
-    """Expected rows in each state, (K,): every row is the start of a sequence or entered from another."""
-    return (statistics["start"][0] + statistics["transition"][0].sum(0)).cpu()
-
-
-_FIT_OPTIONS = {"seed", "device", "restarts", "batch_size", "steps", "tolerance", "progress"}

@@ -38,6 +38,10 @@ class Model(ABC):
     def bind(self, schema: "Schema") -> Any:
         """The model over the columns of a table, ready for its update rule."""
 
+    def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of `ppl_models.data.read`, with what the model's own fields say of them."""
+        return dict(options)
+
     def refer(self, data: "Dataset") -> "Schema":
         """The schema with whatever else of the data the priors refer to."""
         return data.schema

@@ -1,15 +1,16 @@
 """From a fit to draws, and from draws to ArviZ. The only module that knows which ArviZ is installed."""
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ppl_models.calibration import draw, number_of_draws
 from ppl_models.inference.psis import smooth
-from ppl_models.latent.rows import Rows
-from ppl_models.models.joint import Draws, groups, on_device, select_draws
+from ppl_models.inference.threads import threads_for
+from ppl_models.models.bound import Draws, number_of, select_draws
+from ppl_models.models.joint import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,26 +18,36 @@ if TYPE_CHECKING:
 
     from ppl_models.fitting import Fit
 
-DRAWS = 1_000
-WORK = 200_000_000
-"""Draws × rows × states that the exact densities may take; large data gets fewer draws, at least 100."""
-
-CELLS = 2_000_000
+CELLS = 4_000_000
 """Numbers that are stored row by row: log likelihoods, observed data, replicated data."""
+
+USABLE_K = 0.7
+"""k̂ up to which draws are corrected by their importance weights."""
+
+BATCHES = 5
+"""Parts of the proposals whose own k̂ say how far it can be known."""
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Draws from the guide, scored.
+    """Draws of θ, weighed against the exact joint density.
+
+    Proposals come from the guide. Where their k̂ is at most 0.7 the draws are proposals drawn again with
+    their smoothed weights, so that they follow the posterior rather than the guide; draws that were moved
+    follow it anyway.
 
     Attributes:
         theta: θ of every factor, in the units of the priors, (S, ...).
         log_p: log p(x, θ) with the latents summed out, (S,).
         log_q: log q(θ), (S,).
-        log_weight: smoothed and normalised importance weights, (S,).
+        log_weight: smoothed and normalised importance weights of the draws, equal if they were corrected,
+            (S,).
         k_hat: the Pareto shape of the weights; below 0.7 the guide is close to the posterior.
-        log_likelihood: log p(x_t | x_{1:t−1}, θ) of each row (S, n), or of each sequence (S, sequences).
-        by_row: whether the log likelihood is by row.
+        k_hat_sd: the standard error of `k_hat`, from parts of the proposals.
+        corrected: whether the draws were drawn again by their weights.
+        log_likelihood: log p(x_t | x_{1:t−1}, θ) of each row (S, n), or of each sequence (S, sequences); the
+            total (S, 1) where there are too many.
+        unit: what a column of `log_likelihood` is: `row`, `sequence` or `all`.
     """
 
     theta: Draws
@@ -44,8 +55,10 @@ class Posterior:
     log_q: np.ndarray
     log_weight: np.ndarray
     k_hat: float
+    k_hat_sd: float
+    corrected: bool
     log_likelihood: np.ndarray
-    by_row: bool
+    unit: str
 
     @property
     def draws(self) -> int:
@@ -54,76 +67,76 @@ class Posterior:
 
 
 def draw_posterior(fit: "Fit", draws: int | None = None) -> Posterior:
-    """Draw θ from the guide and weigh it against the exact log joint.
+    """Draw θ from the guide, weigh it against the exact log joint, and draw again where the weights allow.
 
     Args:
         fit: the fit.
-        draws: S; 1,000 for data up to about 100,000 rows, fewer beyond that, if not given.
+        draws: S; 4,000 for data up to about 10,000 rows, fewer beyond that, if not given.
     """
-    joint, data = fit.joint, fit.data
-    size = draws or int(np.clip(WORK // max(data.rows * joint.states, 1), 100, DRAWS))
-    statistics = {name: value.cpu() for name, value in fit.statistics.items()}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(fit.settings.seed + 1)
-        theta = joint.draw(statistics, size)
-    batch = joint.dataset_batch(data, fit.settings.device)
-    base = joint.log_base(batch.values).cpu().numpy()
-    rows = Rows(np.asarray(data.lengths, np.int64))
-    by_row = len(rows.lengths) == 1 and size * data.rows <= CELLS
-    parts = []
-    in_chunks = len(rows.lengths) == 1 and not by_row and batch.lanes is not None
-    each = 150_000 if in_chunks else data.rows * joint.states  # numbers a draw that are held at once
-    for at in groups(size, each):
-        some = on_device(select_draws(theta, at), batch.values.device)
-        natural = joint.natural(some)
-        if len(rows.lengths) == 1 and not by_row:
-            parts.append(joint.log_evidence(batch, natural).cpu().numpy()[:, None])
-            continue
-        log_c, _ = joint.structure.log_predictive(joint.density(batch, natural), natural, rows)
-        each = log_c.cpu().numpy() + base
-        parts.append(each if by_row else np.add.reduceat(each, rows.offsets[:-1], axis=1))
-    log_likelihood = np.concatenate(parts)
-    log_prior = joint.log_prob(theta, None).numpy()
-    log_q = joint.log_prob(theta, statistics).numpy()
-    log_p = log_likelihood.sum(1) + log_prior
-    smoothed = smooth(log_p - log_q)
-    return Posterior(theta, log_p, log_q, smoothed.log_weight, smoothed.k_hat, log_likelihood, by_row)
+    bound, data, calibrated = fit.bound, fit.data, fit.calibrated
+    guide, size = calibrated.guide, draws or number_of_draws(bound, data)
+    small = threads_for(data.rows * getattr(bound, "states", 1) * 500)
+    with torch.random.fork_rng(devices=[]), small:
+        torch.manual_seed(fit.settings.seed + 2)
+        theta = draw(guide, size, fit.settings.seed)
+        log_p, log_q = _densities(fit, theta)
+        smoothed = smooth(log_p - log_q)
+        parts = [smooth(part).k_hat for part in np.array_split(log_p - log_q, BATCHES)]
+        weight, corrected = smoothed.log_weight, smoothed.k_hat <= USABLE_K
+        if calibrated.draws is not None:
+            every = np.random.default_rng(size).permutation(number_of(calibrated.draws))[:size]
+            theta = select_draws(calibrated.draws, torch.from_numpy(every))
+            log_p, log_q = _densities(fit, theta)
+            corrected = True
+        elif corrected:
+            chosen = systematic(np.exp(weight), float(torch.rand(())))
+            theta, log_p, log_q = select_draws(theta, torch.from_numpy(chosen)), log_p[chosen], log_q[chosen]
+    if corrected:
+        weight = np.full(len(log_p), -np.log(len(log_p)))
+    log_likelihood, unit = _by_unit(fit, theta, log_p)
+    error = float(np.std(parts, ddof=1) / BATCHES**0.5) if np.isfinite(parts).all() else float("inf")
+    return Posterior(theta, log_p, log_q, weight, smoothed.k_hat, error, corrected, log_likelihood, unit)
+
+
+def _densities(fit: "Fit", theta: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """Log p(x, θ) and log q(θ), (S,) each."""
+    log_p = fit.bound.log_evidence(fit.batch, theta) + fit.bound.log_prior(theta)
+    return log_p.numpy(), fit.guide.log_prob(theta).numpy()
+
+
+def systematic(weight: np.ndarray, start: float) -> np.ndarray:
+    """Indices drawn with given weights at even steps of their cumulative sum (Kitagawa 1996), shuffled."""
+    size = len(weight)
+    at = np.searchsorted(np.cumsum(weight) / weight.sum(), (np.arange(size) + start) / size)
+    return np.random.default_rng(size).permutation(at.clip(0, size - 1))
+
+
+def _by_unit(fit: "Fit", theta: Draws, log_p: np.ndarray) -> tuple[np.ndarray, str]:
+    """The log likelihood of each draw by row or sequence, or its total."""
+    bound, data = fit.bound, fit.data
+    by_row = bound.exchangeable or len(data.lengths) == 1
+    if by_row and len(log_p) * data.rows > CELLS:
+        return log_p[:, None] - bound.log_prior(theta).numpy()[:, None], "all"
+    found = bound.log_likelihood(data, theta, fit.settings.device).numpy()
+    return found, "row" if by_row else "sequence"
 
 
 def groups_of(fit: "Fit") -> dict[str, "xr.Dataset"]:
     """The posterior as xarray data sets, group by group, with named dimensions and the user's units."""
     import xarray as xr
 
-    p, joint, data = fit.posterior_draws, fit.joint, fit.data
-    states = np.arange(joint.states)
-    theta = p.theta
-    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-        "start": (("state",), theta["start"]["start"].numpy()),
-        "transition": (("state", "state_to"), theta["transition"]["transition"].numpy()),
-    }
-    coords: dict[str, Any] = {"state": states, "state_to": states}
-    several = len(joint.emissions) > 1
-    for e in joint.emissions:
-        columns = [data.schema.columns[i] for i in e.columns]
-        names = [column.name for column in columns]
-        prefix = f"{e.name}_" if several else ""
-        for name, (value, dims) in e.user(theta[e.name]).items():
-            own = []
-            for dim in dims:
-                if dim.startswith("level_"):
-                    column = columns[int(dim.removeprefix("level_"))]
-                    dim, name = f"level_{_plain(column.name)}", f"probability_{_plain(column.name)}"
-                    coords[dim] = list(column.levels)
-                else:
-                    dim = prefix + dim
-                    coords[dim] = names
-                own.append(dim)
-            label = name if name.startswith("probability_") else prefix + name
-            variables[label] = (("state", *own), value.numpy())
+    p, data = fit.posterior_draws, fit.data
+    variables, coords = fit.bound.variables(p.theta)
     posterior = xr.Dataset(
         {n: (("chain", "draw", *dims), v[None]) for n, (dims, v) in variables.items()},
         coords={"chain": [0], "draw": np.arange(p.draws), **coords},
-        attrs={"model": fit.model.name, "k_hat": p.k_hat, "inference_library": "ppl_models"},
+        attrs={
+            "model": fit.model.name,
+            "guide": fit.calibrated.method,
+            "k_hat": p.k_hat,
+            "corrected": int(p.corrected),
+            "inference_library": "ppl_models",
+        },
     )
     stats = {"lp": p.log_p, "log_q": p.log_q, "log_weight": p.log_weight}
     found = {
@@ -133,13 +146,13 @@ def groups_of(fit: "Fit") -> dict[str, "xr.Dataset"]:
             coords={"chain": [0], "draw": np.arange(p.draws)},
         ),
         "log_likelihood": xr.Dataset(
-            {"x": (("chain", "draw", "row" if p.by_row else "sequence"), p.log_likelihood[None])},
+            {"x": (("chain", "draw", p.unit), p.log_likelihood[None])},
             coords={"chain": [0], "draw": np.arange(p.draws)},
         ),
         "constant_data": xr.Dataset({"lengths": ("sequence", np.asarray(data.lengths))}),
     }
     if data.values.size <= CELLS:
-        names = [_plain(name) for name in data.names]
+        names = [plain(name) for name in data.names]
         found["observed_data"] = xr.Dataset(
             {n: ("row", v) for n, v in zip(names, data.values.T, strict=True)}
         )
@@ -155,18 +168,9 @@ def groups_of(fit: "Fit") -> dict[str, "xr.Dataset"]:
 
 def replicate(fit: "Fit", draws: int) -> np.ndarray:
     """Data sets of the same shape as the one that was fitted, (draws, n, C)."""
-    joint = fit.joint
-    theta = select_draws(fit.posterior_draws.theta, slice(0, draws))
-    flat = {**theta["start"], **theta["transition"]}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(fit.settings.seed + 2)
-        states = [joint.structure.simulate(flat, int(length)) for length in fit.data.lengths]
-        return joint.emit(theta, torch.cat(states, 1)).numpy()
-
-
-def _plain(name: str) -> str:
-    """A column's name as a netCDF variable's."""
-    return re.sub(r"[/\x00-\x1f\x7f]", "_", name).strip() or "column"
+        torch.manual_seed(fit.settings.seed + 5)
+        return fit.bound.replicate(fit.data, select_draws(fit.posterior_draws.theta, slice(0, draws)))
 
 
 def to_arviz(fit: "Fit") -> Any:

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 GROUP = "ppl_models.models"
 
-BUILT_IN = {"hmm": "ppl_models.models.hmm:HMM"}
+BUILT_IN = {
+    "gmm": "ppl_models.models.gmm:GMM",
+    "hmm": "ppl_models.models.hmm:HMM",
+    "logistic": "ppl_models.models.logistic:Logistic",
+}
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Fits on disk: a run directory from a fit, and a fit from a run directory.
 
 run.json             model, fields, data schema and fingerprint, settings, status, verdict, versions
-params.safetensors   expected sufficient statistics: with the prior, the guide
-data.safetensors     the rows the model was fitted to, and the lengths of their sequences
-history.jsonl        phase, step, ELBO, step size, seconds
-posterior.nc         draws and their groups, for ArviZ
+params.safetensors   what was learned (of a conjugate model expected sufficient statistics), and the
+calibrated guide data.safetensors     the rows the model was fitted to, and the lengths of their sequences
+history.jsonl        phase, step, ELBO, step size, seconds posterior.nc         draws and their groups, for
+ArviZ
 """
 
 import platform
@@ -18,11 +18,15 @@ import numpy as np
 import torch
 
 from ppl_models import registry, store
-from ppl_models.data import Dataset, Schema
-from ppl_models.errors import RunError, UsageError
+from ppl_models.calibration import restored
+from ppl_models.data import Dataset, Schema, read
+from ppl_models.data.spill import SPILL_BYTES
+from ppl_models.errors import DataError, RunError, UsageError
 from ppl_models.fitting import Fit
-from ppl_models.inference.conjugate import ConjugateRule
 from ppl_models.training import Restarts, Settings, Status, Trained, resolve_device
+
+CALIBRATED = "calibrated."
+"""What the names of parameters of a calibrated guide begin with in params.safetensors."""
 
 LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
 
@@ -45,13 +49,36 @@ def save(fit: Fit, path: Any = None, *, force: bool = False) -> Path:
     if path is None:
         path, force = store.next_run_directory(Path("runs"), fit.model.name, Path(fit.data.source).stem), True
     data = fit.data
-    rows = {"values": data.values, "lengths": np.asarray(data.lengths, np.int64)}
-    params = {name: value.cpu().numpy() for name, value in fit.statistics.items()}
+    rows = {"lengths": np.asarray(data.lengths, np.int64)}
+    if not _elsewhere(data):
+        rows["values"] = data.values
+    if data.weight is not None:
+        rows["weight"] = data.weight
+    params = {name: value.cpu().numpy() for name, value in fit.params.items()}
+    params |= {f"{CALIBRATED}{name}": value.numpy() for name, value in fit.calibrated.params.items()}
     files = {"data.safetensors": to_bytes(rows), "posterior.nc": netcdf(fit)}
     stored = store.write_run(
         path, manifest=manifest(fit), params=params, history=fit.trained.history, files=files, force=force
     )
     return stored.path
+
+
+def _elsewhere(data: Dataset) -> bool:
+    """Whether the rows are too many to be copied into the run: they are read again from where they are."""
+    return data.path is not None and data.values.nbytes > SPILL_BYTES
+
+
+def _reread(run: str, stored: dict[str, Any], schema: Schema) -> np.ndarray:
+    """The rows of a fit from the file that they came from.
+
+    Raises:
+        RunError: if it is gone, or no longer what it was.
+    """
+    try:
+        data = read(stored["path"], schema=schema)
+    except DataError as error:
+        raise RunError(f"{run}: its data is read from {stored['path']}, and cannot be: {error}") from None
+    return data.values
 
 
 def manifest(fit: Fit) -> dict[str, Any]:
@@ -61,7 +88,7 @@ def manifest(fit: Fit) -> dict[str, Any]:
     return {
         "model": registry.reference(type(fit.model)),
         "fields": {f.name: getattr(fit.model, f.name) for f in fields(fit.model)},
-        "rule": ConjugateRule.name,
+        "rule": t.rule,
         "data": {
             "source": data.source,
             "sha256": data.sha256,
@@ -70,6 +97,8 @@ def manifest(fit: Fit) -> dict[str, Any]:
             "sequence_ids": list(data.sequence_ids),
             "times": None if times is None else np.asarray(times).tolist(),
             "notes": list(data.notes),
+            "path": data.path,
+            "stored": not _elsewhere(data),
         },
         "settings": asdict(fit.settings),
         "status": str(t.status),
@@ -77,8 +106,11 @@ def manifest(fit: Fit) -> dict[str, Any]:
         "elbo": t.elbo,
         "steps": t.steps,
         "seconds": t.seconds,
+        "training_notes": list(t.notes),
+        "separated": t.separated,
         "restarts": None if t.restarts is None else asdict(t.restarts),
         "candidates": [dict(c) for c in fit.candidates],
+        "calibration": fit.calibrated.method,
         "k_hat": fit.posterior_draws.k_hat,
         "verdict": report.verdict,
         "checks": report.to_dict()["checks"],
@@ -110,35 +142,45 @@ def load(path: Any) -> Fit:
         if times is not None:
             numeric = bool(times) and not isinstance(times[0], str)
             times = np.asarray(times) if numeric else tuple(times)
+        values = rows["values"] if m["data"]["stored"] else _reread(name, m["data"], schema)
         data = Dataset(
-            values=rows["values"],
+            values=values,
             schema=schema,
             lengths=rows["lengths"],
             sequence_ids=tuple(m["data"]["sequence_ids"]),
             times=times,
             source=m["data"]["source"],
             notes=tuple(m["data"]["notes"]),
+            weight=rows.get("weight"),
+            path=m["data"]["path"],
         )
         restarts = m["restarts"]
         if restarts is not None:
             restarts = Restarts(tuple(restarts["elbo"]), restarts["rows"], restarts["steps"])
         settings = Settings(**m["settings"])
+        params = {k: torch.from_numpy(np.array(v)) for k, v in stored.params().items()}
+        own = {k: v for k, v in params.items() if not k.startswith(CALIBRATED)}
         trained = Trained(
-            {k: torch.from_numpy(np.array(v)) for k, v in stored.params().items()},
+            own,
             m["elbo"], Status(m["status"]), m["steps"], m["seconds"],
-            tuple(stored.history()), restarts, m["reason"],
+            tuple(stored.history()), restarts, m["reason"], m["rule"],
+            tuple(m["training_notes"]), m["separated"],
         )  # fmt: skip
         fit = Fit(model, data, trained, settings, tuple(m["candidates"]), str(path))
-        wanted = {k: f.shape for k, f in fit.joint.factors.items()}
+        wanted = fit.bound.shapes()
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise RunError(
             f"{name}: run.json does not describe a fit that this version can read ({error})"
         ) from None
-    found = {k: tuple(v.shape[1:]) for k, v in trained.statistics.items()}
-    if found != wanted or rows["values"].ndim != 2 or rows["values"].shape[1] != len(schema.columns):
+    found = {k: tuple(v.shape[1:]) for k, v in trained.params.items()}
+    unfit = wanted is not None and found != dict(wanted)
+    if unfit or values.ndim != 2 or values.shape[1] != len(schema.columns):
         raise RunError(f"{name}: params.safetensors does not fit the model in run.json; fit it again")
     if int(rows["lengths"].sum()) != data.rows or data.sha256 != m["data"]["sha256"]:
-        raise RunError(f"{name}: data.safetensors is not the data that run.json describes")
+        where = "data.safetensors" if m["data"]["stored"] else str(data.path)
+        raise RunError(f"{name}: {where} is not the data that run.json describes")
     if not settings.device.startswith("cpu"):
         fit = replace(fit, settings=replace(settings, device=resolve_device("auto")))
+    calibrated = {k.removeprefix(CALIBRATED): v for k, v in params.items() if k.startswith(CALIBRATED)}
+    fit.__dict__["calibrated"] = restored(fit.bound, m["calibration"], own, calibrated)
     return fit

@@ -31,7 +31,10 @@ from ppl_models.model import Model
 if TYPE_CHECKING:
     from ppl_models.fitting import Fit
 
-READING = ("columns", "ignore", "types", "sequence", "time", "delimiter", "decimal", "encoding", "missing")
+READING = (
+    "columns", "ignore", "types", "sequence", "time", "target", "weights",
+    "delimiter", "decimal", "encoding", "missing",
+)  # fmt: skip
 TRAINING = ("seed", "device", "restarts", "batch_size", "steps", "tolerance")
 
 
@@ -214,6 +217,9 @@ def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
             line.say("checking and saving")
             save(fitted, target, force=options["force"])
     data_notes(fitted.data, options["quiet"])
+    if not options["quiet"]:
+        for each in fitted.trained.notes:
+            note(each)
     _report(fitted, target, options, plan)
     if stop.code:
         raise Interrupted(f"stopped; what there was is saved in {target}", stop.code)
@@ -225,7 +231,7 @@ def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
 def _fitted(plan: _Plan, data: str, options: dict[str, Any], stop: Stop, line: ProgressLine) -> "Fit":
     """Train, with a line of progress."""
     from ppl_models.fitting import fit as train
-    from ppl_models.fitting import select
+    from ppl_models.selection import select
 
     def progress(phase: str, step: int, elbo: float, left: float) -> None:
         line(phase, step, elbo, left)

@@ -48,6 +48,8 @@ def data(file: str, json: bool, **options: Any) -> None:
                 "longest": lengths[1],
                 "sequence": found.schema.sequence,
                 "time": found.schema.time,
+                "target": found.schema.target,
+                "weights": found.schema.weights,
                 "columns": columns,
                 "notes": found.notes,
             }
@@ -57,7 +59,7 @@ def data(file: str, json: bool, **options: Any) -> None:
     say(f"rows       {found.rows:,}")
     spread = f" of {lengths[0]:,} to {lengths[1]:,} rows" if len(found.lengths) > 1 else ""
     say(f"sequences  {len(found.lengths):,}{spread}")
-    for name in ("sequence", "time"):
+    for name in ("sequence", "time", "target", "weights"):
         if getattr(found.schema, name) is not None:
             say(f"{name:<11}{getattr(found.schema, name)}")
     say()

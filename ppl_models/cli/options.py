@@ -86,6 +86,10 @@ def column_options() -> Callable[[F], F]:
             help="The column that names the sequence of a row.",
         ),
         option("--time", section="Data", metavar="COL", help="The column that orders a sequence."),
+        option(
+            "--target", section="Data", metavar="COL", help="The column of labels that is to be predicted."
+        ),
+        option("--weights", section="Data", metavar="COL", help="The column of the weights of the rows."),
     )
 
 

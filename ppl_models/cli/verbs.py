@@ -17,6 +17,7 @@ from ppl_models.cli.options import (
     together,
 )
 from ppl_models.cli.output import data_notes, emit, print_json, say, table, width
+from ppl_models.cli.values import Pairs
 from ppl_models.errors import NotTrusted, UsageError
 
 if TYPE_CHECKING:
@@ -81,34 +82,70 @@ def _level(default: float) -> Any:
     return option("--level", type=float, default=default, help="Probability of the intervals.")
 
 
-@_verb("ppl predict latest new.csv -o states.csv")
-def predict(run: str, data: str | None, **options: Any) -> None:
-    """The state of each row: the most probable path, smoothed and filtered probabilities."""
+def _call(fit: "Fit", name: str, options: dict[str, Any], **own: Any) -> Any:
+    """A verb of a fit with those of its own options that were given, if the kind of model has them."""
+    from inspect import signature
+
+    from ppl_models.tasks import verb
+
+    given = {key: value for key, value in own.items() if value not in (None, ())}
+    data = given.pop("data", None)
+    known = signature(verb(fit, name)).parameters
+    for key in given:
+        if key not in known:
+            has = ", ".join(
+                f"--{other.replace('_', '-')}" for other in own if other in known and other != "data"
+            )
+            raise UsageError(
+                f"{name} of {fit.model.name} has no --{key.replace('_', '-')}"
+                + (f"; it has {has}" if has else "")
+            )
+    if "data" in own:
+        given["data"] = _later(fit, data, options)
+    return getattr(fit, name)(**given)
+
+
+@_verb(
+    "ppl predict latest new.csv -o states.csv",
+    option("--level", type=float, help="Probability of the intervals, of a regression; 0.9 if not given."),
+    option(
+        "--threshold",
+        type=float,
+        help="Probability from which the second class is predicted; 0.5 if not given.",
+    ),
+)
+def predict(run: str, data: str | None, level: float | None, threshold: float | None, **options: Any) -> None:
+    """The state, component or class of each row, with probabilities."""
     fit = _opened(run, options)
-    _print(fit.predict(_later(fit, data, options)), options)
+    _print(_call(fit, "predict", options, data=data, level=level, threshold=threshold), options)
 
 
 @_verb(
     "ppl score latest new.csv --by sequence",
-    option("--by", type=click.Choice(["step", "sequence"]), default="step", help="A row for each of these."),
+    option(
+        "--by", type=click.Choice(["step", "sequence"]), help="A row for each of these; step if not given."
+    ),
 )
-def score(run: str, data: str | None, by: str, **options: Any) -> None:
+def score(run: str, data: str | None, by: str | None, **options: Any) -> None:
     """The log predictive density of each row or sequence, in nats."""
     fit = _opened(run, options)
-    _print(fit.score(_later(fit, data, options), by=by), options)
+    _print(_call(fit, "score", options, data=data, by=by), options)
 
 
 @_verb(
-    "ppl sample latest --steps 250 --sequences 4 --seed 1",
-    option("--steps", type=int, default=100, help="Rows of each sequence."),
-    option("--sequences", type=int, default=1, help="How many sequences."),
+    "ppl sample latest --rows 250 --seed 1",
+    option("--rows", type=int, help="How many rows, of a mixture; 100 if not given."),
+    option("--given", type=Pairs(), metavar="COL=VALUE,...", help="Values of some columns, of a mixture."),
+    option("--steps", type=int, help="Rows of each sequence, of a hidden Markov model; 100 if not given."),
+    option("--sequences", type=int, help="How many sequences; 1 if not given."),
     _seed(),
     data=False,
 )
-def sample(run: str, steps: int, sequences: int, seed: int | None, **options: Any) -> None:
+def sample(run: str, **options: Any) -> None:
     """New rows from the posterior predictive distribution."""
     fit = _opened(run, options)
-    _print(fit.sample(steps, sequences=sequences, seed=seed), options)
+    own = {name: options[name] for name in ("rows", "given", "steps", "sequences", "seed")}
+    _print(_call(fit, "sample", options, **own), options)
 
 
 @_verb(

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ppl_models.data.excerpt import excerpt
+from ppl_models.models.bound import select_draws
+from ppl_models.models.joint import Joint
+
 if TYPE_CHECKING:
     from ppl_models.fitting import Fit
 
@@ -18,6 +22,12 @@ Level = Literal["ok", "warn", "fail"]
 
 GOOD_K, USABLE_K = 0.7, 1.0
 """k̂ up to which a guide is close to the posterior, and up to which weighted averages still exist."""
+
+MIXED = 1.02
+"""R-hat up to which chains agree."""
+
+FAR = 5.0
+"""Factor of an sd up to which linear response is trusted to have corrected it."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,9 @@ class Report:
 
 
 def check(fit: "Fit") -> Report:
-    """Look at convergence, restarts, the guide against the exact posterior, and every state."""
-    return Report((_converged(fit), *_restarts(fit), _k_hat(fit), *_states(fit)))
+    """Look at convergence, restarts, the draws against the exact posterior, and every state."""
+    found = (_converged(fit), *_restarts(fit), *_posterior(fit))
+    return Report((*found, *_states(fit)) if isinstance(fit.bound, Joint) else (*found, *_regression(fit)))
 
 
 def _converged(fit: "Fit") -> Check:
@@ -90,45 +101,127 @@ def _restarts(fit: "Fit") -> list[Check]:
     gap = r.elbo[0] - r.elbo[1]
     reason = (
         f"only 1 of {n} starts found the best optimum, the next is {gap:.1f} nats below; "
-        "there may be a better one: try more --restarts, or fewer states"
+        "there may be a better one: try more --restarts, or a smaller model"
     )
     return [Check("restarts agree", agree, "warn", reason)]
 
 
-def _k_hat(fit: "Fit") -> Check:
-    p = fit.posterior_draws
-    k, draws = p.k_hat, f"{p.draws} draws against the exact posterior"
-    if k <= GOOD_K:
-        return Check("k-hat", k, "ok", f"{k:.2f} (at most {GOOD_K}), {draws}: the guide is close to it")
-    if k <= USABLE_K:
-        return Check(
-            "k-hat", k, "warn",
-            f"{k:.2f}, over {GOOD_K}, {draws}: means are usable, intervals are likely too narrow",
-        )  # fmt: skip
+def _posterior(fit: "Fit") -> list[Check]:
+    """Whether draws are those of the posterior: by what they forgot, by k-hat, or by their widths."""
+    p, how = fit.posterior_draws, fit.calibrated
+    k = f"{p.k_hat:.2f} ± {p.k_hat_sd:.2f}"
+    if how.memory is not None:
+        memory, limit = how.memory
+        said = f"of the guide (k-hat {k}) moved by Hamiltonian chains on the exact posterior"
+        if memory <= limit:
+            reason = (
+                f"draws {said} until they had forgotten it: correlation with half-way {max(memory, 0):.2f}"
+            )
+            return [Check("posterior", memory, "ok", reason)]
+        reason = (
+            f"draws {said} still remember it: correlation with half-way {memory:.2f}, over {limit:.2f}; "
+            "the posterior has several modes or long ridges: fit fewer states, or give stronger priors"
+        )
+        return [Check("posterior", memory, "fail", reason)]
+    if how.chains:
+        return [_mixing(how.draws, how.chains)]
+    if how.ratio is not None and p.k_hat > GOOD_K:
+        return [_widths(how.ratio, how.method), _predictions(fit)]
+    draws = f"{p.draws} draws against the exact posterior"
+    if p.k_hat <= GOOD_K:
+        mended = ": the guide is close to it, and its draws were corrected by their weights"
+        return [Check("k-hat", p.k_hat, "ok", f"{k} (at most {GOOD_K}), {draws}{mended}")]
+    if p.k_hat <= USABLE_K:
+        reason = f"{k}, over {GOOD_K}, {draws}: means are usable, intervals are likely too narrow"
+        return [Check("k-hat", p.k_hat, "warn", reason)]
+    reason = f"{k}, over {USABLE_K}, {draws}: the guide misses part of it; do not rely on its intervals"
+    return [Check("k-hat", p.k_hat, "fail", reason)]
+
+
+def _mixing(draws: Any, chains: int) -> Check:
+    """Rank-normalised split R-hat of the worst parameter (Vehtari et al. 2021, Bayesian Analysis 16)."""
+    from warnings import catch_warnings, simplefilter
+
+    with catch_warnings():
+        simplefilter("ignore")
+        import arviz as az
+    worst = 0.0
+    for sites in draws.values():
+        for value in sites.values():
+            x = value.reshape(chains, -1, value[0].numel()).numpy()
+            worst = max(worst, *(float(az.rhat(x[..., i])) for i in range(x.shape[-1])))
+    said = f"{worst:.3f} of {chains} chains on the exact posterior, started from its approximation"
+    if worst <= MIXED:
+        return Check("R-hat", worst, "ok", f"{said}: they agree")
     return Check(
-        "k-hat", k, "fail",
-        f"{k:.2f}, over {USABLE_K}, {draws}: the guide misses part of it; do not rely on its intervals",
-    )  # fmt: skip
+        "R-hat", worst, "warn" if worst <= 1.1 else "fail", f"{said}, over {MIXED}: they do not agree"
+    )
+
+
+def _widths(ratio: Any, method: str) -> Check:
+    """In hundreds of dimensions k-hat is pessimistic: each sd against the observed information instead."""
+    worst = float((ratio.log().abs()).max().exp())
+    if not np.isfinite(worst):
+        reason = "the observed information is not positive definite: a flat direction; fit fewer components"
+        return Check("widths", worst, "fail", reason)
+    many = f"{len(ratio)} parameters against the observed information (too many to judge by k-hat)"
+    if method == "mean field":
+        return Check("widths", worst, "ok", f"sds of {many} are right within a factor {worst:.2f}")
+    level: Level = "ok" if worst <= FAR else "warn"
+    reason = f"sds of {many} were off by up to {worst:.1f}×, and were corrected by linear response"
+    return Check("widths", worst, level, reason)
+
+
+def _predictions(fit: "Fit") -> Check:
+    """How far the uncertainty of the parameters reaches the density of a row."""
+    data, p = fit.data, fit.posterior_draws
+    part = excerpt(data, 2_000, ordered=not fit.bound.exchangeable, seed=fit.settings.seed)
+    theta = select_draws(p.theta, slice(0, 50))
+    each = fit.bound.log_evidence(fit.bound.dataset_batch(part, fit.settings.device), theta) / part.rows
+    spread = float(each.std())
+    level: Level = "ok" if spread < 0.05 else "warn"
+    return Check("predictions", spread, level, f"the log density of a row is known to ± {spread:.2g} nats")
 
 
 def _states(fit: "Fit") -> list[Check]:
-    from ppl_models.fitting import occupied
-
-    rows = occupied(fit.statistics).numpy()
-    needed = 2 + max(len(e.columns) for e in fit.joint.emissions)
+    joint = fit.bound
+    noun = joint.structure.noun
+    rows = joint.occupied(fit.params).numpy()
+    needed = 2 + max(len(e.columns) for e in joint.emissions)
     empty, thin = np.flatnonzero(rows < 1.0), np.flatnonzero((rows >= 1.0) & (rows < needed))
+    name, found = f"{noun}s visited", rows.round(2).tolist()
+    if len(empty) and joint.prunes:
+        used = joint.states - len(empty)
+        reason = f"{used} of {joint.states} {noun}s are used; the process left the others empty"
+        return [Check(name, found, "ok", reason)]
     if len(empty):
-        reason = f"{_named(empty)} never visited: what is said there is the prior; fit fewer states"
-        return [Check("states visited", rows.round(2).tolist(), "warn", reason)]
+        reason = f"{_named(empty, noun)} never visited: what is said there is the prior; fit fewer {noun}s"
+        return [Check(name, found, "warn", reason)]
     if len(thin):
         reason = (
-            f"{_named(thin)} visited in fewer than {needed} rows: the spread is the prior's; fit fewer states"
+            f"{_named(thin, noun)} visited in fewer than {needed} rows: the spread is the prior's; "
+            f"fit fewer {noun}s"
         )
-        return [Check("states visited", rows.round(2).tolist(), "warn", reason)]
-    reason = f"each state has at least {rows.min():.0f} rows in expectation"
-    return [Check("states visited", rows.round(2).tolist(), "ok", reason)]
+        return [Check(name, found, "warn", reason)]
+    return [Check(name, found, "ok", f"each {noun} has at least {rows.min():.0f} rows in expectation")]
 
 
-def _named(states: np.ndarray) -> str:
+def _named(states: np.ndarray, noun: str) -> str:
     names = ", ".join(map(str, states))
-    return f"states {names} are" if len(states) > 1 else f"state {names} is"
+    return f"{noun}s {names} are" if len(states) > 1 else f"{noun} {names} is"
+
+
+def _regression(fit: "Fit") -> list[Check]:
+    """What the rows say of the coefficients, or leave to the prior."""
+    t = fit.trained
+    if not t.separated:
+        return [
+            Check(
+                "separation",
+                False,
+                "ok",
+                "no combination of predictors tells the classes apart without error",
+            )
+        ]
+    said = next((note for note in t.notes if "separat" in note), "the classes are separated")
+    return [Check("separation", True, "warn", said)]

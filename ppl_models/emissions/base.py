@@ -109,9 +109,12 @@ class Emission(Factor):
     def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
         """θ in the user's units: variables with the names of their dimensions after (draw, state)."""
 
-    def observe(self, theta: Theta, row: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
-        """The density of the observed cells of one row (C,), and their values, for `pyro.sample`."""
-        x = row[list(self.columns)]
+    def observe(self, theta: Theta, rows: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
+        """The density of the observed cells of rows (..., C), and their values, for `pyro.sample`.
+
+        All rows lack the same cells.
+        """
+        x = rows[..., list(self.columns)]
         seen = ~torch.isnan(x)
         filled = torch.where(seen, x, self.fill(x))
         cells = self.local(theta)

@@ -27,7 +27,7 @@ FAMILIES = {
 
 def families(emission: str, schema: Schema) -> dict[str, str]:
     """The family of each column by name, from `auto`, one family, or `column=family` pairs."""
-    chosen = {column.name: AUTO[column.kind] for column in schema.columns}
+    chosen = {column.name: AUTO[column.kind] for column in schema.columns if column.name != schema.target}
     if emission == "auto":
         return chosen
     for part in emission.split(","):
@@ -50,7 +50,9 @@ def kinds(emission: str, schema: Schema) -> Mapping[str, str]:
     return {
         column.name: str(wanted[chosen[column.name]])
         for column in schema.columns
-        if column.kind not in FAMILIES[chosen[column.name]] and chosen[column.name] in wanted
+        if column.name in chosen
+        and column.kind not in FAMILIES[chosen[column.name]]
+        and chosen[column.name] in wanted
     }
 
 
@@ -67,11 +69,12 @@ def _check(column: Column, family: str) -> None:
         )
 
 
-def choose(model: Any, schema: Schema) -> tuple["Emission", ...]:
+def choose(model: Any, states: int, schema: Schema) -> tuple["Emission", ...]:
     """The emissions of a model over the columns of a schema.
 
     Args:
-        model: has the fields of the priors: `states`, `emission`, `covariance`, `mean_precision`, ….
+        model: has the fields of the priors: `emission`, `covariance`, `mean_precision`, ….
+        states: K, of which each class has as many if there is a target.
         schema: the columns; standardising constants come from here.
 
     Raises:
@@ -83,10 +86,12 @@ def choose(model: Any, schema: Schema) -> tuple["Emission", ...]:
     from ppl_models.emissions.gaussian import DiagonalGaussian, FullGaussian, NormalPrior
     from ppl_models.emissions.positive import Exponential, Gamma
 
-    K, columns = model.states, schema.columns
+    K, columns = states, schema.columns
     chosen = families(model.emission, schema)
     groups: dict[str, list[int]] = {}
     for i, column in enumerate(columns):
+        if column.name == schema.target:
+            continue
         _check(column, chosen[column.name])
         groups.setdefault(chosen[column.name], []).append(i)
 
@@ -99,11 +104,9 @@ def choose(model: Any, schema: Schema) -> tuple["Emission", ...]:
         rates = (model.rate_shape, model.rate_rate)
         if family == "gaussian":
             D = len(index)
-            prior = NormalPrior(
-                model.mean_precision,
-                D + 2.0 if model.covariance_dof is None else model.covariance_dof,
-                K ** (-2 / D) if model.state_variance is None else model.state_variance,
-            )
+            dof = D + 2.0 if model.covariance_dof is None else model.covariance_dof
+            variance = K ** (-2 / D) / dof if model.state_variance is None else model.state_variance
+            prior = NormalPrior(model.mean_precision, dof, variance)
             if model.covariance in ("full", "tied") and prior.dof <= D - 1:
                 raise UsageError(
                     f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}"
@@ -128,4 +131,16 @@ def choose(model: Any, schema: Schema) -> tuple["Emission", ...]:
             return Exponential(index, K, positive, *rates)
         return Gamma(index, K, positive, *rates, model.log_shape_sd)
 
-    return tuple(build(family, tuple(index)) for family, index in groups.items())
+    emissions = [build(family, tuple(index)) for family, index in groups.items()]
+    if schema.target is not None:
+        emissions.append(_label(schema, K))
+    return tuple(emissions)
+
+
+def _label(schema: Schema, states: int) -> "Emission":
+    """The classes of the target, each with as many of the states, class by class."""
+    from ppl_models.emissions.label import Label
+
+    at = schema.names.index(str(schema.target))
+    classes = len(schema.columns[at].levels)
+    return Label(at, [k * classes // states for k in range(states)], classes)

@@ -1,10 +1,9 @@
 """Gaussian emissions: diagonal, spherical, full and tied covariance, with conjugate priors.
 
-All priors are in standardised units (each column with mean 0 and standard deviation 1), which is what
-makes them weak on any data. Their form and the default sizes κ₀ = 0.01, ν₀ = D + 2 and s² = K^(−2/D) follow
-Fraley & Raftery (2007, Bayesian regularization for normal mixture estimation, J. Classification 24,
-https://doi.org/10.1007/s00357-007-0004-5); s² is here the scale of the expected precision, 1/E[Λ], which
-makes the prior of the variance wider by ν₀ than theirs.
+All priors are in standardised units (each column with mean 0 and standard deviation 1), which is what makes
+them weak on any data. Their form and the default sizes κ₀ = 0.01, ν₀ = D + 2 and ν₀ s² = K^(−2/D), what the
+prior adds to the sum of squares of a state, are those of Fraley & Raftery (2007, Bayesian regularization
+for normal mixture estimation, J. Classification 24, https://doi.org/10.1007/s00357-007-0004-5).
 """
 
 import math
@@ -21,6 +20,17 @@ from ppl_models.factors import Site, Theta, nonnegative
 from ppl_models.latent.workspace import Workspace
 
 LOG_2PI = math.log(2 * math.pi)
+
+
+def scale_tril_of(precision: Tensor) -> Tensor:
+    """The Cholesky factor of the inverse of each matrix; not a number where there is none.
+
+    That of the matrix with rows and columns turned round, turned back, is the inverse factor.
+    """
+    factor, failed = torch.linalg.cholesky_ex(precision.flip((-2, -1)))
+    factor = torch.where(failed[..., None, None] > 0, torch.nan, factor).flip((-2, -1)).mT
+    eye = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    return torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
 
 
 @dataclass(frozen=True)
@@ -366,7 +376,7 @@ class FullGaussian(Emission):
         inverse = factor @ factor.mT
         precision = site("precision", dist.Wishart(dof, precision_matrix=inverse, validate_args=False))
         spread = (kappa[..., None, None] * precision).expand(*mean.shape, mean.shape[-1])
-        normal = dist.MultivariateNormal(mean, precision_matrix=spread, validate_args=False)
+        normal = dist.MultivariateNormal(mean, scale_tril=scale_tril_of(spread), validate_args=False)
         return {"precision": precision, "mean": site("mean", normal)}
 
     def natural(self, theta: Theta) -> Tensor:
@@ -379,8 +389,10 @@ class FullGaussian(Emission):
 
     def log_base(self, values: Tensor) -> Tensor:
         """The change of units of the observed cells."""
-        seen = (~torch.isnan(columns_of(values, self.columns))).to(values)
-        return -(seen @ self.scale.to(values).log())
+        x, log_scale = columns_of(values, self.columns), self.scale.to(values).log()
+        if not bool(x.sum().isnan()):
+            return x.new_full((x.shape[0],), -float(log_scale.sum()))
+        return -((~torch.isnan(x)).to(values) @ log_scale)
 
     def _moments(self, theta: Theta) -> tuple[Tensor, Tensor]:
         mean, scale = theta["mean"], self.scale.to(theta["mean"])
@@ -392,17 +404,17 @@ class FullGaussian(Emission):
         """A multivariate normal in the user's units."""
         return dist.MultivariateNormal(*self._moments(theta), validate_args=False)
 
-    def observe(self, theta: Theta, row: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
+    def observe(self, theta: Theta, rows: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
         """The marginal normal of the observed cells."""
-        x = row[list(self.columns)]
-        seen = ~torch.isnan(x)
+        x = rows[..., list(self.columns)]
+        seen = ~torch.isnan(x.reshape(-1, x.shape[-1])[0])
         mean, covariance = self._moments(theta)
         if not bool(seen.any()):
-            return dist.Delta(mean.new_zeros(mean.shape[:-1])), mean.new_zeros(())
+            return dist.Delta(mean.new_zeros(mean.shape[:-1])), mean.new_zeros(x.shape[:-1])
         marginal = dist.MultivariateNormal(
             mean[..., seen], covariance[..., seen, :][..., seen], validate_args=False
         )
-        return marginal, x[seen]
+        return marginal, x[..., seen]
 
     def complete(self, theta: Theta, x: Tensor) -> Tensor:
         """Draw from the conditional normal: add to a joint draw what observed cells are off by (Matheron)."""

@@ -12,6 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+CONSTANT = 0.01
+"""Range of log weights up to which they are constant."""
+
 
 class Smoothed(NamedTuple):
     """Log weights that sum to one, the tail smoothed, and the shape k̂ of the tail."""
@@ -30,12 +33,16 @@ def fit_pareto(excess: Float[np.ndarray, " m"]) -> tuple[float, float]:
     grid = 30 + int(np.sqrt(m))
     quartile = excess[int(m / 4 + 0.5) - 1]
     j = np.arange(1, grid + 1)
-    b = 1 / excess[-1] + (1 - np.sqrt(grid / (j - 0.5))) / (3 * quartile)
-    k = np.log1p(-b[:, None] * excess).mean(1)
-    profile = m * (np.log(-b / k) - k - 1)
+    with np.errstate(over="ignore"):
+        b = 1 / excess[-1] + (1 - np.sqrt(grid / (j - 0.5))) / (3 * quartile)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # excesses next to nothing
+        k = np.log1p(-b[:, None] * excess).mean(1)
+        profile = np.nan_to_num(m * (np.log(-b / k) - k - 1), nan=-np.inf, posinf=-np.inf)
+    if not np.isfinite(profile).any():
+        return float("inf"), float("nan")
     weight = np.exp(profile - profile.max())
     weight /= weight.sum()
-    b_mean = (b * weight).sum()
+    b_mean = (b[weight > 0] * weight[weight > 0]).sum()
     k_mean = np.log1p(-b_mean * excess).mean()
     sigma = -k_mean / b_mean
     return float((m * k_mean + 10 * 0.5) / (m + 10)), float(sigma)
@@ -44,8 +51,8 @@ def fit_pareto(excess: Float[np.ndarray, " m"]) -> tuple[float, float]:
 def smooth(log_ratio: Float[np.ndarray, " s"]) -> Smoothed:
     """Smooth the largest log weights and normalise all.
 
-    Draws whose ratio is not finite have weight zero. With a constant ratio q is the posterior: k̂ = −∞ is
-    reported as 0.
+    Draws whose ratio is not finite have weight zero. With a ratio that is all but constant q is the
+    posterior: k̂, which knows no scale and would be of the noise, is reported as 0.
     """
     ratio = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
     if not np.isfinite(ratio).any():
@@ -58,7 +65,7 @@ def smooth(log_ratio: Float[np.ndarray, " s"]) -> Smoothed:
     largest, cutoff = order[-tail:], x[order[-tail - 1]] if S > tail else -np.inf
     cutoff = max(cutoff, np.log(np.finfo(float).tiny))
     above = largest[x[largest] > cutoff]
-    if np.ptp(x[np.isfinite(x)]) < 1e-10:
+    if np.isfinite(x).all() and np.ptp(x) < CONSTANT:
         k = 0.0
     elif len(above) >= 5:
         excess = np.exp(x[above]) - np.exp(cutoff)

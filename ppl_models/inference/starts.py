@@ -25,6 +25,8 @@ def encode(data: Dataset) -> np.ndarray:
     """Rows as points: standardised, counts by square root, categories one-hot, missing cells at the mean."""
     parts = []
     for column, x in zip(data.schema.columns, data.values.T, strict=True):
+        if column.name == data.schema.target:
+            continue
         if column.kind is Kind.CATEGORICAL:
             codes = np.arange(len(column.levels))
             block = (x[:, None] == codes).astype(float)
@@ -58,15 +60,18 @@ def moving(points: np.ndarray, rows: Rows, window: int) -> np.ndarray:
     return (both - both.mean(0)) / np.where(sd > 0, sd, 1.0)
 
 
-def starts(data: Dataset, rows: Rows, states: int, number: int, seed: int) -> Iterator[np.ndarray]:
+def starts(
+    data: Dataset, rows: Rows, states: int, number: int, seed: int, *, ordered: bool = True
+) -> Iterator[np.ndarray]:
     """Labels (n,) of each start.
 
     Args:
-        data: the rows.
+        data: the rows; those with a label of the target start in a state of its class.
         rows: their sequences.
-        states: K.
+        states: K, class by class where there is a target.
         number: how many starts.
         seed: of k-means and its subsample.
+        ordered: whether rows follow one another, so that moving windows say something.
     """
     if states == 1:
         yield np.zeros(rows.steps, np.int64)
@@ -74,24 +79,48 @@ def starts(data: Dataset, rows: Rows, states: int, number: int, seed: int) -> It
     points = encode(data)
     views: dict[int, np.ndarray] = {}
     for i in range(number):
-        window = WINDOWS[i % len(WINDOWS)]
+        window = WINDOWS[i % len(WINDOWS)] if ordered else 1
         if window not in views:
             views[window] = points if window == 1 else moving(points, rows, window)
-        yield kmeans(views[window], states, np.random.default_rng((seed, i)))
+        rng = np.random.default_rng((seed, i))
+        if data.schema.target is None:
+            yield nearest(views[window], centres(views[window], states, rng))
+        else:
+            yield by_class(data, views[window], states, rng)
 
 
-def kmeans(points: np.ndarray, states: int, rng: np.random.Generator) -> np.ndarray:
-    """Labels of a k-means partition found on a subsample."""
+def by_class(data: Dataset, points: np.ndarray, states: int, rng: np.random.Generator) -> np.ndarray:
+    """K-means within each class; rows without a label go to the nearest centre of any."""
+    column = data.schema.columns[data.names.index(str(data.schema.target))]
+    label = data.column(column.name)
+    each = states // len(column.levels)
+    found = [
+        centres(points[label == c] if (label == c).any() else points, each, rng)
+        for c in range(len(column.levels))
+    ]
+    owner = np.repeat(np.arange(len(found)) * each, [len(c) for c in found])
+    owner += np.concatenate([np.arange(len(c)) for c in found])
+    start = owner[nearest(points, np.concatenate(found))]
+    for c, own in enumerate(found):
+        start[label == c] = c * each + nearest(points[label == c], own)
+    return start
+
+
+def centres(points: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Centres of a k-means partition found on a subsample, (K, F); fewer where points coincide."""
     from scipy.cluster.vq import kmeans2
 
     n = len(points)
     sample = points if n <= CLUSTERED else points[rng.choice(n, CLUSTERED, replace=False)]
-    distinct = len(np.unique(sample, axis=0))
-    if distinct <= states:  # fewer points than states: each gets its own, the rest stay empty
-        centres = np.unique(sample, axis=0)
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a cluster may come out empty: so may a state
-            centres, _ = kmeans2(sample, states, iter=30, minit="++", rng=rng)
-    distance = (centres**2).sum(1) - 2 * points @ centres.T
-    return distance.argmin(1)
+    distinct = np.unique(sample, axis=0)
+    if len(distinct) <= number:  # fewer points than states: each gets its own, the rest stay empty
+        return distinct
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a cluster may come out empty: so may a state
+        found, _ = kmeans2(sample, number, iter=30, minit="++", rng=rng)
+    return found
+
+
+def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The index of the nearest centre, (n,)."""
+    return ((centres**2).sum(1) - 2 * points @ centres.T).argmin(1)

@@ -25,10 +25,8 @@ from ppl_models.errors import DataError
 from ppl_models.latent import kernels as cpu
 from ppl_models.latent import scan
 from ppl_models.latent.rows import Chunk, Rows
+from ppl_models.latent.structure import LogDensity, Marginals
 from ppl_models.latent.workspace import Workspace
-
-LogDensity = Callable[[slice, Tensor], object]
-"""Writes log p(x_t | k) of a slice of the rows into the tensor (R, rows, K) it is given."""
 
 WORKSPACE = 24 * 2**20
 """Bytes that the messages of one chunk may take."""
@@ -362,13 +360,6 @@ def expect(
         return Expectation(evidence, start, transition)
 
     return _safely(p, attempt)  # type: ignore[return-value]
-
-
-class Marginals(NamedTuple):
-    """Probabilities of the states, row by row: p(z_t | x_{1:t}) and p(z_t | x_{1:T}), (R, n, K)."""
-
-    filtered: Float[Tensor, "r n k"]
-    smoothed: Float[Tensor, "r n k"]
 
 
 def marginals(density: LogDensity, log_start: Tensor, log_transition: Tensor, rows: Rows) -> Marginals:

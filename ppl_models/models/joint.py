@@ -7,31 +7,42 @@ the columns. Parameters θ are kept in the units of their priors and come back i
 """
 
 import math
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
+from ppl_models.errors import DataError
 from ppl_models.emissions.base import Emission, Features
-from ppl_models.factors import Factor, Theta
+from ppl_models.factors import Factor, Sticks, Theta
 from ppl_models.inference.conjugate import Conjugate, Statistics
-from ppl_models.latent.chain import LogDensity
 from ppl_models.latent.lanes import Forgetful
 from ppl_models.latent.rows import Rows
-from ppl_models.latent.structure import Chain
+from ppl_models.latent.structure import LogDensity, Structure
 from ppl_models.latent.workspace import Workspace
-from ppl_models.models.side_by_side import SideBySide, possible
+from ppl_models.models import fused, side_by_side
+from ppl_models.models.bound import (
+    Bound,
+    Draws,
+    Params,
+    Variables,
+    groups,
+    number_of,
+    on_device,
+    select_draws,
+)
+from ppl_models.models.fused import Fused
+from ppl_models.models.side_by_side import SideBySide
 
 CACHE = 32 * 2**20
 """Bytes of features that are kept between steps; beyond it they are made again, chunk by chunk."""
-
-Draws = Mapping[str, Theta]
-"""θ of every factor, each value (S, ...)."""
 
 
 @dataclass(eq=False)
@@ -52,6 +63,7 @@ class Batch:
     work: Workspace = field(default_factory=Workspace)
     cached: list[Features] | None = None
     lanes: SideBySide | None = None
+    fused: Fused | None = None
     _made: dict[str, tuple[slice, Features]] = field(default_factory=dict)
 
     def features(self, emission: Emission, index: int, at: slice) -> Features:
@@ -65,10 +77,10 @@ class Batch:
         return made[1]
 
 
-class Joint(Conjugate):
+class Joint(Conjugate, Bound):
     """Structure and emissions over the columns of a schema."""
 
-    def __init__(self, structure: Chain, emissions: tuple[Emission, ...], schema: Schema) -> None:
+    def __init__(self, structure: Structure, emissions: tuple[Emission, ...], schema: Schema) -> None:
         self.structure, self.emissions, self.schema = structure, emissions, schema
         self.factors: dict[str, Factor] = {**structure.factors, **{e.name: e for e in emissions}}
         self.states = structure.states
@@ -92,7 +104,9 @@ class Joint(Conjugate):
         batch = Batch(x, rows, scale, total)
         width = self.width
         small = 8 * width * x.shape[0] <= CACHE
-        if keep and possible(self.emissions, x, rows):
+        if self.exchangeable and fused.possible(self.emissions, x):
+            batch.fused = Fused(self.emissions, x, rows)
+        if keep and not self.exchangeable and side_by_side.possible(self.emissions, x, rows):
             batch.lanes = SideBySide(self.emissions, x, rows, small)
         if keep and small and batch.lanes is None:
             batch.cached = [e.features(x, Workspace(), e.name) for e in self.emissions]
@@ -100,7 +114,7 @@ class Joint(Conjugate):
 
     def dataset_batch(self, data: Dataset, device: torch.device | str = "cpu", keep: bool = True) -> Batch:
         """All rows of a data set."""
-        return self.batch(data.values, Rows(np.asarray(data.lengths, np.int64)), device, keep=keep)
+        return self.batch(data.values, all_rows(data), device, keep=keep)
 
     def log_base(self, x: Tensor, chunk: int = 65_536) -> Tensor:
         """Log h(x_n) of each row, (n,)."""
@@ -133,10 +147,32 @@ class Joint(Conjugate):
         statistics = restarts * sum(math.prod(f.shape) for f in self.factors.values())
         return 8 * (12 * statistics + 3 * self._chunk(restarts) * self.width) + CACHE
 
+    @property
+    def kind(self) -> str:
+        """A chain, or a mixture."""
+        return "mixture" if self.structure.exchangeable else "chain"
+
+    @property
+    def exchangeable(self) -> bool:
+        """Whether rows are independent given θ."""
+        return self.structure.exchangeable
+
+    @property
+    def describe(self) -> str:
+        """`3 states`."""
+        return f"{self.states} {self.structure.noun}{'s' if self.states > 1 else ''}"
+
+    def occupied(self, statistics: Statistics) -> Tensor:
+        """Expected rows in each state or component, (K,), for R = 1."""
+        return self.structure.occupied(statistics)[0].cpu()
+
     # The conjugate rule
 
     def local(self, batch: Batch, natural: Statistics) -> tuple[Tensor, dict[str, Tensor]]:
         """q(z) of the structure, and the statistics that it weighs."""
+        if batch.fused is not None:
+            evidence, own = batch.fused.expect(natural)
+            return evidence + batch.base, own
         if batch.lanes is not None:
             try:
                 evidence, own = batch.lanes.expect(natural, batch.work)
@@ -157,19 +193,22 @@ class Joint(Conjugate):
                 found[name] = found[name] + part if name in found else part
 
         density = self.density(batch, natural)
-        chunk = self._chunk(natural["start"].shape[0])
+        chunk = self._chunk(next(iter(natural.values())).shape[0])
         evidence, own = self.structure.expect(density, natural, batch.rows, consume, batch.work, chunk)
         return evidence + batch.base, {**own, **found}
 
-    def log_evidence(self, batch: Batch, natural: Statistics) -> Tensor:
+    def _log_evidence(self, batch: Batch, natural: Statistics) -> Tensor:
         """Of all rows with the latents summed out: log p(x | θ), (R,), at natural parameters η(θ)."""
+        if batch.fused is not None:
+            return batch.fused.expect(natural)[0] + batch.base
         if batch.lanes is not None:
             try:
                 return batch.lanes.evidence(natural, batch.work) + batch.base
             except Forgetful:
                 pass
         log_c, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
-        return log_c.sum(-1) + batch.base
+        weight = batch.rows.weight
+        return (log_c.sum(-1) if weight is None else log_c @ torch.as_tensor(weight).to(log_c)) + batch.base
 
     def from_labels(self, batch: Batch, labels: Tensor, smooth: float = 0.1) -> dict[str, Tensor]:
         """Statistics of a guess at the latents, (R, n) labels, a share `smooth` of each row in all states."""
@@ -184,6 +223,8 @@ class Joint(Conjugate):
                 at = slice(lo, min(lo + size, batch.rows.steps))
                 gamma = torch.nn.functional.one_hot(labels[:, at], K).to(torch.float64)
                 gamma = (1 - smooth) * gamma + smooth / K
+                if batch.rows.weight is not None:
+                    gamma = gamma * torch.as_tensor(batch.rows.weight[at]).to(gamma)[:, None]
                 total = total + e.statistics(batch.features(e, i, at), gamma, natural)
             statistics[e.name] = total
         return statistics
@@ -194,16 +235,52 @@ class Joint(Conjugate):
         return own | {e.name: statistics[e.name][:, order] for e in self.emissions}
 
     def canonical(self, statistics: Statistics) -> dict[str, Tensor]:
-        """States in order of the mean of the first modelled column, for R = 1."""
-        first = min(self.emissions, key=lambda e: e.columns[0])
-        return self.reorder(statistics, first.order_key(statistics[first.name])[0].argsort())
+        """States in order, for R = 1: by class, then by the mean of the first modelled column.
+
+        The sticks of a Dirichlet process are in order of their size, as their prior is.
+        """
+        first = min(self.emissions, key=lambda e: (e.name == "class", e.columns[0]))
+        keys = [first.order_key(statistics[first.name])[0]]
+        if self.prunes:
+            keys = [-self.structure.occupied(statistics)[0]]
+        keys += [e.order_key(statistics[e.name])[0] for e in self.emissions if e.name == "class"]
+        order = torch.as_tensor(np.lexsort([key.cpu().numpy() for key in keys]))
+        return self.reorder(statistics, order.to(keys[0].device))
 
     @cached_property
     def parameters(self) -> int:
         """The number of free parameters."""
-        K = self.states
-        own = (K - 1) + K * (K - 1)
-        return own + sum(e.free_parameters for e in self.emissions)
+        return self.structure.free_parameters + sum(e.free_parameters for e in self.emissions)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether states that are not needed are meant to stay empty."""
+        return any(isinstance(f, Sticks) for f in self.factors.values())
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the density stays the same when the states are renamed."""
+        return self.states > 1 and not self.prunes and all(e.name != "class" for e in self.emissions)
+
+    def permute(self, theta: Draws, order: Tensor) -> dict[str, Theta]:
+        """Draws with the states renamed draw by draw: new i of draw s is the old `order[s, i]`."""
+
+        def renamed(value: Tensor) -> Tensor:
+            if value.shape[1] != self.states:  # one value for all states
+                return value
+            index = order.reshape(*order.shape, *[1] * (value.dim() - 2))
+            return value.gather(1, index.expand(value.shape))
+
+        own = self.structure.permute(self.structure_theta(theta), order)
+        factors: dict[str, Theta] = {
+            name: {site: own[site] for site in theta[name]} for name in self.structure.factors
+        }
+        emissions = {e.name: {s: renamed(v) for s, v in theta[e.name].items()} for e in self.emissions}
+        return factors | emissions
+
+    def structure_theta(self, theta: Mapping[str, Theta]) -> Theta:
+        """The values of the structure's own parameters, site by site."""
+        return {site: v for name in self.structure.factors for site, v in theta[name].items()}
 
     # Draws of θ
 
@@ -213,6 +290,14 @@ class Joint(Conjugate):
             name: factor.draw(statistics[name].expand(draws, *statistics[name].shape[1:]))
             for name, factor in self.factors.items()
         }
+
+    def log_q(self, theta: Draws, params: Params) -> Tensor:
+        """Log q(θ | S), (S,)."""
+        return self.log_prob(theta, params)
+
+    def log_prior(self, theta: Draws) -> Tensor:
+        """Log p(θ), (S,)."""
+        return self.log_prob(theta, None)
 
     def natural(self, theta: Draws) -> dict[str, Tensor]:
         """η(θ) of every factor."""
@@ -251,19 +336,89 @@ class Joint(Conjugate):
             rows[..., index] = e.complete(local[e.name], rows[..., index])
         return rows
 
+    # Draws against data
 
-def groups(total: int, each: int, budget: int = 2**23) -> Iterator[slice]:
-    """Slices of `total` draws such that `each` numbers a draw stay within a budget of numbers."""
-    size = max(1, min(total, budget // max(each, 1)))
-    for lo in range(0, total, size):
-        yield slice(lo, min(lo + size, total))
+    def log_evidence(self, batch: Batch, theta: Draws) -> Tensor:
+        """Log p(x | θ) of all rows of a batch with the latents summed out, (S,)."""
+        rows, in_lanes = batch.rows.steps, batch.lanes is not None
+        each = 150_000 if in_lanes else rows * self.states  # numbers a draw that are held at once
+        return torch.cat(
+            [self._possible(batch, select_draws(theta, at)) for at in groups(number_of(theta), each)]
+        )
+
+    def _possible(self, batch: Batch, theta: Draws) -> Tensor:
+        """The same of a few draws; −∞ of one under which a row is impossible."""
+        number = number_of(theta)
+        try:
+            natural = self.natural(on_device(theta, batch.values.device))
+            return self._log_evidence(batch, natural).cpu()
+        except (DataError, torch.linalg.LinAlgError):
+            if number == 1:
+                return torch.tensor([-torch.inf], dtype=torch.float64)
+            halves = slice(0, number // 2), slice(number // 2, number)
+            return torch.cat([self._possible(batch, select_draws(theta, half)) for half in halves])
+
+    def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
+        """Log p(x | θ) of every row (S, n) if rows are exchangeable or in one sequence, else of sequences.
+
+        In a sequence a row's is log p(x_t | x_{1:t−1}, θ).
+        """
+        batch = self.dataset_batch(data, device)
+        base = self.log_base(batch.values).cpu()
+        parts = []
+        for at in groups(number_of(theta), data.rows * self.states):
+            natural = self.natural(on_device(select_draws(theta, at), batch.values.device))
+            log_c, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
+            each = log_c.cpu() + base
+            if not self.structure.exchangeable and len(batch.rows.lengths) > 1:
+                each = torch.from_numpy(np.add.reduceat(each.numpy(), batch.rows.offsets[:-1], axis=1))
+            parts.append(each)
+        return torch.cat(parts)
+
+    def replicate(self, data: Dataset, theta: Draws) -> np.ndarray:
+        """Sequences of the same lengths, (S, n, C)."""
+        own = self.structure_theta(theta)
+        lengths = [data.rows] if self.structure.exchangeable else data.lengths
+        latents = [self.structure.simulate(own, int(length)) for length in lengths]
+        return self.emit(theta, torch.cat(latents, 1)).numpy()
+
+    def variables(self, theta: Draws) -> tuple[Variables, dict[str, Any]]:
+        """θ in the user's units: those of the structure, then `mean`, `sd`, … of each family."""
+        noun = self.structure.noun
+        coords: dict[str, Any] = {noun: np.arange(self.states)}
+        found: Variables = {}
+        for name, (value, dims) in self.structure.user(self.structure_theta(theta)).items():
+            found[name] = (dims, value.numpy())
+            coords |= {dim: np.arange(self.states) for dim in dims}
+        modelled = [e for e in self.emissions if e.name != "class"]
+        for e in modelled:
+            columns = [self.schema.columns[i] for i in e.columns]
+            prefix = f"{e.name}_" if len(modelled) > 1 else ""
+            for name, (value, dims) in e.user(theta[e.name]).items():
+                own = []
+                for dim in dims:
+                    if dim.startswith("level_"):
+                        column = columns[int(dim.removeprefix("level_"))]
+                        dim, name = f"level_{plain(column.name)}", f"probability_{plain(column.name)}"
+                        coords[dim] = list(column.levels)
+                    else:
+                        dim = prefix + dim
+                        coords[dim] = [column.name for column in columns]
+                    own.append(dim)
+                label = name if name.startswith("probability_") else prefix + name
+                found[label] = ((noun, *own), value.numpy())
+        return found, coords
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of the statistics."""
+        return {name: factor.shape for name, factor in self.factors.items()}
 
 
-def on_device(theta: Draws, device: torch.device | str) -> dict[str, dict[str, Tensor]]:
-    """The draws on a device."""
-    return {name: {site: v.to(device) for site, v in values.items()} for name, values in theta.items()}
+def plain(name: str) -> str:
+    """A column's name as a netCDF variable's."""
+    return re.sub(r"[/\x00-\x1f\x7f]", "_", name).strip() or "column"
 
 
-def select_draws(theta: Draws, at: slice | Tensor) -> dict[str, Theta]:
-    """Some of the draws."""
-    return {name: {site: v[at] for site, v in values.items()} for name, values in theta.items()}
+def all_rows(data: Dataset) -> Rows:
+    """The sequences and weights of a data set."""
+    return Rows(np.asarray(data.lengths, np.int64), weight=data.weight)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.emissions.base import Emission
+from ppl_models.emissions.base import Emission, columns_of
 from ppl_models.inference.conjugate import Statistics
 from ppl_models.latent import chain, lanes
 from ppl_models.latent.rows import Chunk, Rows
@@ -97,8 +97,8 @@ class SideBySide:
 
 
 def missing_in(emission: Emission, values: Tensor) -> bool:
-    """Whether any cell of the emission's columns is missing."""
-    return bool(torch.isnan(values[:, list(emission.columns)]).any())
+    """Whether any cell of the emission's columns is missing: their sum is then not a number."""
+    return bool(columns_of(values, emission.columns).sum().isnan())
 
 
 def possible(emissions: tuple[Emission, ...], values: Tensor, rows: Rows) -> bool:

@@ -1,7 +1,76 @@
-"""The verbs, as functions of a fit: each takes data, read against the fit's schema, and gives a table."""
+"""The verbs, as functions of a fit: each takes data, read against the fit's schema, and gives a table.
 
-from ppl_models.tasks.prediction import predict, score, transform
-from ppl_models.tasks.simulation import forecast, impute, sample
-from ppl_models.tasks.summaries import states_table, summary
+What a verb does depends on the kind of model: `VERBS` says where it is.
+"""
 
-__all__ = ["forecast", "impute", "predict", "sample", "score", "states_table", "summary", "transform"]
+from importlib import import_module
+from typing import Any
+
+from ppl_models.errors import Unsupported
+from ppl_models.tasks.summaries import states_table
+
+VERBS = {
+    "chain": {
+        "predict": "chain", "score": "chain", "sample": "chain", "forecast": "chain",
+        "impute": "imputation", "transform": "chain", "summary": "summaries",
+    },
+    "mixture": {
+        "predict": "mixture", "score": "mixture", "sample": "mixture",
+        "impute": "imputation", "transform": "mixture", "summary": "summaries",
+    },
+    "regression": {
+        "predict": "regression", "score": "regression", "sample": "regression",
+        "transform": "regression", "summary": "regression",
+    },
+}  # fmt: skip
+"""Kind of model -> verb -> module."""
+
+
+def verb(fit: Any, name: str) -> Any:
+    """The function of a verb for the kind of model that was fitted.
+
+    Raises:
+        Unsupported: naming the verbs that there are.
+    """
+    known = VERBS[fit.bound.kind]
+    if name not in known:
+        raise Unsupported(f"{fit.model.name} has no {name}; it has {', '.join(known)}")
+    return getattr(import_module(f"ppl_models.tasks.{known[name]}"), name)
+
+
+def predict(fit: Any, *args: Any, **options: Any) -> Any:
+    """What a row is: see the module of the kind of model."""
+    return verb(fit, "predict")(fit, *args, **options)
+
+
+def score(fit: Any, *args: Any, **options: Any) -> Any:
+    """How probable rows are."""
+    return verb(fit, "score")(fit, *args, **options)
+
+
+def sample(fit: Any, *args: Any, **options: Any) -> Any:
+    """New rows."""
+    return verb(fit, "sample")(fit, *args, **options)
+
+
+def forecast(fit: Any, *args: Any, **options: Any) -> Any:
+    """The rows that follow."""
+    return verb(fit, "forecast")(fit, *args, **options)
+
+
+def impute(fit: Any, *args: Any, **options: Any) -> Any:
+    """Missing cells."""
+    return verb(fit, "impute")(fit, *args, **options)
+
+
+def transform(fit: Any, *args: Any, **options: Any) -> Any:
+    """Rows as features."""
+    return verb(fit, "transform")(fit, *args, **options)
+
+
+def summary(fit: Any, *args: Any, **options: Any) -> Any:
+    """The posterior as a table."""
+    return verb(fit, "summary")(fit, *args, **options)
+
+
+__all__ = ["forecast", "impute", "predict", "sample", "score", "states_table", "summary", "transform", "verb"]

@@ -6,11 +6,12 @@ import numpy as np
 
 from ppl_models.data import Dataset, read
 from ppl_models.errors import DataError, UsageError
-from ppl_models.models.joint import Draws, select_draws
+from ppl_models.models.bound import Draws, select_draws
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ppl_models.data import Column
     from ppl_models.fitting import Fit
 
 
@@ -41,11 +42,6 @@ def some_draws(fit: "Fit", each: int, budget: int, least: int = 20) -> Draws:
     return select_draws(p.theta, slice(0, number))
 
 
-def number_of(theta: Draws) -> int:
-    """How many draws."""
-    return next(iter(next(iter(theta.values())).values())).shape[0]
-
-
 def index_frame(data: Dataset) -> "pd.DataFrame":
     """The sequence and time columns of the data, as they were, for results by row."""
     import pandas as pd
@@ -71,3 +67,49 @@ def check_level(level: float) -> tuple[float, float]:
     if not 0 < level < 1:
         raise UsageError(f"level must be between 0 and 1, got {level}")
     return (1 - level) / 2, 1 - (1 - level) / 2
+
+
+def whole(name: str, value: Any) -> int:
+    """A count that was given.
+
+    Raises:
+        UsageError: if it is not a whole number of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def frame_of(fit: "Fit", values: np.ndarray) -> "pd.DataFrame":
+    """Rows in the user's terms: labels for codes, whole numbers for counts."""
+    import pandas as pd
+
+    from ppl_models.data.dataset import decode
+
+    columns: dict[str, Any] = {}
+    for column, cells in zip(fit.data.schema.columns, values.T, strict=True):
+        if column.labelled:
+            columns[column.name] = decode(cells, column.levels)
+        else:
+            columns[column.name] = cells.astype(np.int64) if column.kind == "count" else cells
+    return pd.DataFrame(columns)
+
+
+def spread(column: "Column", draws: np.ndarray, tails: tuple[float, float]) -> dict[str, np.ndarray]:
+    """What draws (S, T) of one column say of each of the T cells."""
+    if column.labelled:
+        from ppl_models.data.dataset import decode
+
+        share = np.stack([(draws == code).mean(0) for code in range(len(column.levels))])
+        best = share.argmax(0)
+        return {
+            column.name: decode(best.astype(float), column.levels),
+            f"{column.name}_probability": share.max(0),
+        }
+    lower, upper = np.quantile(draws, tails, axis=0)
+    return {
+        column.name: draws.mean(0),
+        f"{column.name}_sd": draws.std(0),
+        f"{column.name}_lower": lower,
+        f"{column.name}_upper": upper,
+    }

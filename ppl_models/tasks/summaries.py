@@ -24,19 +24,18 @@ def summary(fit: "Fit", *, level: float = 0.89) -> "pd.DataFrame":
 
 
 def states_table(fit: "Fit") -> "pd.DataFrame":
-    """A row for each state: its share of the rows, how long it lasts, and its emissions (posterior means)."""
+    """A row for each state or component: its share of the rows and its emissions (posterior means)."""
     import pandas as pd
 
-    from ppl_models.fitting import occupied
-
-    joint, p = fit.joint, fit.posterior_draws
-    counts = occupied(fit.statistics).numpy()
-    stay = p.theta["transition"]["transition"].diagonal(dim1=-1, dim2=-2).numpy()
-    table: dict[str, Any] = {
-        "state": np.arange(joint.states),
-        "share": counts / counts.sum(),
-        "stays": np.median(1 / np.maximum(1 - stay, 1e-12), 0),
-    }
+    joint, p = fit.bound, fit.posterior_draws
+    counts = fit.bound.occupied(fit.params).numpy()
+    table: dict[str, Any] = {joint.structure.noun: np.arange(joint.states)}
+    schema = fit.data.schema
+    if schema.target is not None:
+        labels = schema.columns[schema.names.index(schema.target)].levels
+        table[schema.target] = [labels[k * len(labels) // joint.states] for k in range(joint.states)]
+    table["share"] = counts / counts.sum()
+    table |= joint.structure.describe(joint.structure_theta(p.theta))
     for e in joint.emissions:
         columns = [fit.data.schema.columns[i] for i in e.columns]
         for name, (value, dims) in e.user(p.theta[e.name]).items():
@@ -49,4 +48,5 @@ def states_table(fit: "Fit") -> "pd.DataFrame":
                 column = columns[int(dims[0].removeprefix("level_"))]
                 best = mean.argmax(1)
                 table[column.name] = [f"{column.levels[b]} {mean[k, b]:.2f}" for k, b in enumerate(best)]
-    return pd.DataFrame(table)
+    shown = pd.DataFrame(table)
+    return shown.loc[counts >= 1.0].reset_index(drop=True) if joint.prunes else shown

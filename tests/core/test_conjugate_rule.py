@@ -82,7 +82,7 @@ def pyro_elbo(fit, seed, with_path=True):
             site: trace.nodes[f"{name}.{site}"]["value"]
             for site in [k.removeprefix(f"{name}.") for k in trace.nodes if k.startswith(f"{name}.")]
         }
-        for name in fit.joint.factors
+        for name in fit.bound.factors
     }
     return value, theta
 
@@ -102,7 +102,7 @@ def test_elbo_is_pyros_draw_by_draw(name, missing):
     Its mean over θ is then log Z_z − KL, exactly: nothing is left to simulation.
     """
     fit, batch, _ = guided(name, missing)
-    joint, S = fit.joint, fit.statistics
+    joint, S = fit.bound, fit.params
     expected = joint.expected_natural(S)
     evidence, found = joint.local(batch, expected)
 
@@ -135,10 +135,10 @@ def test_elbo_is_the_mean_of_pyros(name, missing):
 def test_elbo_with_missing_cells_as_latents_is_below_pyros(name):
     """Pyro sums the missing cells out exactly; the rule has a factor for them."""
     fit, _, following = guided(name, True)
-    joint = fit.joint
+    joint = fit.bound
     batch = joint.dataset_batch(fit.data)
     elbo = float(joint.elbo(batch, following)[0])
-    fit = replace(fit, trained=replace(fit.trained, statistics=following, elbo=elbo))
+    fit = replace(fit, trained=replace(fit.trained, params=following, elbo=elbo))
     values = np.array([pyro_elbo(fit, seed)[0] for seed in range(30)])
     assert fit.elbo < values.mean() + 4 * values.std() / len(values) ** 0.5
 
@@ -147,15 +147,13 @@ def test_elbo_with_missing_cells_as_latents_is_below_pyros(name):
 def test_exact_density_of_draws_is_pyros(name, missing):
     """The bound without q(z): log p(x, θ) − log q(θ), by Pyro and by `log_p` and `log_q`; above the ELBO."""
     fit, batch, _ = guided(name, missing)
-    joint = fit.joint
+    joint = fit.bound
     for seed in range(2):
         value, theta = pyro_elbo(fit, seed, with_path=False)
         natural = joint.natural(theta)
         log_c, _ = joint.structure.log_predictive(joint.density(batch, natural), natural, batch.rows)
         exact = float(log_c.sum()) + batch.base + float(joint.log_prob(theta, None))
-        assert value == pytest.approx(
-            exact - float(joint.log_prob(theta, fit.statistics)), rel=1e-9, abs=1e-7
-        )
+        assert value == pytest.approx(exact - float(joint.log_prob(theta, fit.params)), rel=1e-9, abs=1e-7)
     p = draw_posterior(fit, 1_000)
     ratio = p.log_p - p.log_q
     assert ratio.mean() > fit.elbo - 4 * ratio.std() / len(ratio) ** 0.5  # fails 3 times in 100,000 seeds
@@ -264,7 +262,7 @@ def test_elbo_belongs_to_the_statistics_that_are_kept(simulate, steps):
     """Wherever a fit is cut short, an extrapolation that was accepted is neither lost nor claimed in vain."""
     data = table(simulate, "gaussian", False, rows=(120, 1, 60))
     fit = ppl.fit(ppl.HMM(states=3), data, restarts=1, steps=steps)
-    again = float(fit.joint.elbo(fit.joint.dataset_batch(data), fit.statistics)[0])
+    again = float(fit.bound.elbo(fit.bound.dataset_batch(data), fit.params)[0])
     assert fit.status == "max_steps"
     assert fit.elbo <= again + 1e-9 * abs(again)
 
@@ -273,7 +271,7 @@ def test_converged_elbo_is_that_of_the_statistics(simulate):
     for missing in (False, True):
         data = table(simulate, "gaussian", missing)
         fit = ppl.fit(ppl.HMM(states=2), data, restarts=3)
-        again = fit.joint.elbo(fit.joint.dataset_batch(data), fit.statistics)[0]
+        again = fit.bound.elbo(fit.bound.dataset_batch(data), fit.params)[0]
         assert fit.elbo == pytest.approx(float(again), abs=1e-8)
         assert fit.status == "converged"
 
@@ -291,8 +289,8 @@ def test_stationary_point(simulate):
     """At the end, one more step of natural gradient moves nothing: the gradient of the ELBO is zero."""
     data = table(simulate, "gaussian", True)
     fit = ppl.fit(ppl.HMM(states=2), data, restarts=2, tolerance=1e-9)
-    S = {name: value.clone() for name, value in fit.statistics.items()}
-    _, following = fit.joint.elbo(fit.joint.dataset_batch(data), S)
+    S = {name: value.clone() for name, value in fit.params.items()}
+    _, following = fit.bound.elbo(fit.bound.dataset_batch(data), S)
     for name, value in following.items():
         torch.testing.assert_close(value, S[name], rtol=1e-3, atol=1e-3)
 
@@ -326,7 +324,7 @@ def test_an_interrupted_fit_is_a_fit(simulate):
     fit = ppl.fit(ppl.HMM(states=3), data, restarts=2, progress=stop)
     assert fit.status is Status.INTERRUPTED
     assert math.isfinite(fit.elbo)
-    assert float(fit.joint.elbo(fit.joint.dataset_batch(data), fit.statistics)[0]) >= fit.elbo - 1e-6
+    assert float(fit.bound.elbo(fit.bound.dataset_batch(data), fit.params)[0]) >= fit.elbo - 1e-6
 
 
 @pytest.mark.parametrize("covariance", ["full", "diag", "tied", "spherical"])

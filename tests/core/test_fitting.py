@@ -6,9 +6,10 @@ import torch
 
 import ppl_models as ppl
 from ppl_models import fitting
+from ppl_models.data.excerpt import excerpt
 from ppl_models.inference.conjugate import ConjugateRule, Info
 from ppl_models.inference.convergence import Windows
-from ppl_models.training import Status, _excerpt
+from ppl_models.training import Status
 
 
 def regimes(n, seed, stay=0.98):
@@ -24,8 +25,8 @@ def test_long_data_is_raced_on_a_part_and_finished_on_all():
     assert fit.trained.restarts.rows < 20_000
     assert {h["phase"] for h in fit.trained.history} == {"restarts", "all rows"}
     assert fit.status == "converged"
-    batch = fit.joint.dataset_batch(fit.data)
-    assert float(fit.joint.elbo(batch, fit.statistics)[0]) == pytest.approx(fit.elbo, abs=1e-6)
+    batch = fit.bound.dataset_batch(fit.data)
+    assert float(fit.bound.elbo(batch, fit.params)[0]) == pytest.approx(fit.elbo, abs=1e-6)
     last = [h["elbo"] for h in fit.trained.history if h["phase"] == "all rows"]
     assert np.diff(last).min() > -1e-6
     means = fit.posterior_draws.theta["gaussian"]["mean"].mean(0).ravel() * x.std() + x.mean()
@@ -38,7 +39,7 @@ def test_long_data_is_raced_on_a_part_and_finished_on_all():
 def test_an_excerpt_is_made_of_pieces_of_sequences(lengths):
     x = np.arange(sum(lengths), dtype=float) + 0.5
     data = ppl.read(x, lengths=lengths)
-    part = _excerpt(data, 8_000)
+    part = excerpt(data, 8_000, ordered=True, seed=0)
     assert 2_000 <= part.rows <= 17_000
     assert part.lengths.sum() == part.rows
     owner = np.repeat(np.arange(len(lengths)), lengths)
@@ -46,7 +47,7 @@ def test_an_excerpt_is_made_of_pieces_of_sequences(lengths):
         rows = (piece[:, 0] - 0.5).astype(int)
         assert (np.diff(rows) == 1).all()
         assert len(set(owner[rows])) == 1
-    assert _excerpt(ppl.read(x[:9_000]), 8_000).rows == 9_000
+    assert excerpt(ppl.read(x[:9_000]), 8_000, ordered=True, seed=0).rows == 9_000
 
 
 def info(elbo):

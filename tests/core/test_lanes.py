@@ -8,7 +8,7 @@ import ppl_models as ppl
 from ppl_models.inference.conjugate import Conjugate
 from ppl_models.latent import lanes
 from ppl_models.models import side_by_side
-from ppl_models.models.joint import groups, select_draws
+from ppl_models.models.bound import groups, select_draws
 
 
 def series(n, D, K, seed, stay=0.95, missing=0.0):
@@ -22,12 +22,12 @@ def series(n, D, K, seed, stay=0.95, missing=0.0):
 
 def both(fit, statistics=None):
     """The same local step by lanes and by the plain kernels."""
-    natural = fit.joint.expected_natural(statistics or fit.statistics)
-    batch = fit.joint.dataset_batch(fit.data)
+    natural = fit.bound.expected_natural(statistics or fit.params)
+    batch = fit.bound.dataset_batch(fit.data)
     assert batch.lanes is not None
     fast = batch.lanes.expect(natural, batch.work)
     batch.lanes = None
-    return fast[0] + batch.base, fast[1], *fit.joint.local(batch, natural)
+    return fast[0] + batch.base, fast[1], *fit.bound.local(batch, natural)
 
 
 def same(fit, statistics=None):
@@ -79,14 +79,14 @@ def test_chunks_and_messages_between_them(monkeypatch):
     monkeypatch.setattr(side_by_side, "BUDGET", 1)
     same(fit)
     theta = fit.posterior_draws.theta
-    batch = fit.joint.dataset_batch(fit.data)
-    whole = fit.joint.log_evidence(batch, fit.joint.natural(select_draws(theta, slice(0, 7))))
+    batch = fit.bound.dataset_batch(fit.data)
+    whole = fit.bound.log_evidence(batch, select_draws(theta, slice(0, 7)))
     monkeypatch.setattr(side_by_side, "BUDGET", 2**30)
     one = [
-        fit.joint.log_evidence(batch, fit.joint.natural(select_draws(theta, at))) for at in groups(7, 1, 2)
+        fit.bound.log_evidence(batch, select_draws(theta, at)) for at in groups(7, 1, 2)
     ]
     batch.lanes = None
-    plain = fit.joint.log_evidence(batch, fit.joint.natural(select_draws(theta, slice(0, 7))))
+    plain = fit.bound.log_evidence(batch, select_draws(theta, slice(0, 7)))
     torch.testing.assert_close(whole, plain, rtol=1e-12, atol=1e-8)
     torch.testing.assert_close(torch.cat(one), plain, rtol=1e-12, atol=1e-8)
 
@@ -105,7 +105,7 @@ def test_threads(threads, monkeypatch):
 def extreme(fit, transition):
     """The fit's statistics with given expected transition counts."""
     counts = torch.tensor(transition, dtype=torch.float64)[None]
-    return dict(fit.statistics) | {"transition": counts}
+    return dict(fit.params) | {"transition": counts}
 
 
 def test_a_chain_that_hardly_forgets_is_still_exact():
@@ -119,14 +119,14 @@ def test_a_chain_that_never_forgets_is_refused_and_left_to_the_plain_recursion()
     x = np.random.default_rng(1).normal(size=(4_000, 1))
     fit = fitted(ppl.HMM(states=2, covariance="diag", transition_concentration=1e-3), x)
     statistics = extreme(fit, [[1e6, 0.0], [0.0, 1e6]])
-    batch = fit.joint.dataset_batch(fit.data)
-    natural = fit.joint.expected_natural(statistics)
+    batch = fit.bound.dataset_batch(fit.data)
+    natural = fit.bound.expected_natural(statistics)
     with pytest.raises(lanes.Forgetful):
         batch.lanes.expect(natural, batch.work)
-    evidence, _ = fit.joint.local(batch, natural)
+    evidence, _ = fit.bound.local(batch, natural)
     batch.lanes = None
-    torch.testing.assert_close(evidence, fit.joint.local(batch, natural)[0])
-    assert isinstance(fit.joint, Conjugate)
+    torch.testing.assert_close(evidence, fit.bound.local(batch, natural)[0])
+    assert isinstance(fit.bound, Conjugate)
 
 
 def test_far_outliers():

@@ -9,8 +9,8 @@ import torch
 from ppl_models.data import Schema
 from ppl_models.emissions.gaussian import DiagonalGaussian, NormalPrior
 from ppl_models.latent import lanes
+from ppl_models.latent.markov import Chain
 from ppl_models.latent.rows import Rows, whole
-from ppl_models.latent.structure import Chain
 from ppl_models.models import side_by_side
 from ppl_models.models.joint import Joint
 
@@ -164,4 +164,4 @@ def test_evidence_of_draws(family):
     joint, natural = problem(family.build(K), x, lengths)
     batch = joint.batch(x, whole(lengths))
     log_c, _ = joint.structure.log_predictive(joint.density(batch, natural), natural, batch.rows)
-    torch.testing.assert_close(joint.log_evidence(batch, natural), log_c.sum(-1) + batch.base)
+    torch.testing.assert_close(joint._log_evidence(batch, natural), log_c.sum(-1) + batch.base)

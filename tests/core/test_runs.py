@@ -92,8 +92,8 @@ def test_round_trip(fitted, run):
     assert back.data.sequence_ids == fitted.data.sequence_ids
     assert list(back.data.times) == list(fitted.data.times)
     np.testing.assert_array_equal(back.data.values, fitted.data.values)
-    for name, value in fitted.statistics.items():
-        assert torch.equal(back.statistics[name], value)
+    for name, value in fitted.params.items():
+        assert torch.equal(back.params[name], value)
     same_draws(back.posterior_draws, fitted.posterior_draws)
     np.testing.assert_array_equal(back.posterior_draws.log_p, fitted.posterior_draws.log_p)
     assert back.check().to_dict() == fitted.check().to_dict()
@@ -172,7 +172,7 @@ def test_posterior_in_memory_has_single_column_names():
     assert posterior["mean"].dims == ("chain", "draw", "state", "column")
     assert fit.posterior["log_likelihood"]["x"].dims == ("chain", "draw", "row")
     total = fit.posterior["log_likelihood"]["x"].sum("row").values[0]
-    log_prior = fit.joint.log_prob(fit.posterior_draws.theta, None).numpy()
+    log_prior = fit.bound.log_prob(fit.posterior_draws.theta, None).numpy()
     np.testing.assert_allclose(total + log_prior, fit.posterior_draws.log_p)
 
 
@@ -260,8 +260,8 @@ def test_a_model_that_is_not_installed_is_refused(tmp_path):
 def test_equal_seeds_give_equal_fits(simulate, fitted):
     again = fit_table(simulate)
     assert again.elbo == fitted.elbo
-    for name, value in fitted.statistics.items():
-        assert torch.equal(again.statistics[name], value)
+    for name, value in fitted.params.items():
+        assert torch.equal(again.params[name], value)
     same_draws(again.posterior_draws, fitted.posterior_draws)
     for verb in ("predict", "score", "sample", "forecast", "impute"):
         pd.testing.assert_frame_equal(getattr(again, verb)(), getattr(fitted, verb)())
@@ -269,10 +269,10 @@ def test_equal_seeds_give_equal_fits(simulate, fitted):
 
 def test_equal_seeds_give_equal_mini_batches(simulate):
     one, two = (fit_table(simulate, batch_size=40, steps=30) for _ in range(2))
-    for name, value in one.statistics.items():
-        assert torch.equal(two.statistics[name], value)
+    for name, value in one.params.items():
+        assert torch.equal(two.params[name], value)
     other = fit_table(simulate, batch_size=40, steps=30, seed=1)
-    assert any(not torch.equal(other.statistics[name], value) for name, value in one.statistics.items())
+    assert any(not torch.equal(other.params[name], value) for name, value in one.params.items())
 
 
 def test_other_seeds_give_other_draws(simulate, fitted):

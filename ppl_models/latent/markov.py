@@ -1,0 +1,164 @@
+"""The structure of a hidden Markov model: latents that follow one another as a Markov chain."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ppl_models.factors import Dirichlet, Factor, Theta
+from ppl_models.latent import chain
+from ppl_models.latent.rows import Rows
+from ppl_models.latent.structure import LogDensity, Marginals, Observe, Structure
+from ppl_models.latent.workspace import Workspace
+
+
+class Chain(Structure):
+    """z_1 ~ Categorical(π), z_t ~ Categorical(A_{z_{t−1}}); π ~ Dirichlet, A_k ~ Dirichlet.
+
+    Args:
+        states: K.
+        start: Dirichlet concentration of π.
+        transition: Dirichlet concentration of every entry of A.
+        stickiness: added to the concentration of A's diagonal (Fox et al. 2011, Ann. Appl. Stat. 5).
+    """
+
+    noun = "state"
+    exchangeable = False
+
+    def __init__(self, states: int, start: float, transition: float, stickiness: float) -> None:
+        self.states = states
+        ones = torch.ones(states, states, dtype=torch.float64)
+        self.factors: dict[str, Factor] = {
+            "start": Dirichlet("start", start * ones[0]),
+            "transition": Dirichlet("transition", transition * ones + stickiness * ones[0].diag()),
+        }
+
+    @property
+    def free_parameters(self) -> int:
+        """Rows of probabilities, one entry of each being given by the others."""
+        return (self.states - 1) * (self.states + 1)
+
+    def expect(
+        self,
+        density: LogDensity,
+        natural: Mapping[str, Tensor],
+        rows: Rows,
+        consume: Callable[[slice, Tensor], None],
+        work: Workspace,
+        chunk: int | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log evidence (R,) and the structure's expected statistics; `consume` gets the marginals."""
+        e = chain.expect(
+            density, natural["start"], natural["transition"], rows, consume, chunk=chunk, work=work
+        )
+        return e.log_evidence, {"start": e.start, "transition": e.transition}
+
+    def hard(self, labels: Tensor, rows: Rows, smooth: float) -> dict[str, Tensor]:
+        """Statistics of given paths (R, n), a share `smooth` of each count spread over all states."""
+        R, K = labels.shape[0], self.states
+        onehot = torch.nn.functional.one_hot(labels, K).to(torch.float64)
+        begins = torch.as_tensor(rows.offsets[:-1], device=labels.device)
+        inner = torch.ones(rows.steps, dtype=torch.float64, device=labels.device)
+        inner[begins] = 0.0
+        start = onehot[:, begins].sum(1)
+        pairs = (onehot[:, :-1] * inner[1:, None]).transpose(1, 2) @ onehot[:, 1:]
+        spread = pairs.sum(-1, keepdim=True) / K
+        start = (1 - smooth) * start + smooth * len(begins) / K
+        return {"start": start, "transition": ((1 - smooth) * pairs + smooth * spread).reshape(R, K, K)}
+
+    def marginals(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Marginals:
+        """Filtered and smoothed state probabilities."""
+        return chain.marginals(density, natural["start"], natural["transition"], rows)
+
+    def path(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Tensor:
+        """The most probable states (R, n)."""
+        return chain.viterbi(density, natural["start"], natural["transition"], rows)
+
+    def draw_paths(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Tensor:
+        """States drawn from their posterior (R, n)."""
+        start = natural["start"]
+        uniform = torch.rand(start.shape[0], rows.steps, dtype=start.dtype, device=start.device)
+        return chain.sample_paths(density, start, natural["transition"], rows, uniform)
+
+    def log_predictive(
+        self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """Log p(x_t | x_{1:t−1}) (R, n) and the last filtered probabilities of each sequence (R, S, K)."""
+        return chain.log_predictive(density, natural["start"], natural["transition"], rows)
+
+    def simulate(self, theta: Theta, steps: int, now: Tensor | None = None) -> Tensor:
+        """Draw states (R, steps), from the start or going on from probabilities `now` (R, K)."""
+        transition = theta["transition"]
+        R = transition.shape[0]
+        index = torch.arange(R, device=transition.device)
+        state = torch.multinomial(theta["start"] if now is None else now, 1).squeeze(-1)
+        states = []
+        for t in range(steps):
+            if t or now is not None:
+                state = torch.multinomial(transition[index, state], 1).squeeze(-1)
+            states.append(state)
+        return torch.stack(states, 1)
+
+    def reorder(self, statistics: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+        """Statistics with states renamed: new state i is the old `order[i]`."""
+        transition = statistics["transition"][:, order][:, :, order]
+        return {"start": statistics["start"][:, order], "transition": transition}
+
+    def permute(self, theta: Theta, order: Tensor) -> dict[str, Tensor]:
+        """Both sides of the transitions renamed."""
+        rows = theta["transition"].gather(1, order[:, :, None].expand(theta["transition"].shape))
+        transition = rows.gather(2, order[:, None, :].expand(rows.shape))
+        return {"start": theta["start"].gather(1, order), "transition": transition}
+
+    def occupied(self, statistics: Mapping[str, Tensor]) -> Tensor:
+        """Every row is the start of a sequence or entered from another."""
+        return statistics["start"] + statistics["transition"].sum(-2)
+
+    def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """`start` and `transition`."""
+        return {
+            "start": (theta["start"], ("state",)),
+            "transition": (theta["transition"], ("state", "state_to")),
+        }
+
+    def describe(self, theta: Theta) -> dict[str, np.ndarray]:
+        """How many rows a state lasts."""
+        stay = theta["transition"].diagonal(dim1=-1, dim2=-2).numpy()
+        return {"stays": np.median(1 / np.maximum(1 - stay, 1e-12), 0)}
+
+    def pyro_latents(self, theta: Theta, values: Tensor, lengths: list[int], observe: Observe) -> None:
+        """The chain as a Pyro program: names z_t for all rows t, summed out in parallel."""
+        row = 0
+        for length in lengths:
+            z: Tensor | None = None
+            for _ in range(length):
+                p = theta["start"] if z is None else theta["transition"][..., z, :]
+                z = pyro.sample(f"z_{row}", dist.Categorical(p), infer={"enumerate": "parallel"})
+                observe(str(row), values[row], z)
+                row += 1
+
+    def pyro_path(
+        self, log_b: Tensor, natural: Mapping[str, Tensor], values: Tensor, lengths: list[int]
+    ) -> None:
+        """q(z) as a Pyro program: z_t ~ Categorical(q(z_t | z_{t−1})), from log β computed backwards.
+
+        Args:
+            log_b: (n, K), the expected log density of each row.
+            natural: expected log parameters, R = 1.
+            values: (n, C), not looked at.
+            lengths: of the sequences.
+        """
+        start, transition = natural["start"][0], natural["transition"][0]
+        row = 0
+        for length in lengths:
+            beta = torch.zeros_like(log_b[row : row + length])
+            for t in range(length - 1, 0, -1):
+                beta[t - 1] = torch.logsumexp(transition + log_b[row + t] + beta[t], -1)
+            z: Tensor | None = None
+            for t in range(length):
+                log_p = (start if z is None else transition[z]) + log_b[row] + beta[t]
+                z = pyro.sample(f"z_{row}", dist.Categorical(logits=log_p), infer={"enumerate": "parallel"})
+                row += 1

@@ -1,0 +1,1 @@
+"""Bayesian regression: design matrices, likelihoods, priors and Gaussian posteriors."""

@@ -1,0 +1,209 @@
+"""Fitting a logistic regression: which Gaussian, by which method, and what there is to say about it."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ppl_models.data import Dataset
+from ppl_models.errors import DataError, UsageError
+from ppl_models.inference.threads import threads_for
+from ppl_models.regression import separation
+from ppl_models.regression.bound import Regression
+from ppl_models.regression.ep import Fixed, grid, mixture
+from ppl_models.regression.forms import DRAWS, Form, Full, Mixture
+from ppl_models.regression.moves import WORK, exact_draws
+from ppl_models.regression.newton import fit_glm
+from ppl_models.regression.quadrature import safe_cholesky
+from ppl_models.regression.rows import Batch, Block
+from ppl_models.regression.wide import RANK, ROWS, fit_dual, fit_many
+
+DENSE = 2_000
+"""Coefficients up to which a d × d covariance is held."""
+
+LOW_RANK = 50_000
+"""Coefficients up to which leading directions are looked for; beyond that the precision is diagonal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A fitted regression.
+
+    Attributes:
+        params: the posterior, tensors with a leading dimension of 1.
+        elbo: evidence lower bound in nats; under a horseshoe an estimate of the evidence by EP.
+        converged: whether it got as far as was asked.
+        steps: how many.
+        seconds: wall time.
+        history: a dict a step: `rows`, `elbo`, `left` (nats to gain).
+        form: full, low_rank, diag or mixture.
+        notes: what to know about the data and the fit, a sentence each.
+        separated: whether the classes are separated.
+    """
+
+    params: dict[str, Tensor]
+    elbo: float
+    converged: bool
+    steps: int
+    seconds: float
+    history: tuple[dict[str, float], ...]
+    form: str
+    notes: tuple[str, ...]
+    separated: bool
+
+
+def fit_regression(
+    bound: Regression, data: Dataset, *, device: str = "cpu", steps: int = 200, tolerance: float = 1e-6
+) -> Result:
+    """Fit a regression to all rows that have a target and every predictor.
+
+    Args:
+        bound: the model over the table's columns.
+        data: the table.
+        device: all is computed on the CPU so far.
+        steps: natural-gradient steps at most.
+        tolerance: nats a parameter that may be left to gain.
+
+    Raises:
+        DataError: no row can be used, or only one class is there.
+        UsageError: the covariance asked for is too large, or the formula cannot be meant.
+    """
+    began = time.perf_counter()
+    batch, draws = bound.dataset_batch(data, device), None
+    name = "mixture" if bound.model.prior == "horseshoe" else _form(bound, len(batch))
+    if name == "mixture":
+        with threads_for(len(batch) * bound.parameters):
+            form, elbo, converged, history, draws = _horseshoe(bound, batch)
+    elif name == "dual":
+        with threads_for(len(batch) * bound.parameters):
+            form, elbo, converged, history = fit_dual(bound.glm, batch, steps, tolerance)[:4]
+    else:
+        form, elbo, converged, history = _gaussian(bound, batch, name, steps, tolerance)
+    separated = separation.note(bound.glm, batch, form.mean.reshape(bound.glm.width, -1))
+    notes = [*bound.design.notes, *([separated] if separated else [])]
+    if name in ("low_rank", "diag"):
+        notes.append(
+            f"the posterior covariance of {bound.parameters:,} coefficients is an approximation ({name})"
+        )
+    if name == "mixture" and draws is None:
+        notes.append(
+            "posterior by expectation propagation alone, too large for exact draws: coefficients that may be "
+            "large are about a quarter of their posterior sd too near to zero"
+        )
+    kept = form.params if draws is None else form.params | {DRAWS: draws}
+    params = {key: value.detach()[None] for key, value in kept.items()}
+    seconds = time.perf_counter() - began
+    return Result(
+        params, elbo, converged, len(history), seconds, history, "full" if name == "dual" else name,
+        tuple(notes), bool(separated),
+    )  # fmt: skip
+
+
+def _form(bound: Regression, rows: int) -> str:
+    """Full, dual (full, through few rows), low_rank or diag."""
+    d, asked = bound.parameters, bound.model.covariance
+    few = rows * bound.glm.outputs
+    if asked in ("auto", "full"):
+        if few < d and few <= ROWS:
+            return "dual"
+        if d <= DENSE or (asked == "full" and d <= 4 * DENSE):
+            return "full"
+        if asked == "full":
+            raise UsageError(
+                f"a full covariance of {d:,} coefficients takes {8 * d * d / 1e9:.1f} GB; "
+                "use --covariance low_rank"
+            )
+        return "low_rank" if d <= LOW_RANK else "diag"
+    return asked
+
+
+def _gaussian(
+    bound: Regression, batch: Batch, name: str, steps: int, tolerance: float
+) -> tuple[Form, float, bool, tuple[dict[str, float], ...]]:
+    if name == "full":
+        fitted = fit_glm(bound.glm, batch, steps, tolerance)
+        form: Form = Full(fitted.loc, fitted.scale_tril)
+        return form, fitted.elbo, fitted.converged, fitted.history
+    return fit_many(bound.glm, batch, RANK if name == "low_rank" else 0)[:4]
+
+
+def _horseshoe(
+    bound: Regression, batch: Batch
+) -> tuple[Form, float, bool, tuple[dict[str, float], ...], Tensor | None]:
+    """EP with a site for every row where there are few; else the likelihood as one Gaussian factor."""
+    glm, few = bound.glm, len(batch) * bound.glm.outputs <= ROWS
+    history: list[dict[str, float]] = []
+
+    def record(solved) -> None:
+        history.append({"rows": len(batch), "elbo": solved.evidence, "log_tau": math.log(solved.cell.tau)})
+
+    if few:
+        rows = batch.whole()
+        found = grid(glm, rows, bound.horseshoe, None, record)
+        form, evidence = mixture(found)
+        draws = None
+        if len(batch) * glm.dimension <= WORK:
+            best = max(found, key=lambda each: each[1])[0]
+            draws = exact_draws(glm, rows, bound.horseshoe, form, best.sites, None)
+        return form, evidence, all(s.converged for s, _ in found), tuple(history), draws
+    if glm.dimension > DENSE:
+        raise DataError(
+            f"{batch.data.source}: a horseshoe over {glm.dimension:,} coefficients and {len(batch):,} rows "
+            f"is too large; it takes up to {DENSE:,} coefficients or {ROWS:,} rows: use --prior student_t"
+        )
+    start = fit_glm(glm, batch, tolerance=1e-4)
+    loc, root = start.loc, start.scale_tril
+    nothing = Block(
+        torch.zeros(0, glm.width).double(),
+        torch.zeros(0, dtype=torch.int64),
+        torch.zeros(0, dtype=torch.float64),
+    )
+    form, evidence, converged, found, fixed = None, -math.inf, False, [], None
+    for _ in range(8):
+        before = loc
+        fixed, constant = _factor(bound, batch, loc, root)
+        found = grid(glm, nothing, bound.horseshoe, fixed, record)
+        form, evidence = mixture(found)
+        evidence += constant
+        loc, root = _moments(form)
+        moved = float(((loc - before).abs() / form.variance.sqrt()).max())
+        converged = moved < 1e-2 and all(s.converged for s, _ in found)
+        if converged:
+            break
+    assert form is not None
+    best = max(found, key=lambda each: each[1])[0]
+    draws = (
+        exact_draws(glm, nothing, bound.horseshoe, form, best.sites, fixed) if glm.dimension <= 200 else None
+    )
+    return form, evidence, converged, tuple(history), draws
+
+
+def _factor(bound: Regression, batch: Batch, loc: Tensor, root: Tensor) -> tuple[Fixed, float]:
+    """The likelihood as −½ φᵀFφ + rᵀφ + constant: expected gradient and curvature under N(loc, L Lᵀ)."""
+    glm = bound.glm
+    found = glm.expect(batch, loc, root)
+    p1, K, d = glm.width, glm.outputs, glm.dimension
+    sigma = (root @ root.mT).reshape(p1, K, p1, K)
+    at = torch.arange(p1)
+    prior = glm.prior.expect(loc.reshape(p1, K), sigma[at, :, at, :])
+    F = found.curvature.reshape(p1, K, p1, K).clone()
+    F[at, :, at, :] -= prior.curvature
+    F = F.reshape(d, d)
+    gradient = found.gradient - prior.gradient.reshape(-1)
+    r = gradient + F @ loc
+    value = float(found.log_p - prior.log_prior)
+    constant = value - float(r @ loc) + 0.5 * float(loc @ F @ loc) + 0.5 * float((F * (root @ root.mT)).sum())
+    return Fixed(F, r.reshape(p1, K)), constant
+
+
+def _moments(form: Mixture) -> tuple[Tensor, Tensor]:
+    """Mean and Cholesky factor of the covariance of a mixture of full Gaussians."""
+    mean = form.mean
+    cov = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for w, part in zip(form.weight, form.parts, strict=True):
+        assert isinstance(part, Full)
+        gap = part.loc - mean
+        cov += w * (part.scale_tril @ part.scale_tril.mT + gap[:, None] * gap)
+    return mean, safe_cholesky(cov[None])[0] if len(mean) > 1 else cov.sqrt()

@@ -1,0 +1,120 @@
+"""The rows of a regression in blocks that fit a cache: [1, Z], classes and weights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.data import Dataset
+from ppl_models.regression.design import BLOCK, Design
+
+CACHE = 2**28
+"""Bytes of [1, Z] that are kept between passes; beyond that it is made again, block by block."""
+
+
+class Block(NamedTuple):
+    """Some rows: Z (m, p + 1) with a first column of ones, classes (m,) int64, weights (m,) or None."""
+
+    Z: Tensor
+    y: Tensor
+    weight: Tensor | None
+
+
+@dataclass(eq=False)
+class Batch:
+    """Rows of a table that stand for Σ w · scale observations.
+
+    Attributes:
+        design: how the table becomes Z.
+        data: the table.
+        index: (N,) increasing indices of the rows.
+        class_weight: (C,) factor of each class, or None.
+        scale: N/B: what each row's log likelihood is multiplied with.
+    """
+
+    design: Design
+    data: Dataset
+    index: np.ndarray
+    class_weight: np.ndarray | None = None
+    scale: float = 1.0
+    _kept: dict[int, Block] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def width(self) -> int:
+        """P + 1."""
+        return len(self.design.names) + 1
+
+    @property
+    def _size(self) -> int:
+        return min(BLOCK, max(1_024, len(self.index) // 8 + 1))  # enough blocks to share out
+
+    @property
+    def count(self) -> int:
+        """The number of blocks."""
+        return -(-len(self.index) // self._size)
+
+    def blocks(self, which: range | None = None) -> Iterator[Block]:
+        """Some blocks, or all, in order; kept after the first time where all of them are small."""
+        keep = 8 * len(self.index) * self.width <= CACHE
+        for i in range(self.count) if which is None else which:
+            block = self._kept.get(i)
+            if block is None:
+                block = self._block(self.index[i * self._size : (i + 1) * self._size])
+                if keep:
+                    self._kept[i] = block
+            yield block
+
+    def _block(self, index: np.ndarray) -> Block:
+        first, last = int(index[0]), int(index[-1]) + 1
+        whole = last - first == len(index)
+        values = self.data.values[first:last] if whole else self.data.values[index]
+        codes = values[:, self.design.target].astype(np.int64)
+        weight = getattr(self.data, "weight", None)
+        if weight is not None:
+            weight = weight[first:last] if whole else weight[index]
+        if self.class_weight is not None:
+            weight = self.class_weight[codes] * (1.0 if weight is None else weight)
+        Z = torch.from_numpy(self.design.standardised(values))
+        w = None if weight is None else torch.from_numpy(np.array(weight, np.float64))
+        return Block(Z, torch.from_numpy(codes), w)
+
+    def some(self, rows: int, seed: int = 0) -> "Batch":
+        """A random subset of the rows, scaled up to stand for all of them."""
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self.index), rows, replace=False))
+        factor = self._total(self.index) / max(self._total(self.index[chosen]), 1e-300)
+        return replace(self, index=self.index[chosen], scale=self.scale * factor, _kept={})
+
+    def _total(self, index: np.ndarray) -> float:
+        weight = getattr(self.data, "weight", None)
+        return float(len(index) if weight is None else weight[index].sum())
+
+    def whole(self) -> Block:
+        """All rows in one block; the weights hold `scale`."""
+        parts = list(self.blocks())
+        Z, y = torch.cat([b.Z for b in parts]), torch.cat([b.y for b in parts])
+        ones = [torch.ones(len(b.y)).to(b.Z) if b.weight is None else b.weight for b in parts]
+        return Block(Z, y, torch.cat(ones) * self.scale)
+
+
+def all_rows(design: Design, data: Dataset, balanced: bool) -> Batch:
+    """The rows that a fit uses.
+
+    Args:
+        design: made from this table.
+        data: the table.
+        balanced: weigh every class by Σ w / (C Σ_{class} w), so that all weigh the same in total.
+    """
+    index = np.flatnonzero(design.rows)
+    weight = None
+    if balanced:
+        codes = data.values[index, design.target].astype(np.int64)
+        rows = getattr(data, "weight", None)
+        count = np.bincount(codes, None if rows is None else rows[index], len(design.levels))
+        weight = design.weight / (np.count_nonzero(count) * np.maximum(count, 1e-300))
+    return Batch(design, data, index, weight)

@@ -1,0 +1,104 @@
+"""Separation: classes that a linear rule tells apart, whose coefficients only the prior keeps finite.
+
+Complete separation: some coefficients give every row's own class a higher logit than all others; quasi-
+complete: at least as high for all rows, and higher for some (Albert & Anderson 1984, On the existence of
+maximum likelihood estimates in logistic regression models, Biometrika 71, https://doi.org/10.2307/2336390).
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.data.messages import listed
+from ppl_models.regression.glm import GLM
+from ppl_models.regression.rows import Batch
+
+_LARGEST = 400_000
+"""Numbers in the linear programme that is still solved: about a second."""
+
+
+def note(glm: GLM, batch: Batch, B: Tensor) -> str:
+    """What separates the classes, as a sentence; empty if nothing does, or nothing was found.
+
+    Single columns are found in any data; combinations of columns where the fitted coefficients already
+    make no error, and by a linear programme where the data is small.
+
+    Args:
+        glm: the model.
+        batch: all rows.
+        B: coefficients Φ (p + 1, K), such as the posterior mean.
+    """
+    columns = single_columns(batch, glm.classes)
+    if columns:
+        names = listed((batch.design.names[j] for j in columns), 3)
+        return (
+            f"the classes are separated by {names}: the data sets no limit to the coefficient, "
+            "only the prior does"
+        )
+    if _without_error(glm, batch, B) or _by_programme(glm, batch):
+        return (
+            "the classes are separated by a combination of columns: the data sets no limit to their "
+            "coefficients, only the prior does"
+        )
+    return ""
+
+
+def single_columns(batch: Batch, classes: int) -> list[int]:
+    """Columns of X of which one value separates a class from all others, if only weakly."""
+    p = batch.width - 1
+    low, high = np.full((classes, p), np.inf), np.full((classes, p), -np.inf)
+    separates = _separates(low, high)
+    for block in batch.blocks():
+        Z, y = block.Z[:, 1:].numpy(), block.y.numpy()
+        for c in np.unique(y):
+            some = Z[y == c]
+            low[c], high[c] = np.minimum(low[c], some.min(0)), np.maximum(high[c], some.max(0))
+        separates = _separates(low, high)
+        if not separates.any() and np.isfinite(low).all():
+            break  # more rows only widen the ranges
+    return np.flatnonzero(separates).tolist()
+
+
+def _separates(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """(p,) whether a class's range (C, p) lies to one side of the ranges of all others."""
+    p = low.shape[1]
+    found = np.zeros(p, bool)
+    seen = np.flatnonzero(np.isfinite(low[:, 0]))
+    if len(seen) < 2:
+        return found
+    for c in seen:
+        others = [k for k in seen if k != c]
+        lowest, highest = low[others].min(0), high[others].max(0)
+        found |= (high[c] <= lowest) | (highest <= low[c])
+    varies = low.min(0) < high.max(0)
+    return found & varies
+
+
+def _margins(glm: GLM, logits: Tensor, y: Tensor) -> Tensor:
+    """The own class's logit less the largest other, (m,)."""
+    own = logits.gather(-1, y[:, None]).squeeze(-1)
+    return own - logits.scatter(-1, y[:, None], -torch.inf).amax(-1)
+
+
+def _without_error(glm: GLM, batch: Batch, B: Tensor) -> bool:
+    return all(
+        bool((_margins(glm, (block.Z @ B) @ glm.A.to(B).mT, block.y) > 0).all()) for block in batch.blocks()
+    )
+
+
+def _by_programme(glm: GLM, batch: Batch) -> bool:
+    """Maximise the sum of margins, none negative, with coefficients in [−1, 1] (Konis 2007, DPhil thesis)."""
+    if len(batch) * glm.outputs * glm.dimension > _LARGEST:
+        return False
+    from scipy.optimize import linprog
+
+    block = batch.whole()
+    A = glm.A.numpy()
+    rows = []
+    for c in range(glm.classes):
+        other = block.y.numpy() != c
+        gap = A[block.y.numpy()[other]] - A[c]  # (m, K)
+        rows.append((block.Z.numpy()[other][:, :, None] * gap[:, None, :]).reshape(other.sum(), -1))
+    M = np.concatenate(rows)
+    solved = linprog(-M.sum(0), A_ub=-M, b_ub=np.zeros(len(M)), bounds=(-1, 1), method="highs")
+    return bool(solved.status == 0 and -solved.fun > 1e-6 * len(M) ** 0.5)

@@ -1,0 +1,128 @@
+"""select(): the same model in several sizes, compared by evidence and by how well it predicts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import lgamma, log
+from typing import Any
+
+import numpy as np
+import torch
+
+from ppl_models.data import Dataset
+from ppl_models.data.excerpt import excerpt
+from ppl_models.errors import UsageError
+from ppl_models.fitting import Fit, fit, read_for
+from ppl_models.inference.psis import smooth
+from ppl_models.model import Model
+from ppl_models.training import Status
+
+HELD_OUT = 0.2
+"""Share of the rows, or of the sequences, that are held out."""
+
+DRAWS, ROWS = 400, 2_000
+"""Draws of θ and rows that the predictive figures are made of, at most."""
+
+_FIT_OPTIONS = {"seed", "device", "restarts", "batch_size", "steps", "tolerance", "progress"}
+
+
+def select(model: Model, data: Any, values: Mapping[str, Any], **options: Any) -> Fit:
+    """Fit a model for each value of one field, and keep the one with the highest evidence.
+
+    Side by side, in `Fit.candidates`:
+
+    - `evidence`: the ELBO, with log K! added for the K! orders of the states, all equally good, of which
+      the guide covers one (Bishop 2006, PRML, §10.2.4), where the density does not tell them apart. It
+      decides. A model with states that no row is in is only chosen where all have some: it says no more
+      than the smaller one.
+    - `held_out` ± `held_out_se`: mean log density of rows (of sequences, a step) that a second fit did not
+      see, where there are rows that are independent of one another.
+    - `loo` ± `loo_se`: the same of every row given all others, by PSIS (Vehtari, Gelman & Gabry 2017,
+      Statistics and Computing 27), where rows are independent.
+
+    Args:
+        model: the other fields.
+        data: as for `fit`; read once.
+        values: the field and its values, `{"states": range(1, 7)}`.
+        **options: as for `fit`.
+    """
+    ((name, tried),) = values.items()
+    tried = list(tried)
+    if not tried:
+        raise UsageError(f"no values of {name} to select from")
+    reading = {k: options.pop(k) for k in list(options) if k not in _FIT_OPTIONS}
+    dataset = read_for(model, data, reading)
+    fits, rows = [], []
+    for value in tried:
+        candidate = replace(model, **{name: value})
+        each = fit(candidate, dataset, **options)
+        fits.append(each)
+        rows.append({name: value} | _figures(each, options))
+        if each.status is Status.INTERRUPTED:
+            break
+    best = max(range(len(fits)), key=lambda i: (rows[i]["empty"] == 0, rows[i]["evidence"]))
+    return replace(fits[best], candidates=tuple(rows))
+
+
+def _figures(each: Fit, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table."""
+    joint, data = each.bound, each.data
+    natural = joint.expected_natural(each.params)
+    likelihood = float(joint.local(each.batch, natural)[0][0])
+    occupied = joint.occupied(each.params)
+    orders = lgamma(joint.states + 1) if joint.symmetric else 0.0
+    found: dict[str, Any] = {"evidence": each.elbo + orders, "log_likelihood": likelihood}
+    found |= _held_out(each, options) | _loo(each)
+    return found | {
+        "empty": 0 if joint.prunes else int((occupied < 1.0).sum()),
+        "parameters": joint.parameters,
+        "bic": joint.parameters * log(max(data.rows, 1)) - 2 * likelihood,
+        "status": str(each.status),
+        "seconds": round(each.trained.seconds, 3),
+    }
+
+
+def _theta(each: Fit) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(each.settings.seed + 4)
+        return each.bound.draw({k: v.cpu() for k, v in each.params.items()}, DRAWS)
+
+
+def _log_mean(x: np.ndarray) -> np.ndarray:
+    top = x.max(0)
+    return np.log(np.exp(x - top).mean(0)) + top
+
+
+def _held_out(each: Fit, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A second fit on a part, scored on the rest."""
+    data, exchangeable = each.data, each.bound.exchangeable
+    units = data.rows if exchangeable else len(data.lengths)
+    if units < 10 or each.status is Status.INTERRUPTED:
+        return {}
+    out = np.zeros(units, dtype=bool)
+    out[np.random.default_rng(each.settings.seed).permutation(units)[: max(1, int(HELD_OUT * units))]] = True
+    by_row = out if exchangeable else np.repeat(out, data.lengths)
+    quiet = {k: v for k, v in options.items() if k != "progress"}
+    part = fit(each.model, data.subset(~by_row), **quiet)
+    rest = data.subset(by_row)
+    if exchangeable:
+        rest = excerpt(rest, ROWS, ordered=False, seed=0)
+    density = _log_mean(part.bound.log_likelihood(rest, _theta(part), each.settings.device).numpy())
+    if not exchangeable:
+        density = density / rest.lengths
+    return {"held_out": float(density.mean()), "held_out_se": float(density.std() / len(density) ** 0.5)}
+
+
+def _loo(each: Fit) -> dict[str, Any]:
+    """Log p(x_n | all others) by importance weights 1/p(x_n | θ), smoothed, row by row."""
+    if not each.bound.exchangeable:
+        return {}
+    some: Dataset = excerpt(each.data, ROWS, ordered=False, seed=each.settings.seed)
+    if some.rows > ROWS:
+        some = some.subset(np.arange(ROWS) * some.rows // ROWS)
+    log_x = each.bound.log_likelihood(some, _theta(each), each.settings.device).numpy()
+    density = np.array([_log_sum(smooth(-column).log_weight + column) for column in log_x.T])
+    return {"loo": float(density.mean()), "loo_se": float(density.std() / len(density) ** 0.5)}
+
+
+def _log_sum(x: np.ndarray) -> float:
+    return float(np.log(np.exp(x - x.max()).sum()) + x.max())

@@ -1,0 +1,235 @@
+"""The one training loop, and what goes into it and comes out of it."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from ppl_models.errors import UsageError
+from ppl_models.inference.conjugate import Info
+from ppl_models.inference.convergence import Plateau, Windows
+from ppl_models.models.bound import Params
+
+Progress = Callable[[str, int, float, float], None]
+"""Called as (phase, step, ELBO, nats a parameter left to gain)."""
+
+Report = Callable[[int, float, float, float], None]
+"""Called as (step, ELBO, step size, nats left to gain)."""
+
+
+class Rule(Protocol):
+    """An update rule: `state, info = step(problem, state, batch)`."""
+
+    name: str
+
+    def init(self, params: Params, /) -> Any:
+        """The state to start from."""
+        ...
+
+    def step(self, problem: Any, state: Any, batch: Any) -> tuple[Any, Info]:
+        """One evaluation of the ELBO and one move."""
+        ...
+
+
+class Looped(NamedTuple):
+    """What the loop leaves: parameters and ELBOs of every restart, the steps taken, the status."""
+
+    params: dict[str, torch.Tensor]
+    elbo: torch.Tensor
+    steps: int
+    status: "Status"
+
+
+class Status(StrEnum):
+    """How the training ended."""
+
+    CONVERGED = "converged"
+    MAX_STEPS = "max_steps"
+    DIVERGED = "diverged"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """How the restarts ended: their ELBOs on the rows they raced on, best first."""
+
+    elbo: tuple[float, ...]
+    rows: int
+    steps: int
+
+    @property
+    def agreeing(self) -> int:
+        """Restarts that ended within 1 nat of the best."""
+        return sum(self.elbo[0] - value < 1.0 for value in self.elbo)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What training leaves: the guide's parameters, the rule, and how it went."""
+
+    params: dict[str, torch.Tensor]
+    elbo: float
+    status: Status
+    steps: int
+    seconds: float
+    history: tuple[dict[str, Any], ...]
+    restarts: Restarts | None
+    reason: str = ""
+    rule: str = ""
+    notes: tuple[str, ...] = ()
+    separated: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """How to train, apart from what to fit."""
+
+    seed: int = 0
+    device: str = "cpu"
+    restarts: int = 8
+    batch_size: int | None = None
+    steps: int = 2_000
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name, least in (("restarts", 1), ("steps", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, got {self.batch_size}")
+        if not self.tolerance > 0:
+            raise UsageError(f"tolerance must be positive, got {self.tolerance}")
+
+
+def resolve_device(device: str) -> str:
+    """The torch device for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        UsageError: if it is not there.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = device.split(":")[0]
+    if kind == "cpu" or (kind == "cuda" and torch.cuda.is_available()):
+        return device
+    if kind == "mps":
+        raise UsageError("device mps has no double precision, which this model needs; use cpu")
+    if kind == "cuda":
+        raise UsageError("device cuda was asked for, but torch sees no GPU; use cpu")
+    raise UsageError(f"device must be auto, cpu, cuda or mps, got {device!r}")
+
+
+def loop(
+    rule: Rule,
+    problem: Any,
+    params: Params,
+    batches: Iterator[Any],
+    monitor: Plateau | Windows,
+    steps: int,
+    report: Report,
+) -> Looped:
+    """The training loop: steps until every restart is done.
+
+    Args:
+        rule: its `init` and `step` make the state; see `ppl_models.inference`.
+        problem: what the rule asks of the model.
+        params: where to start, with a leading dimension of restarts.
+        batches: what to step on.
+        monitor: says which restarts are done.
+        steps: at most.
+        report: called after every step with its number, the best ELBO, the step size and what is left to
+            gain.
+    """
+    state = rule.init(params)
+    active = torch.arange(state.best.shape[0], device=state.best.device)
+    final = {name: value.clone() for name, value in params.items()}
+    elbo, finished = state.best.clone(), -float("inf")
+    taken, status = 0, Status.MAX_STEPS
+    try:
+        for batch in batches:
+            if taken >= steps:
+                break
+            state, info = rule.step(problem, state, batch)
+            sound = torch.isfinite(info.elbo)
+            if not bool(sound.any()):
+                status = Status.DIVERGED
+                break
+            taken += 1
+            elbo[active[sound]] = info.elbo[sound]
+            for name, value in info.kept.items():
+                final[name][active[sound]] = value[sound]
+            done = monitor.update(info)
+            report(taken, float(elbo.max()), info.step_size, monitor.remaining)
+            if bool(done.any()):
+                finished = max(finished, float(info.elbo[done].max()))
+            behind = info.elbo + 10 * monitor.left < finished - 1.0
+            over = done | behind | ~sound  # what cannot catch up stops, and what is not a number
+            if bool(over.any()):
+                keep = (~over).nonzero().squeeze(-1)
+                active, state = active[keep], state.select(keep)
+                monitor.select(keep)
+                if not len(active):
+                    status = Status.CONVERGED
+                    break
+    except KeyboardInterrupt:
+        status = Status.INTERRUPTED
+    return Looped(final, elbo, taken, status)
+
+
+@dataclass
+class Log:
+    """The history of a training, and the progress that is told of it.
+
+    Attributes:
+        parameters: of the model, by which what is left to gain is told.
+        progress: whom to tell.
+    """
+
+    parameters: int
+    progress: Progress | None
+    began: float = field(default_factory=time.perf_counter)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Since the training began."""
+        return time.perf_counter() - self.began
+
+    def phase(self, name: str) -> Report:
+        """What to call after every step of a phase."""
+
+        def report(step: int, best: float, size: float, left: float) -> None:
+            self.history.append(
+                {
+                    "phase": name,
+                    "step": step,
+                    "elbo": best,
+                    "step_size": size,
+                    "seconds": round(self.seconds, 6),
+                }
+            )
+            if self.progress is not None:
+                self.progress(name, step, best, left / max(self.parameters, 1))
+
+        return report
+
+
+def repeat(batch: Any) -> Iterator[Any]:
+    """The same batch for ever."""
+    while True:
+        yield batch
+
+
+def why(status: Status, settings: Settings) -> str:
+    """The reason of a status, for people; nothing if it converged."""
+    if status is Status.CONVERGED:
+        return ""
+    if status is Status.MAX_STEPS:
+        return f"the ELBO was still rising after {settings.steps} steps; allow more with --steps"
+    if status is Status.DIVERGED:
+        return "the ELBO was not a finite number; the last state before that is kept"
+    return "stopped before it was done"

@@ -1,0 +1,25 @@
+"""Training of regressions: the Gaussian rule, or expectation propagation under a horseshoe."""
+
+from ppl_models.data import Dataset
+from ppl_models.inference.gaussian import GaussianRule
+from ppl_models.regression.bound import Regression
+from ppl_models.regression.fitting import fit_regression
+from ppl_models.training.loop import Log, Progress, Settings, Status, Trained, why
+
+
+def train_regression(
+    bound: Regression, data: Dataset, settings: Settings, progress: Progress | None = None
+) -> Trained:
+    """Fit, and say how it went in the terms of every training."""
+    log = Log(bound.parameters, progress)
+    tolerance = min(settings.tolerance, 1e-6)
+    found = fit_regression(bound, data, device=settings.device, steps=settings.steps, tolerance=tolerance)
+    report = log.phase("all rows")
+    for step, line in enumerate(found.history, 1):
+        report(step, line["elbo"], 1.0, line.get("left", 0.0))
+    status = Status.CONVERGED if found.converged else Status.MAX_STEPS
+    rule = "expectation propagation" if bound.model.prior == "horseshoe" else GaussianRule.name
+    return Trained(
+        found.params, found.elbo, status, found.steps, found.seconds, tuple(log.history), None,
+        why(status, settings), rule, found.notes, found.separated,
+    )  # fmt: skip

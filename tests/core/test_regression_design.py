@@ -1,0 +1,233 @@
+"""Design matrices, formulas and separation."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ppl_models.data import read
+from ppl_models.errors import DataError, UsageError
+from ppl_models.models.logistic import Logistic
+from ppl_models.regression import design as designs
+from ppl_models.regression import separation
+from ppl_models.regression.formula import FormulaCoding, target_of
+
+
+def table(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "age": rng.normal(40, 10, n),
+            "fare": rng.gamma(2, 10, n),
+            "kind": rng.choice(["long", "short", "tall"], n),
+            "my col": rng.normal(size=n),
+            "y": rng.choice(["no", "yes"], n),
+        }
+    )
+
+
+def built(frame, formula=None, **options):
+    data = read(frame, target="y", **options)
+    return designs.build(data.schema, formula, data), data
+
+
+def test_labels_are_dummies_of_the_levels_beyond_the_first():
+    frame = table()
+    design, data = built(frame)
+    assert design.names == ("age", "fare", "kind[short]", "kind[tall]", "my col")
+    expected = pd.get_dummies(frame.drop(columns="y"), dtype=float)[
+        ["age", "fare", "kind_short", "kind_tall", "my col"]
+    ].to_numpy()
+    np.testing.assert_array_equal(design.matrix(data), expected)
+    np.testing.assert_allclose(design.mean, expected.mean(0))
+    np.testing.assert_allclose(design.sd, expected.std(0))
+    Z = design.standardised(data.values)
+    np.testing.assert_allclose(Z[:, 1:].mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(Z[:, 1:].std(0), 1)
+
+
+def test_blocks_make_the_same_design(monkeypatch):
+    frame = table(500)
+    frame.loc[3, "age"] = np.nan
+    whole, _ = built(frame, weights=np.random.default_rng(0).random(500))
+    monkeypatch.setattr(designs, "BLOCK", 7)
+    parts, _ = built(frame, weights=np.random.default_rng(0).random(500))
+    np.testing.assert_allclose(parts.mean, whole.mean)
+    np.testing.assert_allclose(parts.sd, whole.sd)
+    np.testing.assert_array_equal(parts.rows, whole.rows)
+
+
+def test_a_column_far_from_zero_keeps_its_digits():
+    frame = table().assign(age=1e9 + np.arange(60.0))
+    design, data = built(frame)
+    np.testing.assert_allclose(design.sd[0], np.arange(60.0).std(), rtol=1e-9)
+
+
+def test_rows_with_missing_cells_are_left_out_and_counted():
+    frame = table()
+    frame.loc[[1, 5], "age"] = np.nan
+    frame.loc[5, "kind"] = None
+    frame.loc[9, "y"] = None
+    design, _ = built(frame)
+    assert np.flatnonzero(~design.rows).tolist() == [1, 5, 9]
+    assert design.notes == (
+        "3 rows of 60 not used: 1 row without a target and missing cells in 'age', 'kind'",
+    )
+
+
+def test_constant_and_duplicated_columns_are_named():
+    frame = table()
+    frame = frame.assign(flat=7.5, again=-3 * frame.age + 2)[["age", "fare", "flat", "again", "y"]]
+    design, _ = built(frame, columns=["age", "fare", "flat", "again"])
+    assert any("'flat' did not vary" in note for note in design.notes)
+    assert any("age and again" in note for note in design.notes)
+    assert len(design.notes) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"y": "no"}, "two classes"), ({"age": np.nan}, "every cell is missing|no row has both")],
+)
+def test_data_that_no_regression_can_be_fitted_to(change, message):
+    with pytest.raises(DataError, match=message):
+        built(table().assign(**change))
+
+
+def test_a_table_without_a_target():
+    data = read(table())
+    with pytest.raises(UsageError, match="--target"):
+        designs.build(data.schema, None, data)
+
+
+def test_a_formula_equals_formulaic_on_the_frame():
+    import formulaic
+
+    frame = table()
+    text = "y ~ age*C(kind) + np.log(fare) + `my col` + center(age):fare"
+    design, data = built(frame, text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = formulaic.model_matrix(text.partition("~")[2], frame)
+    np.testing.assert_allclose(design.matrix(data), expected.drop(columns="Intercept").to_numpy())
+    assert "kind[short]" in design.names
+    assert "age:kind[tall]" in design.names
+
+
+def test_later_rows_are_coded_with_the_state_of_the_fit():
+    frame = table()
+    design, data = built(frame, "center(age) + bs(fare, df=4) + kind")
+    some = read(frame.iloc[[3]], schema=data.schema)
+    np.testing.assert_allclose(design.matrix(some), design.matrix(data)[[3]])
+    hole = read(frame.iloc[[3, 4]].assign(age=[np.nan, 50.0]), schema=data.schema)
+    made = design.matrix(hole)
+    assert np.isnan(made[0]).all()
+    assert np.isfinite(made[1]).all()
+
+
+def test_a_dot_is_every_other_column():
+    assert built(table(), "y ~ .")[0].names == built(table())[0].names
+
+
+def test_the_left_side_of_a_formula():
+    assert target_of("`my y` ~ a") == "my y"
+    assert target_of("a + b") is None
+
+
+REFUSED = [
+    "y ~ agee",  # no such column
+    "y ~ np.load('x')",
+    "y ~ np.fromfile(age)",
+    "y ~ age.__class__",
+    "y ~ age.values",
+    "y ~ __import__('os')",
+    "y ~ {__import__('os').system('true')}",
+    "y ~ eval('1')",
+    "y ~ [c for c in ().__class__.__base__.__subclasses__()]",
+    "y ~ {(lambda: age)()}",
+    "y ~ {age if age else fare}",
+    "y ~ {9**9**9*age}",
+    "y ~ {f'{age}'}",
+    "y ~ {'a'*99999}",
+    "y ~ poly(age, degree=10000000)",
+    "y ~ (age + fare)**99",
+    "y ~ lag(age)",
+    "y ~ hashed(kind)",
+    "y ~ np.linalg.inv(age)",
+    "y ~ age | fare",
+    "y ~ age - 1",
+    "y ~ 0 + age",
+    "y ~ 1",
+    "y ~ y + age",
+    "age ~ fare",
+    "y ~ ((age",
+    "y ~ bs(kind)",
+    "y ~ " + "+".join(["age"] * 1000),
+]
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_formulas_that_are_refused_in_one_line(text):
+    with pytest.raises(UsageError) as error:
+        built(table(), text)
+    assert "\n" not in str(error.value)
+    assert "\x1b" not in str(error.value)
+
+
+HOSTILE = [text for text in REFUSED if any(word in text for word in ("(", "{", "[", "."))]
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if text != "y ~ bs(kind)"])
+def test_hostile_formulas_are_never_evaluated(text, monkeypatch):
+    monkeypatch.setattr(FormulaCoding, "_evaluate", lambda *_: pytest.fail("evaluated"))
+    with pytest.raises(UsageError):
+        built(table(), text)
+
+
+def test_a_mistyped_column_gets_a_suggestion():
+    with pytest.raises(UsageError, match="did you mean age"):
+        built(table(), "y ~ agee")
+
+
+def test_a_formula_that_is_not_finite_names_the_row():
+    frame = table()
+    frame.loc[4, "fare"] = 0.0
+    with pytest.raises(DataError, match="row 5"):
+        built(frame, "np.log(fare)")
+
+
+def separated(frame):
+    data = read(frame, target="y")
+    bound = Logistic().bind(data.schema)
+    batch = bound.dataset_batch(data)
+    B = bound.glm.map_start(batch)[0].reshape(bound.glm.width, -1)
+    return separation.note(bound.glm, batch, B)
+
+
+def test_separation_is_named_where_one_column_does_it():
+    frame = table()
+    assert separated(frame) == ""
+    yes = frame.y == "yes"
+    assert "'age'" in separated(frame.assign(age=np.where(yes, 50.0, 30.0) + np.arange(60) / 100))
+    assert "'kind[tall]'" in separated(frame.assign(kind=np.where(yes & (frame.age > 40), "tall", "long")))
+
+
+def test_separation_by_several_columns():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 80))
+    frame = pd.DataFrame({"a": a, "b": b, "y": np.where(a + b > 0, "yes", "no")})
+    assert "combination" in separated(frame)
+    flat = frame.assign(y=np.where((a + b > 0) ^ (rng.random(80) < 0.1), "yes", "no"))
+    assert separated(flat) == ""
+
+
+def test_quasi_separation_is_found_by_the_linear_programme():
+    a = np.array([0.0, 1, 0, 1, 2, 3, 2, 1])
+    b = np.array([0.0, -1, 0, 1, -2, 0, 1, 1.5])  # a + b is 0 in both classes, and never of the wrong sign
+    y = ["no", "no", "yes", "yes", "yes", "yes", "yes", "yes"]
+    data = read(pd.DataFrame({"a": a, "b": b, "y": y}), target="y")
+    bound = Logistic().bind(data.schema)
+    batch = bound.dataset_batch(data)
+    assert separation._by_programme(bound.glm, batch)
+    assert not separation._without_error(bound.glm, batch, torch.zeros(3, 1, dtype=torch.float64))
