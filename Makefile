@@ -19,11 +19,13 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) -e '.[test]'
 	@touch $@
 
-demo: $(READY)  ## fit the example, look at it, and hear whether to trust it
+demo: $(READY)  ## fit the examples, look at one, and hear whether to trust them
 	$(BIN)/ppl fit hmm examples/earthquakes.csv --time year --states 3 --force --out runs/demo
 	$(BIN)/ppl summary runs/demo
 	$(BIN)/ppl forecast runs/demo --steps 5
 	$(BIN)/ppl check runs/demo
+	$(BIN)/ppl fit gmm examples/iris.csv --target species --components 1 --force --out runs/demo-mixture
+	$(BIN)/ppl fit logistic examples/iris.csv --target species --force --out runs/demo-regression
 
 test: $(READY) lint  ## everything that is not slow
 	$(BIN)/python -m pytest -q -n $(WORKERS)

@@ -7,7 +7,9 @@ import pytest
 
 
 def test_models(run):
-    assert run("models").stdout.splitlines()[1].startswith("hmm   hidden Markov model")
+    lines = run("models").stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["gmm", "hmm", "logistic"]
+    assert lines[1].startswith("hmm       hidden Markov model")
     assert json.loads(run("models", "--json").stdout.splitlines()[0])["source"] == "built in"
 
 
@@ -77,7 +79,9 @@ def test_completion(run, shell):
     ("words", "wanted"),
     [
         ("ppl ", {"fit", "predict", "runs"}),
-        ("ppl fit ", {"hmm"}),
+        ("ppl fit ", {"gmm", "hmm", "logistic"}),
+        ("ppl fit gmm --weight", {"--weight-prior", "--weight-concentration", "--weights"}),
+        ("ppl fit logistic --prior ", {"normal", "student_t", "horseshoe"}),
         ("ppl fit hmm --cov", {"--covariance", "--covariance-dof"}),
         ("ppl fit hmm --covariance ", {"full", "diag", "tied", "spherical"}),
         ("ppl predict ", {"latest", "hmm-data-001"}),

@@ -12,6 +12,7 @@ import pytest
 import ppl_models
 from ppl_models.cli.root import ppl
 from ppl_models.errors import PplError
+from ppl_models.registry import BUILT_IN, find
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -64,15 +65,26 @@ def test_an_option_is_documented(flag):
     assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", TEXT), f"{flag} is in no page of docs/"
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(ppl_models.HMM)])
-def test_a_field_is_documented_with_its_default(field):
-    page = (ROOT / "docs" / "hmm.md").read_text(encoding="utf-8")
+FIELDS = [(name, field.name) for name in BUILT_IN for field in fields(find(name))]
+
+
+@pytest.mark.parametrize(("name", "field"), FIELDS, ids=map(".".join, FIELDS))
+def test_a_field_is_documented_with_its_default(name, field):
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     row = re.search(rf"^\| `{field}` \| ([^|]+) \|", page, re.MULTILINE)
-    assert row, f"{field} is not in the table of docs/hmm.md"
-    default = getattr(ppl_models.HMM(), field)
+    assert row, f"{field} is not in the table of docs/{name}.md"
+    default = getattr(find(name)(), field)
     if default is not None:
         shown = row[1].strip(" `")
-        assert shown == (default if isinstance(default, str) else f"{default:g}")
+        assert shown == (f"{default:g}" if type(default) in (int, float) else str(default).lower())
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_table_of_fields_has_no_others(name):
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    table = page.partition("## Fields")[2].partition("## ")[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(named) == sorted(field.name for field in fields(find(name)))
 
 
 def test_exit_codes_are_documented():
@@ -86,11 +98,12 @@ def test_exit_codes_are_documented():
         assert re.search(rf"^\| (\d+, )?{code}\b", page, re.MULTILINE), f"exit code {code}"
 
 
-def test_the_commands_of_the_readme_exist():
-    typed = re.findall(r"^\$ (ppl .*)$", README, re.MULTILINE)
-    assert typed
+def test_the_commands_that_are_shown_exist():
+    typed = re.findall(r"^\$ (ppl .*)$", TEXT, re.MULTILINE)
+    assert len(typed) > 5
     for line in typed:
-        _, name, *arguments = shlex.split(line)
+        words = shlex.split(line)
+        _, name, *arguments = words[: words.index("|")] if "|" in words else words
         context = click.Context(ppl)
         command = ppl.get_command(context, name)
         assert command is not None, line

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
@@ -13,9 +14,11 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPTS = {
     "earthquakes_hmm.py": (["--plots", "plots"], "verdict:"),
     "growth_hmm.py": ([], "inside the 90 % interval"),
+    "iris_classes.py": ([], "of these, the flowers without missing cells"),
 }
 NOTEBOOKS = ("earthquakes_hmm.ipynb",)
-OTHERS = ("README.md", "earthquakes.csv")
+DATA = ("earthquakes.csv", "iris.csv", "votes.csv")
+OTHERS = ("README.md", *DATA)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -64,5 +67,18 @@ def test_every_example_is_covered():
 
 def test_every_example_is_described():
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    for name in (*SCRIPTS, *NOTEBOOKS, "earthquakes.csv"):
+    for name in (*SCRIPTS, *NOTEBOOKS, *DATA):
         assert f"`{name}`" in text
+
+
+def test_shipped_data_is_that_of_its_source():
+    from sklearn.datasets import load_iris
+    from statsmodels.datasets import anes96
+
+    iris, shipped = load_iris(), pd.read_csv(EXAMPLES / "iris.csv")
+    assert (shipped.iloc[:, :4].to_numpy() == iris.data).all()
+    assert list(shipped["species"]) == [iris.target_names[i] for i in iris.target]
+    votes, source = pd.read_csv(EXAMPLES / "votes.csv"), anes96.load_pandas().data
+    columns = {"party": "PID", "age": "age", "education": "educ", "income": "income", "tv_news": "TVnews"}
+    assert (votes[list(columns)].to_numpy() == source[list(columns.values())].to_numpy()).all()
+    assert ((votes["vote"] == "Dole") == (source["vote"] == 1)).all()
