@@ -45,6 +45,9 @@ ALIKE = 0.95
 DRAWS = 4_000
 """Draws of the posterior."""
 
+NUMBERS = 1_500_000
+"""Draws × parameters, at most."""
+
 DRAW_WORK = 400_000_000
 """Draws × rows × states that the exact densities may take; large data gets fewer draws, at least 100."""
 
@@ -269,7 +272,8 @@ def refine(exact: ExactPosterior, loc: Tensor, covariance: Tensor, points: int, 
 
 def number_of_draws(bound: Bound, data: Dataset) -> int:
     """How many draws of the posterior the size of the data allows."""
-    return int(np.clip(DRAW_WORK // max(data.rows * getattr(bound, "states", 1), 1), 100, DRAWS))
+    by_rows = DRAW_WORK // max(data.rows * getattr(bound, "states", 1), 1)
+    return int(np.clip(min(by_rows, NUMBERS // bound.parameters), 100, DRAWS))
 
 
 def draw(guide: Guide, draws: int, seed: int) -> Draws:
@@ -283,4 +287,9 @@ def _weigh(bound: Bound, batch: Any, guide: Guide, draws: int, seed: int) -> _We
     theta = draw(guide, draws, seed)
     log_p = bound.log_evidence(batch, theta) + bound.log_prior(theta)
     smoothed = smooth((log_p - guide.log_prob(theta)).numpy())
-    return _Weighed(smoothed.k_hat, float(1 / np.exp(2 * smoothed.log_weight).sum() / draws))
+    return _Weighed(smoothed.k_hat, evenness(smoothed.log_weight))
+
+
+def evenness(log_weight: np.ndarray) -> float:
+    """Effective draws as a share of all: 1 / (S Σ w²)."""
+    return float(1 / np.exp(2 * log_weight).sum() / len(log_weight))

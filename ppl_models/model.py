@@ -23,6 +23,9 @@ class Model(ABC):
     summary: ClassVar[str]
     """One line that says what it is."""
 
+    example: ClassVar[str] = ""
+    """Options that `ppl fit NAME --help` shows in its example."""
+
     select: ClassVar[str | None] = None
     """The field that `ppl fit --FIELD 1:6` selects by its evidence, if there is one."""
 

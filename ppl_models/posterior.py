@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ppl_models.calibration import draw, number_of_draws
+from ppl_models.calibration import ALIKE, draw, evenness, number_of_draws
 from ppl_models.inference.psis import smooth
 from ppl_models.inference.threads import threads_for
 from ppl_models.models.bound import Draws, number_of, select_draws
@@ -44,6 +44,7 @@ class Posterior:
             (S,).
         k_hat: the Pareto shape of the weights; below 0.7 the guide is close to the posterior.
         k_hat_sd: the standard error of `k_hat`, from parts of the proposals.
+        even: effective draws as a share of the proposals.
         corrected: whether the draws were drawn again by their weights.
         log_likelihood: log p(x_t | x_{1:t−1}, θ) of each row (S, n), or of each sequence (S, sequences); the
             total (S, 1) where there are too many.
@@ -56,6 +57,7 @@ class Posterior:
     log_weight: np.ndarray
     k_hat: float
     k_hat_sd: float
+    even: float
     corrected: bool
     log_likelihood: np.ndarray
     unit: str
@@ -82,7 +84,8 @@ def draw_posterior(fit: "Fit", draws: int | None = None) -> Posterior:
         log_p, log_q = _densities(fit, theta)
         smoothed = smooth(log_p - log_q)
         parts = [smooth(part).k_hat for part in np.array_split(log_p - log_q, BATCHES)]
-        weight, corrected = smoothed.log_weight, smoothed.k_hat <= USABLE_K
+        weight, even = smoothed.log_weight, evenness(smoothed.log_weight)
+        corrected = smoothed.k_hat <= USABLE_K or even >= ALIKE
         if calibrated.draws is not None:
             every = np.random.default_rng(size).permutation(number_of(calibrated.draws))[:size]
             theta = select_draws(calibrated.draws, torch.from_numpy(every))
@@ -95,7 +98,9 @@ def draw_posterior(fit: "Fit", draws: int | None = None) -> Posterior:
         weight = np.full(len(log_p), -np.log(len(log_p)))
     log_likelihood, unit = _by_unit(fit, theta, log_p)
     error = float(np.std(parts, ddof=1) / BATCHES**0.5) if np.isfinite(parts).all() else float("inf")
-    return Posterior(theta, log_p, log_q, weight, smoothed.k_hat, error, corrected, log_likelihood, unit)
+    return Posterior(
+        theta, log_p, log_q, weight, smoothed.k_hat, error, even, corrected, log_likelihood, unit
+    )
 
 
 def _densities(fit: "Fit", theta: Draws) -> tuple[np.ndarray, np.ndarray]:

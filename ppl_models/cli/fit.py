@@ -157,7 +157,7 @@ def fit_command(name: str, model: type[Model]) -> click.Command:
         help=f"{model.summary[:1].upper()}{model.summary[1:]}.\n\n"
         "DATA is a file (CSV, TSV, JSON lines, Parquet, Arrow, NumPy; also .gz) or - for stdin.",
         short_help=model.summary,
-        example=f"ppl fit {name} data.csv{many}",
+        example=f"ppl fit {name} data.csv{model.example}{many}",
     )
 
 

@@ -121,7 +121,8 @@ class Dataset:
         for block in blocks(self.values):
             z = np.nan_to_num((block - mean) / sd)
             total += z.T @ z
-        off = 0.99 * total / max(self.rows, 1)
+        size = np.sqrt(np.maximum(total.diagonal(), max(self.rows, 1)))  # of a part, the sds are of the whole
+        off = 0.99 * total / np.outer(size, size)
         np.fill_diagonal(off, 1.0)
         return off
 

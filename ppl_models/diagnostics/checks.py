@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ppl_models.calibration import ALIKE
 from ppl_models.data.excerpt import excerpt
 from ppl_models.models.bound import select_draws
 from ppl_models.models.joint import Joint
@@ -97,7 +98,14 @@ def _restarts(fit: "Fit") -> list[Check]:
         return []
     n, agree = len(r.elbo), r.agreeing
     if agree >= 2:
-        return [Check("restarts agree", agree, "ok", f"{agree} of {n} starts ended within 1 nat of the best")]
+        return [
+            Check(
+                "restarts agree",
+                agree,
+                "ok",
+                f"{agree} of {n} starts ended within {r.within:.3g} nat{'s' * (r.within > 1)} of the best",
+            )
+        ]
     gap = r.elbo[0] - r.elbo[1]
     reason = (
         f"only 1 of {n} starts found the best optimum, the next is {gap:.1f} nats below; "
@@ -128,6 +136,9 @@ def _posterior(fit: "Fit") -> list[Check]:
     if how.ratio is not None and p.k_hat > GOOD_K:
         return [_widths(how.ratio, how.method), _predictions(fit)]
     draws = f"{p.draws} draws against the exact posterior"
+    if p.even >= ALIKE:
+        reason = f"{k}, and {100 * p.even:.1f} % of {draws} are effective: the guide all but is it"
+        return [Check("k-hat", p.k_hat, "ok", reason)]
     if p.k_hat <= GOOD_K:
         mended = ": the guide is close to it, and its draws were corrected by their weights"
         return [Check("k-hat", p.k_hat, "ok", f"{k} (at most {GOOD_K}), {draws}{mended}")]

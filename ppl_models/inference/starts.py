@@ -117,7 +117,29 @@ def centres(points: np.ndarray, number: int, rng: np.random.Generator) -> np.nda
         return distinct
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a cluster may come out empty: so may a state
-        found, _ = kmeans2(sample, number, iter=30, minit="++", rng=rng)
+        found, _ = kmeans2(sample, seeds(sample, number, rng), iter=30, minit="matrix")
+    return found
+
+
+def seeds(points: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Greedy k-means++: each centre is the best of some points drawn by their squared distance to the others.
+
+    A plain draw misses one of ten clusters more often than not; 2 + log K candidates, of which the one that
+    lowers the sum of squares most is taken, rarely do (Arthur & Vassilvitskii 2007, §7).
+    """
+    tries = 2 + int(np.log(number))
+    found = np.empty((number, points.shape[1]))
+    found[0] = points[rng.integers(len(points))]
+    square = ((points - found[0]) ** 2).sum(1)
+    norm = (points**2).sum(1)
+    for k in range(1, number):
+        total = square.cumsum()
+        drawn = np.searchsorted(total, rng.random(tries) * total[-1]).clip(0, len(points) - 1)
+        candidates = points[drawn]
+        each = norm - 2 * candidates @ points.T + norm[drawn, None]
+        each = np.minimum(np.maximum(each, 0.0), square)
+        best = each.sum(1).argmin()
+        found[k], square = candidates[best], each[best]
     return found
 
 

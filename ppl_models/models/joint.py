@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
-from ppl_models.errors import DataError
 from ppl_models.emissions.base import Emission, Features
+from ppl_models.errors import DataError
 from ppl_models.factors import Factor, Sticks, Theta
 from ppl_models.inference.conjugate import Conjugate, Statistics
 from ppl_models.latent.lanes import Forgetful

@@ -49,6 +49,7 @@ class Logistic(Model):
 
     name: ClassVar[str] = "logistic"
     summary: ClassVar[str] = "logistic regression: the class of a row given its other columns"
+    example: ClassVar[str] = " --target y"
     select: ClassVar[str | None] = None
 
     formula: Annotated[str | None, "predictors, as in 'y ~ a*C(b) + np.log(c)'; all columns if not given"] = (

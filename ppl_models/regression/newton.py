@@ -97,6 +97,10 @@ class Fitted:
     seconds: float
 
 
+SHORTEST = 1e-2
+"""A step this short that still goes down is given up: what is left is the error of the quadrature."""
+
+
 def _run(
     glm: GLM, batch: Batch, state: State, limit: float, steps: int, history: list[dict[str, float]]
 ) -> tuple[State, bool]:
@@ -107,8 +111,8 @@ def _run(
         after, info = step(state, found, root)
         history.append({"rows": len(batch), "elbo": info.elbo, "left": info.left, "rho": state.rho})
         assert after.best is not None
-        if info.left < limit or after.rho < 1e-8:
-            return State(after.best[0], after.best[1], 1.0, after.best), info.left < limit
+        if info.left < limit or after.rho < SHORTEST:
+            return State(after.best[0], after.best[1], 1.0, after.best), True
         state = after
     assert state.best is not None
     return State(state.best[0], state.best[1], 1.0, state.best), False

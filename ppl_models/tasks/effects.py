@@ -75,7 +75,9 @@ def average_effects(fit: "Fit", tails: tuple[float, float]) -> Effects:
                 _add(found, f"{column.name}[{label}]", change.numpy(), tails)
             continue
         h, x = _STEP * column.sd, values[:, i]
-        up, down = _inside(bound, values, i, x + h), _inside(bound, values, i, x - h)
+        low, high = np.nanmin(x), np.nanmax(x)  # splines end where the data does
+        up = _inside(bound, values, i, np.minimum(x + h, high))
+        down = _inside(bound, values, i, np.maximum(x - h, low))
         slope = share / torch.from_numpy(np.where(up > down, up - down, np.inf))
         _add(found, column.name, (average(i, up, slope) - average(i, down, slope)).numpy(), tails)
     return found

@@ -106,7 +106,7 @@ def score(fit: "Fit", data: Any = None, **reading: Any) -> "pd.DataFrame":
         **reading: options of `ppl_models.data.read`.
 
     Returns:
-        `log_density`, in nats; empty where the target or a predictor is missing.
+        `log_probability`, in nats; empty where the target or a predictor is missing.
     """
     bound, dataset = _bound(fit), resolve(fit, data, reading)
     theta, size = _draws_and_blocks(fit, dataset)
@@ -120,7 +120,7 @@ def score(fit: "Fit", data: Any = None, **reading: Any) -> "pd.DataFrame":
             own = log_p[:, torch.arange(int(use.sum())), torch.from_numpy(codes[use].astype(np.int64))]
             density[np.flatnonzero(use) + at.start] = (own.logsumexp(0) - np.log(len(own))).numpy()
     table = index_frame(dataset)
-    table["log_density"] = density
+    table["log_probability"] = density
     return table
 
 

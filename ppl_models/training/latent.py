@@ -24,6 +24,12 @@ RACE = 8_000
 """Rows that the restarts race on; the winner goes on with all rows."""
 
 
+MOST = 100_000
+"""Rows that they race on at most; four a parameter if there are so many."""
+
+LOOSE = 1e-3
+"""Nats a row that may be left to gain in a race on a part of the rows: who wins is known before that."""
+
 WORTH = 100
 """Rows a parameter that the race is made to look like, by weights, where there are so many.
 
@@ -38,23 +44,27 @@ def train_latent(
     log = Log(joint.parameters, progress)
     rule = ConjugateRule()
     limit = settings.tolerance * max(joint.parameters, 1)
-    some = excerpt(data, RACE, ordered=not joint.exchangeable, seed=settings.seed)
-    worth = 1.0
+    rows = int(np.clip(4 * joint.parameters, RACE, MOST)) if joint.exchangeable else RACE
+    some = excerpt(data, rows, ordered=not joint.exchangeable, seed=settings.seed)
+    worth, race = 1.0, limit
     if some is not data and joint.exchangeable:
         worth = float(np.clip(WORTH * joint.parameters / some.rows, 1.0, data.rows / some.rows))
         each = np.ones(some.rows) if some.weight is None else some.weight
         some = replace(some, weight=worth * each)
+        race = max(limit, LOOSE * worth * some.rows)
     batch = joint.dataset_batch(some, settings.device)
     number = 1 if joint.states == 1 else settings.restarts
     ordered = not joint.exchangeable
     labels = np.stack(list(starts(some, batch.rows, joint.states, number, settings.seed, ordered=ordered)))
     first = joint.from_labels(batch, torch.as_tensor(labels, device=batch.values.device))
-    raced = loop(rule, joint, first, repeat(batch), Plateau(limit), settings.steps, log.phase("restarts"))
+    raced = loop(rule, joint, first, repeat(batch), Plateau(race), settings.steps, log.phase("restarts"))
     ranked = raced.elbo.nan_to_num(nan=-torch.inf, neginf=-torch.inf).sort(descending=True)
     best = ranked.indices[:1]
     statistics = {name: value[best] for name, value in raced.params.items()}
     finished, status, steps = float(ranked.values[0]), raced.status, raced.steps
-    restarts = Restarts(tuple((ranked.values / worth).tolist()), some.rows, raced.steps)
+    restarts = Restarts(
+        tuple((ranked.values / worth).tolist()), some.rows, raced.steps, max(1.0, 2 * race / worth)
+    )
 
     size = settings.batch_size or _batch_size(joint, data)
     if status is not Status.INTERRUPTED and (some is not data or size):

@@ -59,11 +59,12 @@ class Restarts:
     elbo: tuple[float, ...]
     rows: int
     steps: int
+    within: float = 1.0
 
     @property
     def agreeing(self) -> int:
-        """Restarts that ended within 1 nat of the best."""
-        return sum(self.elbo[0] - value < 1.0 for value in self.elbo)
+        """Restarts that ended within `within` nats of the best: as far as they were trained, the same."""
+        return sum(self.elbo[0] - value < self.within for value in self.elbo)
 
 
 @dataclass(frozen=True, eq=False)

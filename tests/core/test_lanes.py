@@ -82,9 +82,7 @@ def test_chunks_and_messages_between_them(monkeypatch):
     batch = fit.bound.dataset_batch(fit.data)
     whole = fit.bound.log_evidence(batch, select_draws(theta, slice(0, 7)))
     monkeypatch.setattr(side_by_side, "BUDGET", 2**30)
-    one = [
-        fit.bound.log_evidence(batch, select_draws(theta, at)) for at in groups(7, 1, 2)
-    ]
+    one = [fit.bound.log_evidence(batch, select_draws(theta, at)) for at in groups(7, 1, 2)]
     batch.lanes = None
     plain = fit.bound.log_evidence(batch, select_draws(theta, slice(0, 7)))
     torch.testing.assert_close(whole, plain, rtol=1e-12, atol=1e-8)

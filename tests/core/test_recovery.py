@@ -201,7 +201,7 @@ def test_one_full_state(simulate):
     centre, sd, (n, D) = y.mean(0), y.std(0), y.shape
     y = (y - centre) / sd
     exact, k0, nu0 = -n * np.log(sd).sum(), 0.01, D + 2.0
-    prior = (0.99 * np.corrcoef(y.T) + 0.01 * np.eye(D))  # W₀⁻¹
+    prior = 0.99 * np.corrcoef(y.T) + 0.01 * np.eye(D)  # W₀⁻¹
     for i in range(n):
         kappa, nu, seen = k0 + i, nu0 + i, y[:i]
         m = seen.sum(0) / kappa

@@ -75,7 +75,7 @@ def test_predictions_are_averages_and_quantiles_of_probabilities(binary):
 def test_rows_without_a_predictor_have_empty_cells(binary):
     table = verbs.predict(binary)
     assert table.isna().any(axis=1).to_numpy().nonzero()[0].tolist() == [2]
-    assert np.flatnonzero(verbs.score(binary).log_density.isna()).tolist() == [2]
+    assert np.flatnonzero(verbs.score(binary).log_probability.isna()).tolist() == [2]
     assert np.flatnonzero(verbs.transform(binary).isna().any(axis=1)).tolist() == [2]
 
 
@@ -83,7 +83,7 @@ def test_score_is_the_log_of_the_mean_probability(binary):
     frame = people().iloc[5:25].reset_index(drop=True)
     p = by_hand(binary, frame)
     own = np.where(frame.y == "yes", p[..., 1], p[..., 0]).mean(0)
-    np.testing.assert_allclose(verbs.score(binary, frame).log_density, np.log(own))
+    np.testing.assert_allclose(verbs.score(binary, frame).log_probability, np.log(own))
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5])

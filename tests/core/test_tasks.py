@@ -9,10 +9,10 @@ import scipy.stats as ss
 import torch
 
 import ppl_models as ppl
+from ppl_models.calibration import Calibrated
 from ppl_models.errors import DataError, UsageError
 from ppl_models.fitting import Fit
 from ppl_models.latent.rows import whole
-from ppl_models.calibration import Calibrated
 from ppl_models.models.bound import Learned
 from ppl_models.training import Settings, Status, Trained
 
