@@ -41,10 +41,13 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## quality and speed against hmmlearn; an hour at most, writes benchmarks/results/
+bench: $(READY)  ## quality and speed against peers; two hours at most, writes benchmarks/results/
 	$(BIN)/python benchmarks/hmm_quality.py --out benchmarks/results/hmm_quality.md
 	$(BIN)/python benchmarks/hmm_speed.py --out benchmarks/results/hmm_speed.md
 	$(BIN)/python benchmarks/hmm_memory.py --out benchmarks/results/hmm_memory.md
+	$(BIN)/python benchmarks/gmm_speed.py --out benchmarks/results/gmm_speed.md
+	$(BIN)/python benchmarks/gmm_missing.py --out benchmarks/results/gmm_missing.md
+	$(BIN)/python benchmarks/logistic_speed.py --out benchmarks/results/logistic_speed.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
