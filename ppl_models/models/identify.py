@@ -15,9 +15,10 @@ MOST = 5
 
 def by_first_column(joint: Joint, theta: Draws) -> Tensor | None:
     """States of each draw in order of the mean of the only column, (S, K); None if there are more."""
-    if len(joint.emissions) > 1 or len(joint.emissions[0].columns) > 1:
+    only, *others = joint.emissions
+    if others or len(only.columns) > 1:
         return None
-    found = joint.emissions[0].user(theta[joint.emissions[0].name])
+    found = only.user(theta[only.name])
     for name in ("mean", "rate", "probability"):
         if name in found:
             return found[name][0][..., 0].argsort(1)

@@ -352,7 +352,7 @@ class Joint(Conjugate, Bound):
         try:
             natural = self.natural(on_device(theta, batch.values.device))
             return self._log_evidence(batch, natural).cpu()
-        except (DataError, torch.linalg.LinAlgError):
+        except (DataError, torch.linalg.LinAlgError):  # pyright: ignore[reportPrivateImportUsage]
             if number == 1:
                 return torch.tensor([-torch.inf], dtype=torch.float64)
             halves = slice(0, number // 2), slice(number // 2, number)

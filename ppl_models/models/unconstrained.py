@@ -68,7 +68,7 @@ class ExactPosterior:
         """The same of a few points; −∞ at one where a row is impossible."""
         try:
             return self._some(points)
-        except (DataError, torch.linalg.LinAlgError):
+        except (DataError, torch.linalg.LinAlgError):  # pyright: ignore[reportPrivateImportUsage]
             if len(points) == 1:
                 return points.new_full((1,), -torch.inf), torch.zeros_like(points)
             halves = [self._possible(half) for half in points.chunk(2)]
