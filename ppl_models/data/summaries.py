@@ -53,13 +53,16 @@ class NumberSummary:
         """Take in the next cells, (m,) float64 with NaN where missing."""
         if self.numbered and len(values):
             self._number(values)
-        observed = values[~np.isnan(values)]
+        values = np.ascontiguousarray(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            complete = not np.isnan(values.sum())
+        observed = values if complete else values[~np.isnan(values)]
         if observed.size:
             low, high = float(observed.min()), float(observed.max())
             self._moments(observed)
-            self.whole = self.whole and bool((observed == np.trunc(observed)).all())
+            self.whole = self.whole and _whole(observed[:FEW]) and _whole(observed)
             if self.not_count is None and (low < 0 or not self.whole):
-                row = int(np.argmax((values < 0) | (values != np.trunc(values)) & ~np.isnan(values)))
+                row = _first_not_count(values)
                 self.not_count = (self.rows + row, float(values[row]))
             if max(-low, high) > EXACT:
                 self._extremes(values)
@@ -69,7 +72,9 @@ class NumberSummary:
 
     def _moments(self, observed: np.ndarray) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, variance = observed.mean(), observed.var()
+            mean = observed.mean()
+            off = observed - mean
+            variance = np.dot(off, off) / observed.size
             share = observed.size / (self.count + observed.size)
             apart = mean - self.mean
             if self.count:
@@ -95,6 +100,24 @@ class NumberSummary:
         start = self._start + self.rows
         wrong = self._start not in (0, 1) or values[0] != start or values[-1] != start + len(values) - 1
         self.numbered = not wrong and bool((values == np.arange(start, start + len(values))).all())
+
+
+FEW = 1_024
+"""Cells that are looked at first, where one of them may settle a question about all."""
+
+
+def _whole(values: np.ndarray) -> bool:
+    return bool((values == np.trunc(values)).all())
+
+
+def _first_not_count(values: np.ndarray) -> int:
+    """The row of the first cell that is negative or not whole; 0 if there is none."""
+    for lo in range(0, len(values), FEW):
+        part = values[lo : lo + FEW]
+        wrong = (part < 0) | (part != np.trunc(part)) & ~np.isnan(part)
+        if wrong.any():
+            return lo + int(np.argmax(wrong))
+    return 0
 
 
 @dataclass
