@@ -129,7 +129,7 @@ def moved(precision: Tensor, curvature: Tensor, rho: float) -> Tensor:
 
 
 def covariance_factor(precision: Tensor) -> Tensor:
-    """L with L Lᵀ = P⁻¹: the inverse transpose of P's factor, upper triangular seen from below."""
+    """L, lower triangular, with L Lᵀ = P⁻¹."""
     covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
     return torch.linalg.cholesky(covariance)
 
@@ -144,7 +144,7 @@ def entropy(precision: Tensor) -> Tensor:
 def normal_points(number: int, dimension: int, seed: int = 0) -> Tensor:
     """An even number of points like standard normal draws, antithetic and whitened, (S, d).
 
-    Scrambled Sobol points where S > 2d allows moments to be made exact: mean 0 and covariance I.
+    Scrambled Sobol points; where S > 2d their moments are exact: mean 0 and covariance I.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc

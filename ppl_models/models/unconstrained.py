@@ -55,7 +55,7 @@ class ExactPosterior:
 
     @property
     def dimension(self) -> int:
-        """D."""
+        """How many numbers u has."""
         return self.space.dimension
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:

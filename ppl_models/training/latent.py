@@ -23,7 +23,6 @@ BATCH, RUN = 131_072, 1_024
 RACE = 8_000
 """Rows that the restarts race on; the winner goes on with all rows."""
 
-
 MOST = 100_000
 """Rows that they race on at most; four a parameter if there are so many."""
 
