@@ -23,6 +23,7 @@ _HOME = {
     "fit": "fitting",
     "load": "runs",
     "read": "data",
+    "resume": "resuming",
     "select": "selection",
 }
 
@@ -39,6 +40,7 @@ __all__ = [
     "fit",
     "load",
     "read",
+    "resume",
     "select",
 ]
 
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from ppl_models.models.gmm import GMM
     from ppl_models.models.hmm import HMM
     from ppl_models.models.logistic import Logistic
+    from ppl_models.resuming import resume
     from ppl_models.runs import load
     from ppl_models.selection import select
 

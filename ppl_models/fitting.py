@@ -12,7 +12,7 @@ from ppl_models.data.files import budget
 from ppl_models.errors import DataError, UsageError
 from ppl_models.model import Model
 from ppl_models.models.bound import Bound
-from ppl_models.training import Progress, Settings, Status, Trained, resolve_device, train
+from ppl_models.training import Course, Progress, Settings, Status, Trained, resolve_device, train
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +159,17 @@ def fit(
     device: str = "auto",
     restarts: int = 8,
     batch_size: int | None = None,
-    steps: int = 2_000,
+    steps: int | None = None,
     tolerance: float = 1e-3,
+    learning_rate: float | None = None,
+    guide: str = "auto",
+    elbo: str = "auto",
+    particles: int = 1,
+    patience: int = 10,
+    precision: str = "float32",
+    compile: bool = False,
+    checkpoint: Any = None,
+    checkpoint_every: float = 60.0,
     progress: Progress | None = None,
     **reading: Any,
 ) -> Fit:
@@ -173,8 +182,19 @@ def fit(
         device: `auto`, `cpu` or `cuda`.
         restarts: starts that race; the best is kept.
         batch_size: rows a mini-batch; all rows at once if not given.
-        steps: at most.
-        tolerance: nats a parameter that may be left to gain; see `ppl_models.inference.convergence`.
+        steps: at most; by the update rule if not given.
+        tolerance: nats a parameter that may be left to gain; see `ppl_models.inference.convergence`. Of a
+            network, nats a row that count as a gain.
+        learning_rate: step size of stochastic gradients; by the model if not given.
+        guide: of a model of your own: `auto`, `own`, `normal`, `full-rank`, `low-rank` or `flow`.
+        elbo: what stochastic gradients ascend: `auto`, `trace`, `mean-field`, `enum` or `renyi`.
+        particles: draws of the guide a step, of stochastic gradients.
+        patience: looks at the held-out ELBO without a gain before the step size is cut.
+        precision: of the matrix products of networks: `float32` or `bfloat16`.
+        compile: compile the loss of a network with `torch.compile`.
+        checkpoint: a run directory to write to while a fit by stochastic gradients is under way, so that
+            `resume` can go on from there should the process die. Save the finished fit over it.
+        checkpoint_every: seconds between two checkpoints.
         progress: called after every step.
         **reading: `columns`, `ignore`, `types`, `sequence`, `time`, `lengths`, …: see `ppl_models.data.read`.
 
@@ -187,9 +207,22 @@ def fit(
     """
     if not isinstance(model, Model):
         raise UsageError(f"the first argument must be a model such as HMM(states=3), got {model!r}")
-    settings = Settings(seed, resolve_device(device), restarts, batch_size, steps, tolerance)
+    settings = Settings(
+        seed, resolve_device(device), restarts, batch_size, steps, tolerance, learning_rate, guide, elbo,
+        particles, patience, precision, compile,
+    )  # fmt: skip
     dataset = read_for(model, data, reading)
     dataset = replace(dataset, schema=model.refer(dataset))
+    keep = None
+    if checkpoint is not None:
+        from ppl_models.runs import keeper
+
+        keep = keeper(model, dataset, settings, checkpoint)
+    return fitted(model, dataset, settings, Course(progress, keep=keep, every=checkpoint_every))
+
+
+def fitted(model: Model, dataset: Dataset, settings: Settings, course: Course) -> Fit:
+    """Fit a model to data that was read for it, from the start or from a checkpoint."""
     bound = model.bind(dataset.schema).learn(dataset)
     if dataset.rows < 1:
         raise DataError(f"{dataset.source}: no rows; {model.name} needs at least one")
@@ -197,8 +230,8 @@ def fit(
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
     _check_memory(bound, dataset, settings)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        trained = train(bound, dataset, settings, progress)
+        torch.manual_seed(settings.seed)
+        trained = train(bound, dataset, settings, course)
     return Fit(model, dataset, trained, settings)
 
 

@@ -29,6 +29,11 @@ class Model(ABC):
     select: ClassVar[str | None] = None
     """The field that `ppl fit --FIELD 1:6` selects by its evidence, if there is one."""
 
+    settings: ClassVar[tuple[str, ...]] = (
+        "restarts", "batch_size", "steps", "tolerance", "guide", "elbo", "particles", "learning_rate",
+    )  # fmt: skip
+    """The settings of training that `ppl fit NAME` has options for."""
+
     @abstractmethod
     def model(self, data: "Dataset") -> None:
         """The joint density as a Pyro program, line by line."""

@@ -5,9 +5,12 @@ params.safetensors   what was learned (of a conjugate model expected sufficient 
 calibrated guide data.safetensors     the rows the model was fitted to, and the lengths of their sequences
 history.jsonl        phase, step, ELBO, step size, seconds posterior.nc         draws and their groups, for
 ArviZ
+checkpoint.safetensors  of a fit that was stopped: what `resume` goes on from
 """
 
+import hashlib
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,10 +26,17 @@ from ppl_models.data import Dataset, Schema, read
 from ppl_models.data.spill import SPILL_BYTES
 from ppl_models.errors import DataError, RunError, UsageError
 from ppl_models.fitting import Fit
+from ppl_models.model import Model
 from ppl_models.training import Restarts, Settings, Status, Trained, resolve_device
+from ppl_models.training.checkpoint import Checkpoint
 
 CALIBRATED = "calibrated."
 """What the names of parameters of a calibrated guide begin with in params.safetensors."""
+
+CHECKPOINT = "checkpoint.safetensors"
+
+HASHED = 2**30
+"""Bytes of a data file up to which its content is hashed."""
 
 LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
 
@@ -42,23 +52,46 @@ def save(fit: Fit, path: Any = None, *, force: bool = False) -> Path:
     Raises:
         OutputError: if it cannot be written, or a run is there already.
     """
-    from safetensors.numpy import save as to_bytes
-
     from ppl_models.posterior import netcdf
 
     if path is None:
         path, force = store.next_run_directory(Path("runs"), fit.model.name, Path(fit.data.source).stem), True
-    data = fit.data
+    params = {f"{CALIBRATED}{name}": value for name, value in fit.calibrated.params.items()}
+    said = manifest(fit) | judged(fit)
+    return _write(path, fit, said, params, {"posterior.nc": netcdf(fit)}, force)
+
+
+def keeper(
+    model: Model, data: Dataset, settings: Settings, path: Any, candidates: tuple[Any, ...] = ()
+) -> Callable[[Trained], None]:
+    """What writes a run that is not finished, to go on from with `resume`: without draws or a verdict."""
+
+    def keep(trained: Trained) -> None:
+        fit = Fit(model, data, trained, settings, candidates)
+        said = {"calibration": None, "k_hat": None, "verdict": "not trusted", "checks": []}
+        _write(path, fit, manifest(fit) | said, {}, {}, True)
+
+    return keep
+
+
+def _write(
+    path: Any, fit: Fit, said: dict[str, Any], params: dict[str, Any], files: dict[str, bytes], force: bool
+) -> Path:
+    from safetensors.numpy import save as to_bytes
+
+    data, checkpoint = fit.data, fit.trained.checkpoint
     rows = {"lengths": np.asarray(data.lengths, np.int64)}
     if not _elsewhere(data):
         rows["values"] = data.values
     if data.weight is not None:
         rows["weight"] = data.weight
-    params = {name: value.cpu().numpy() for name, value in fit.params.items()}
-    params |= {f"{CALIBRATED}{name}": value.numpy() for name, value in fit.calibrated.params.items()}
-    files = {"data.safetensors": to_bytes(rows), "posterior.nc": netcdf(fit)}
+    files = {"data.safetensors": to_bytes(rows), **files}
+    if checkpoint is not None:
+        files[CHECKPOINT] = to_bytes({name: value.numpy() for name, value in checkpoint.tensors.items()})
+        said = said | {"checkpoint": checkpoint.numbers}
+    params = {name: value.cpu().numpy() for name, value in {**fit.params, **params}.items()}
     stored = store.write_run(
-        path, manifest=manifest(fit), params=params, history=fit.trained.history, files=files, force=force
+        path, manifest=said, params=params, history=fit.trained.history, files=files, force=force
     )
     return stored.path
 
@@ -82,8 +115,8 @@ def _reread(run: str, stored: dict[str, Any], schema: Schema) -> np.ndarray:
 
 
 def manifest(fit: Fit) -> dict[str, Any]:
-    """What run.json says."""
-    data, t, report = fit.data, fit.trained, fit.check()
+    """What run.json says, but for the verdict."""
+    data, t = fit.data, fit.trained
     times = data.times
     return {
         "model": registry.reference(type(fit.model)),
@@ -99,6 +132,7 @@ def manifest(fit: Fit) -> dict[str, Any]:
             "notes": list(data.notes),
             "path": data.path,
             "stored": not _elsewhere(data),
+            "file": None if data.path is None else file_of(data.path),
         },
         "settings": asdict(fit.settings),
         "status": str(t.status),
@@ -110,20 +144,51 @@ def manifest(fit: Fit) -> dict[str, Any]:
         "separated": t.separated,
         "restarts": None if t.restarts is None else asdict(t.restarts),
         "candidates": [dict(c) for c in fit.candidates],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()} | {name: version_of(name) for name in LIBRARIES},
+    }
+
+
+def judged(fit: Fit) -> dict[str, Any]:
+    """What run.json says of how far the fit can be trusted."""
+    report = fit.check()
+    return {
         "calibration": fit.calibrated.method,
         "k_hat": fit.posterior_draws.k_hat,
         "verdict": report.verdict,
         "checks": report.to_dict()["checks"],
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
     }
 
 
-def _version(name: str) -> str:
+def file_of(path: str) -> dict[str, Any] | None:
+    """By what a file is known again: size, and SHA-256 or, of a large one, the time of its last change."""
+    try:
+        about = Path(path).stat()
+        if not Path(path).is_file():
+            return None
+        if about.st_size > HASHED:
+            return {"size": about.st_size, "changed": about.st_mtime_ns}
+        with open(path, "rb") as file:
+            return {"size": about.st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError:
+        return None
+
+
+def version_of(name: str) -> str:
+    """Of a library that is installed."""
     try:
         return version(name)
     except PackageNotFoundError:
         return "unknown"
+
+
+def _checkpoint(stored: store.StoredRun) -> Checkpoint | None:
+    """Where an unfinished fit can go on, if it can."""
+    numbers = stored.manifest.get("checkpoint")
+    if numbers is None:
+        return None
+    tensors = {name: torch.from_numpy(np.array(v)) for name, v in stored.arrays(CHECKPOINT).items()}
+    return Checkpoint(tensors, {str(name): float(value) for name, value in numbers.items()})
 
 
 def load(path: Any) -> Fit:
@@ -166,7 +231,7 @@ def load(path: Any) -> Fit:
             own,
             m["elbo"], Status(m["status"]), m["steps"], m["seconds"],
             tuple(stored.history()), restarts, m["reason"], m["rule"],
-            tuple(m["training_notes"]), m["separated"],
+            tuple(m["training_notes"]), m["separated"], _checkpoint(stored),
         )  # fmt: skip
         fit = Fit(model, data, trained, settings, tuple(m["candidates"]), str(path))
         wanted = fit.bound.shapes()
@@ -184,5 +249,7 @@ def load(path: Any) -> Fit:
     if not settings.device.startswith("cpu"):
         fit = replace(fit, settings=replace(settings, device=resolve_device("auto")))
     calibrated = {k.removeprefix(CALIBRATED): v for k, v in params.items() if k.startswith(CALIBRATED)}
+    if m["calibration"] is None:  # written on the way: its draws are still to be made
+        return fit
     fit.__dict__["calibrated"] = restored(fit.bound, m["calibration"], own, calibrated)
     return fit

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from inspect import signature
 from math import lgamma, log
 from typing import Any
 
@@ -22,7 +23,7 @@ HELD_OUT = 0.2
 DRAWS, ROWS = 400, 2_000
 """Draws of θ and rows that the predictive figures are made of, at most."""
 
-_FIT_OPTIONS = {"seed", "device", "restarts", "batch_size", "steps", "tolerance", "progress"}
+_FIT_OPTIONS = {n for n, p in signature(fit).parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def select(model: Model, data: Any, values: Mapping[str, Any], **options: Any) -> Fit:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +31,12 @@ from ppl_models.model import Model
 if TYPE_CHECKING:
     from ppl_models.fitting import Fit
 
+Progress = Callable[[str, int, float, float], None]
+
 READING = (
     "columns", "ignore", "types", "sequence", "time", "target", "weights",
     "delimiter", "decimal", "encoding", "missing",
 )  # fmt: skip
-TRAINING = ("seed", "device", "restarts", "batch_size", "steps", "tolerance")
 
 
 class FitGroup(click.Group):
@@ -85,34 +86,61 @@ def fit() -> None:
     """
 
 
-def training_options() -> Any:
-    """How to train; the defaults are those of `ppl_models.fit`."""
+TRAINING = {
+    "device": {"default": "auto", "metavar": "auto|cpu|cuda|mps", "help": "Where to compute."},
+    "restarts": {"type": int, "default": 8, "help": "Starts that race; the best is kept."},
+    "batch_size": {"type": int, "metavar": "ROWS", "help": "Rows of a mini-batch; by the rule if not given."},
+    "steps": {"type": int, "help": "Steps at most; by the update rule if not given."},
+    "tolerance": {
+        "type": float,
+        "default": 1e-3,
+        "help": "Stop when so many nats a parameter are left to gain; a row, of a network.",
+    },
+    "guide": {
+        "type": click.Choice(["auto", "own", "normal", "full-rank", "low-rank", "flow"]),
+        "default": "auto",
+        "help": "The approximation of the posterior; auto is the Gaussian rule where it can be.",
+    },
+    "elbo": {
+        "type": click.Choice(["auto", "trace", "mean-field", "enum", "renyi"]),
+        "default": "auto",
+        "help": "What stochastic gradients ascend.",
+    },
+    "particles": {"type": int, "default": 1, "help": "Draws of the guide a step, of stochastic gradients."},
+    "learning_rate": {
+        "type": float,
+        "metavar": "SIZE",
+        "help": "Step size of stochastic gradients; by the model if not given.",
+    },
+    "patience": {
+        "type": int,
+        "default": 10,
+        "help": "Looks at held-out rows without a gain before the step size is cut.",
+    },
+    "precision": {
+        "type": click.Choice(["float32", "bfloat16"]),
+        "default": "float32",
+        "help": "Of the matrix products of a network.",
+    },
+    "checkpoint_every": {
+        "type": float,
+        "default": 60.0,
+        "metavar": "SECONDS",
+        "help": "How often to write what there is, for `ppl resume` should the process die.",
+    },
+    "compile": {"is_flag": True, "help": "Compile the network with torch.compile."},
+}  # fmt: skip
+"""How to train: the settings of `ppl_models.fit`; a model says which of them it knows."""
+
+
+def training_options(known: tuple[str, ...]) -> Any:
+    """The seed, and the settings that a model knows."""
     return together(
         option("--seed", section="Training", type=int, default=0, help="Seed of starts, draws and batches."),
-        option(
-            "--device",
-            section="Training",
-            default="auto",
-            metavar="auto|cpu|cuda|mps",
-            help="Where to compute.",
-        ),
-        option(
-            "--restarts", section="Training", type=int, default=8, help="Starts that race; the best is kept."
-        ),
-        option(
-            "--batch-size",
-            section="Training",
-            type=int,
-            metavar="ROWS",
-            help="Rows of a mini-batch; all rows at once if not given.",
-        ),
-        option("--steps", section="Training", type=int, default=2000, help="Steps at most."),
-        option(
-            "--tolerance",
-            section="Training",
-            type=float,
-            default=1e-3,
-            help="Stop when so many nats a parameter are left to gain.",
+        *(
+            option("--" + name.replace("_", "-"), section="Training", **settings)
+            for name, settings in TRAINING.items()
+            if name in ("device", *known)
         ),
     )
 
@@ -134,7 +162,7 @@ def saving_options() -> Any:
 def fit_command(name: str, model: type[Model]) -> click.Command:
     """`ppl fit NAME`, with the fields of a model as options."""
 
-    @together(column_options(), text_options(), training_options(), saving_options())
+    @together(column_options(), text_options(), training_options(model.settings), saving_options())
     def run(data: str, **options: Any) -> None:
         _run(model, data, options)
 
@@ -166,7 +194,7 @@ def _variable(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """A model and, where several values of one field are to be compared, which."""
 
     model: Model
@@ -175,18 +203,19 @@ class _Plan:
 
     @property
     def labels(self) -> list[str]:
+        """What each is called."""
         return [f"{self.field} {value}" for value in self.values]
 
 
-def _plan(model: type[Model], options: Mapping[str, Any]) -> _Plan:
+def _plan(model: type[Model], options: Mapping[str, Any]) -> Plan:
     """The model that the options mean."""
     given = {field.name: options[field.name] for field in fields(model) if field.name in options}
     several = given.get(model.select) if model.select else None
     try:
         if model.select and isinstance(several, tuple):
             models = [model(**given | {model.select: value}) for value in several]
-            return _Plan(models[0], model.select, several)
-        return _Plan(model(**given))
+            return Plan(models[0], model.select, several)
+        return Plan(model(**given))
     except UsageError:
         raise
     except (ValueError, TypeError) as error:  # of a model that somebody else wrote
@@ -207,41 +236,50 @@ def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
         target = Path(options["out"])
     with store.lock(target):
         store.check_target(target, force=options["force"])
-        with Stop() as stop, ProgressLine(options["quiet"], options["tolerance"], plan.labels) as line:
-            fitted = _fitted(plan, data, options, stop, line)
-            stop.training = False
-            if stop.code and not fitted.trained.steps:
-                raise KeyboardInterrupt
-            from ppl_models.runs import save
+        finish(target, options, plan, lambda progress: _fitted(plan, data, target, options, progress))
 
-            line.say("checking and saving")
-            save(fitted, target, force=options["force"])
+
+def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable[[Progress], "Fit"]) -> None:
+    """Train with a line of progress, save, and say what came out."""
+    tolerance = options.get("tolerance", 1e-3)
+    with Stop() as stop, ProgressLine(options["quiet"], tolerance, plan.labels) as line:
+
+        def progress(phase: str, step: int, elbo: float, left: float) -> None:
+            line(phase, step, elbo, left)
+            stop.check()
+
+        fitted = train(progress)
+        stop.training = False
+        if stop.code and not fitted.trained.steps:
+            raise KeyboardInterrupt
+        from ppl_models.runs import save
+
+        line.say("checking and saving")
+        save(fitted, target, force=True)
     data_notes(fitted.data, options["quiet"])
     if not options["quiet"]:
         for each in fitted.trained.notes:
             note(each)
     _report(fitted, target, options, plan)
     if stop.code:
-        raise Interrupted(f"stopped; what there was is saved in {target}", stop.code)
+        raise Interrupted(
+            f"stopped; what there was is saved in {target}; to go on: ppl resume {shlex.quote(str(target))}",
+            stop.code,
+        )
     verdict = fitted.check()
     if options["strict"] and verdict.verdict == "not trusted":
         raise NotTrusted(f"not trusted: {_failures(verdict)} (saved in {target})")
 
 
-def _fitted(plan: _Plan, data: str, options: dict[str, Any], stop: Stop, line: ProgressLine) -> "Fit":
-    """Train, with a line of progress."""
+def _fitted(plan: Plan, data: str, target: Path, options: Mapping[str, Any], progress: Progress) -> "Fit":
     from ppl_models.fitting import fit as train
     from ppl_models.selection import select
 
-    def progress(phase: str, step: int, elbo: float, left: float) -> None:
-        line(phase, step, elbo, left)
-        stop.check()
-
-    settings = {name: options[name] for name in TRAINING}
+    settings = {name: options[name] for name in ("seed", *TRAINING) if name in options}
     reading = {name: options[name] for name in READING if options[name] not in (None, ())}
     if plan.field:
         return select(plan.model, data, {plan.field: plan.values}, progress=progress, **settings, **reading)
-    return train(plan.model, data, progress=progress, **settings, **reading)
+    return train(plan.model, data, progress=progress, checkpoint=target, **settings, **reading)
 
 
 def _stem(data: str) -> str:
@@ -249,7 +287,7 @@ def _stem(data: str) -> str:
     return "stdin" if data == "-" else Path(data).name.split(".")[0] or "data"
 
 
-def _report(fitted: "Fit", target: Path, options: dict[str, Any], plan: _Plan) -> None:
+def _report(fitted: "Fit", target: Path, options: Mapping[str, Any], plan: Plan) -> None:
     """Print what came out."""
     if options["json"]:
         print_json(as_json(fitted, target))

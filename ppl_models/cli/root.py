@@ -8,6 +8,7 @@ VERBS = ("predict", "score", "sample", "forecast", "impute", "transform", "summa
 
 COMMANDS = {
     "fit": "ppl_models.cli.fit:fit",
+    "resume": "ppl_models.cli.resume:resume",
     **{verb: f"ppl_models.cli.verbs:{verb}" for verb in VERBS},
     "models": "ppl_models.cli.listing:models",
     "data": "ppl_models.cli.listing:data",

@@ -47,13 +47,18 @@ def _verb(example: str, *options: Any, data: bool = True) -> Any:
 def _opened(run: str, options: dict[str, Any]) -> "Fit":
     """The fit of a run."""
     path = locate(run, options["runs"])
-    if options["model"]:
-        from ppl_models.registry import find
-
-        find(options["model"], files=True)
+    execute_model(options["model"])
     from ppl_models.runs import load
 
     return load(path)
+
+
+def execute_model(file: str | None) -> None:
+    """Execute the file of a model of the user's, so that a run that was fitted with it can be read."""
+    if file:
+        from ppl_models.registry import find
+
+        find(file, files=True)
 
 
 def _later(fit: "Fit", data: str | None, options: dict[str, Any]) -> "Dataset | None":

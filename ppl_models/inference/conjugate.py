@@ -105,6 +105,7 @@ class Info(NamedTuple):
         plain: whether the step was a plain one, whose gains may be extrapolated.
         step_size: ρ, or the length of the extrapolation.
         kept: statistics whose ELBO is at least `elbo`: what to keep, should this have been the last step.
+        left: nats that are left to gain, of a rule that knows by itself when it is done: 0 is the end.
     """
 
     elbo: Tensor
@@ -112,6 +113,7 @@ class Info(NamedTuple):
     plain: bool
     step_size: float
     kept: dict[str, Tensor]
+    left: float = float("inf")
 
 
 @dataclass(frozen=True)

@@ -96,3 +96,19 @@ class Windows:
 
     def select(self, restarts: Tensor) -> None:
         """Nothing is kept by restart."""
+
+
+@dataclass
+class Told:
+    """Stops a fit when its rule says that nothing is left to gain."""
+
+    remaining: float = float("inf")
+    left = float("inf")
+
+    def update(self, info: Info) -> Tensor:
+        """(R,) whether the fit is done."""
+        self.remaining = info.left if info.left < float("inf") else self.remaining
+        return torch.full_like(info.elbo, info.left <= 0.0, dtype=torch.bool)
+
+    def select(self, restarts: Tensor) -> None:
+        """Nothing is kept by restart."""

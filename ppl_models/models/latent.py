@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from ppl_models.emissions.choose import choose, kinds
 from ppl_models.errors import UsageError
@@ -25,6 +25,8 @@ class LatentModel(Model):
     Priors of Gaussian emissions are in standardised units (each column with mean 0 and sd 1), those of
     rates relative to the mean of the column, so that the defaults are weak on any data.
     """
+
+    settings: ClassVar[tuple[str, ...]] = ("restarts", "batch_size", "steps", "tolerance")
 
     emission: Annotated[
         str,

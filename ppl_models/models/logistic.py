@@ -51,6 +51,7 @@ class Logistic(Model):
     summary: ClassVar[str] = "logistic regression: the class of a row given its other columns"
     example: ClassVar[str] = " --target y"
     select: ClassVar[str | None] = None
+    settings: ClassVar[tuple[str, ...]] = ("steps", "tolerance")
 
     formula: Annotated[str | None, "predictors, as in 'y ~ a*C(b) + np.log(c)'; all columns if not given"] = (
         None

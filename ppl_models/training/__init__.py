@@ -8,14 +8,23 @@ from ppl_models.models.bound import Bound
 from ppl_models.models.joint import Joint
 from ppl_models.regression.bound import Regression
 from ppl_models.training.latent import train_latent
-from ppl_models.training.loop import Progress, Restarts, Settings, Status, Trained, resolve_device
+from ppl_models.training.loop import (
+    FROM_START,
+    Course,
+    Progress,
+    Restarts,
+    Settings,
+    Status,
+    Trained,
+    resolve_device,
+)
 from ppl_models.training.regression import train_regression
 
-__all__ = ["Progress", "Restarts", "Settings", "Status", "Trained", "resolve_device", "train"]
+__all__ = ["Course", "Progress", "Restarts", "Settings", "Status", "Trained", "resolve_device", "train"]
 
 
 @singledispatch
-def train(bound: Bound, data: Dataset, settings: Settings, progress: Progress | None = None) -> Trained:
+def train(bound: Bound, data: Dataset, settings: Settings, course: Course = FROM_START) -> Trained:
     """Train a model that has been bound to the columns of the data."""
     raise Unsupported(f"{type(bound).__name__} has no update rule")
 

@@ -15,7 +15,18 @@ from ppl_models.inference.convergence import Plateau, Windows
 from ppl_models.inference.starts import starts
 from ppl_models.latent.rows import Rows
 from ppl_models.models.joint import Batch, Joint
-from ppl_models.training.loop import Log, Progress, Restarts, Settings, Status, Trained, loop, repeat, why
+from ppl_models.training.loop import (
+    FROM_START,
+    Course,
+    Log,
+    Restarts,
+    Settings,
+    Status,
+    Trained,
+    loop,
+    repeat,
+    why,
+)
 
 BATCH, RUN = 131_072, 1_024
 """Rows of a mini-batch by default, and how many that follow one another are read from a disk at once."""
@@ -36,11 +47,9 @@ On fewer the prior would merge components that all rows tell apart, and nothing 
 """
 
 
-def train_latent(
-    joint: Joint, data: Dataset, settings: Settings, progress: Progress | None = None
-) -> Trained:
+def train_latent(joint: Joint, data: Dataset, settings: Settings, course: Course = FROM_START) -> Trained:
     """Race the restarts, then train the best one on all rows."""
-    log = Log(joint.parameters, progress)
+    log = Log(joint.parameters, course.progress)
     rule = ConjugateRule()
     limit = settings.tolerance * max(joint.parameters, 1)
     rows = int(np.clip(4 * joint.parameters, RACE, MOST)) if joint.exchangeable else RACE
@@ -56,7 +65,7 @@ def train_latent(
     ordered = not joint.exchangeable
     labels = np.stack(list(starts(some, batch.rows, joint.states, number, settings.seed, ordered=ordered)))
     first = joint.from_labels(batch, torch.as_tensor(labels, device=batch.values.device))
-    raced = loop(rule, joint, first, repeat(batch), Plateau(race), settings.steps, log.phase("restarts"))
+    raced = loop(rule, joint, first, repeat(batch), Plateau(race), settings.most(), log.phase("restarts"))
     ranked = raced.elbo.nan_to_num(nan=-torch.inf, neginf=-torch.inf).sort(descending=True)
     best = ranked.indices[:1]
     statistics = {name: value[best] for name, value in raced.params.items()}
@@ -75,7 +84,7 @@ def train_latent(
         else:
             batches = repeat(joint.dataset_batch(data, settings.device))
             monitor = Plateau(limit)
-        ended = loop(rule, joint, statistics, batches, monitor, settings.steps, log.phase("all rows"))
+        ended = loop(rule, joint, statistics, batches, monitor, settings.most(), log.phase("all rows"))
         statistics, finished, status = ended.params, float(ended.elbo[0]), ended.status
         steps += ended.steps
         if size and size < data.rows:  # one pass with all rows: the ELBO, and a last step without noise

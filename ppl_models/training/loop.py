@@ -4,14 +4,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
 from ppl_models.errors import UsageError
 from ppl_models.inference.conjugate import Info
-from ppl_models.inference.convergence import Plateau, Windows
+from ppl_models.inference.convergence import Plateau, Told, Windows
 from ppl_models.models.bound import Params
+
+if TYPE_CHECKING:
+    from ppl_models.training.checkpoint import Checkpoint
 
 Progress = Callable[[str, int, float, float], None]
 """Called as (phase, step, ELBO, nats a parameter left to gain)."""
@@ -35,12 +38,13 @@ class Rule(Protocol):
 
 
 class Looped(NamedTuple):
-    """What the loop leaves: parameters and ELBOs of every restart, the steps taken, the status."""
+    """What the loop leaves: parameters and ELBOs of every restart, the steps taken, the status, the state."""
 
     params: dict[str, torch.Tensor]
     elbo: torch.Tensor
     steps: int
     status: "Status"
+    state: Any
 
 
 class Status(StrEnum):
@@ -82,28 +86,91 @@ class Trained:
     rule: str = ""
     notes: tuple[str, ...] = ()
     separated: bool = False
+    checkpoint: "Checkpoint | None" = None
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where a fit sets out from, and whom it tells on its way where it has come to.
+
+    Attributes:
+        progress: called after every step.
+        resume: a checkpoint to go on from.
+        history: what was told before it.
+        keep: called with what there is every `every` seconds.
+        every: seconds.
+    """
+
+    progress: Progress | None = None
+    resume: "Checkpoint | None" = None
+    history: tuple[dict[str, Any], ...] = ()
+    keep: "Callable[[Trained], None] | None" = None
+    every: float = 60.0
+
+
+FROM_START = Course()
+
+STEPS = {"natural": 2_000, "gradient": 1_000_000}
+"""Steps at most, of the natural-gradient rules and of stochastic gradients, which stop long before."""
+
+GUIDES = ("auto", "own", "normal", "full-rank", "low-rank", "flow")
+ELBOS = ("auto", "trace", "mean-field", "enum", "renyi")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """How to train, apart from what to fit."""
+    """How to train, apart from what to fit.
+
+    Attributes:
+        seed: of starts, draws and batches.
+        device: where, as torch says it.
+        restarts: starts that race.
+        batch_size: rows of a mini-batch; by the rule if None.
+        steps: at most; by the rule if None.
+        tolerance: nats a parameter that may be left to gain; a row, of a network.
+        learning_rate: of the gradient rule; by the model if None.
+        guide: of a model of one's own: `auto` is the Gaussian rule where it can be, else `own` or `normal`.
+        elbo: what the gradient rule ascends: `auto` is `enum` with discrete latents, else `trace`.
+        particles: draws of the guide a step, of the gradient rule.
+        patience: looks at the held-out ELBO without a gain before the step size is cut.
+        precision: of matrix products of networks: `float32`, or `bfloat16` by automatic mixed precision.
+        compile: compile the loss of a network with `torch.compile`.
+    """
 
     seed: int = 0
     device: str = "cpu"
     restarts: int = 8
     batch_size: int | None = None
-    steps: int = 2_000
+    steps: int | None = None
     tolerance: float = 1e-3
+    learning_rate: float | None = None
+    guide: str = "auto"
+    elbo: str = "auto"
+    particles: int = 1
+    patience: int = 10
+    precision: str = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("restarts", 1), ("steps", 1), ("seed", 0)):
+        least = {"restarts": 1, "steps": 1, "seed": 0, "batch_size": 1, "particles": 1, "patience": 1}
+        for name, smallest in least.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, got {self.batch_size}")
-        if not self.tolerance > 0:
-            raise UsageError(f"tolerance must be positive, got {self.tolerance}")
+            if value is None and name in ("steps", "batch_size"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+                raise UsageError(f"{name} must be a whole number of at least {smallest}, got {value!r}")
+        for name in ("tolerance", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"{name} must be positive and finite, got {value}")
+        for name, known in (("guide", GUIDES), ("elbo", ELBOS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
+    def most(self, rule: str = "natural") -> int:
+        """Steps at most of a rule."""
+        return STEPS[rule] if self.steps is None else self.steps
 
 
 def resolve_device(device: str) -> str:
@@ -129,9 +196,10 @@ def loop(
     problem: Any,
     params: Params,
     batches: Iterator[Any],
-    monitor: Plateau | Windows,
+    monitor: Plateau | Windows | Told,
     steps: int,
     report: Report,
+    after: Callable[[Any], None] | None = None,
 ) -> Looped:
     """The training loop: steps until every restart is done.
 
@@ -144,12 +212,13 @@ def loop(
         steps: at most.
         report: called after every step with its number, the best ELBO, the step size and what is left to
             gain.
+        after: called after every step with the state.
     """
     state = rule.init(params)
     active = torch.arange(state.best.shape[0], device=state.best.device)
     final = {name: value.clone() for name, value in params.items()}
     elbo, finished = state.best.clone(), -float("inf")
-    taken, status = 0, Status.MAX_STEPS
+    taken, status = state.step, Status.MAX_STEPS
     try:
         for batch in batches:
             if taken >= steps:
@@ -165,6 +234,8 @@ def loop(
                 final[name][active[sound]] = value[sound]
             done = monitor.update(info)
             report(taken, float(elbo.max()), info.step_size, monitor.remaining)
+            if after is not None:
+                after(state)
             if bool(done.any()):
                 finished = max(finished, float(info.elbo[done].max()))
             behind = info.elbo + 10 * monitor.left < finished - 1.0
@@ -178,7 +249,7 @@ def loop(
                     break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    return Looped(final, elbo, taken, status)
+    return Looped(final, elbo, taken, status, state)
 
 
 @dataclass
@@ -230,7 +301,7 @@ def why(status: Status, settings: Settings) -> str:
     if status is Status.CONVERGED:
         return ""
     if status is Status.MAX_STEPS:
-        return f"the ELBO was still rising after {settings.steps} steps; allow more with --steps"
+        return f"the ELBO was still rising after {settings.most()} steps; allow more with --steps"
     if status is Status.DIVERGED:
         return "the ELBO was not a finite number; the last state before that is kept"
     return "stopped before it was done"

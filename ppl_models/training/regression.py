@@ -4,16 +4,16 @@ from ppl_models.data import Dataset
 from ppl_models.inference.gaussian import GaussianRule
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.fitting import fit_regression
-from ppl_models.training.loop import Log, Progress, Settings, Status, Trained, why
+from ppl_models.training.loop import FROM_START, Course, Log, Settings, Status, Trained, why
 
 
 def train_regression(
-    bound: Regression, data: Dataset, settings: Settings, progress: Progress | None = None
+    bound: Regression, data: Dataset, settings: Settings, course: Course = FROM_START
 ) -> Trained:
     """Fit, and say how it went in the terms of every training."""
-    log = Log(bound.parameters, progress)
+    log = Log(bound.parameters, course.progress)
     tolerance = min(settings.tolerance, 1e-6)
-    found = fit_regression(bound, data, device=settings.device, steps=settings.steps, tolerance=tolerance)
+    found = fit_regression(bound, data, device=settings.device, steps=settings.most(), tolerance=tolerance)
     report = log.phase("all rows")
     for step, line in enumerate(found.history, 1):
         report(step, line["elbo"], 1.0, line.get("left", 0.0))
