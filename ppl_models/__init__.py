@@ -10,6 +10,8 @@ Everything public is imported when it is first used, so that `import ppl_models`
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ppl_models.importing import uncollected
+
 _HOME = {
     "DataError": "errors",
     "Fit": "fitting",
@@ -59,7 +61,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"ppl_models.{_HOME[name]}"), name)
+        with uncollected():
+            return getattr(import_module(f"ppl_models.{_HOME[name]}"), name)
     raise AttributeError(f"module 'ppl_models' has no attribute {name!r}")
 
 

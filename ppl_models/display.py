@@ -30,21 +30,6 @@ def heading(fit: "Fit") -> str:
     )
 
 
-ROWS = 40
-"""Coefficients that are shown with a fit; `summary` has all."""
-
-
-def _coefficients(fit: "Fit") -> "pandas.DataFrame":
-    """The largest coefficients of a regression as text cells: those furthest from zero in posterior sds."""
-    table = fit.summary()
-    shown = table.drop(columns=[name for name in table.columns if "odds_ratio_" in name])
-    if len(shown) > ROWS:
-        order = (shown["mean"] / shown["sd"]).abs().argsort()[::-1][:ROWS]
-        shown = shown.iloc[sorted(order)]
-    shown = shown.reset_index()
-    return shown.map(_cell)
-
-
 def _cell(cell: object) -> str:
     if isinstance(cell, float):
         return "" if cell != cell else f"{cell:.3g}"
@@ -52,13 +37,10 @@ def _cell(cell: object) -> str:
 
 
 def _states(fit: "Fit") -> "pandas.DataFrame":
-    """The table of states as text cells, turned on its side where it has more columns than fit a line."""
-    from ppl_models.tasks import states_table
+    """The table of a fit as text cells; of few states, on its side where its columns do not fit a line."""
+    from ppl_models.tasks import glance
 
-    if fit.bound.kind == "regression":
-        return _coefficients(fit)
-    table = states_table(fit)
-    table = table.map(_cell)
+    table = glance(fit).map(_cell)
     table.columns = [printable(name) for name in table.columns]
     if len(table.columns) <= 9 or len(table) > 8:
         return table

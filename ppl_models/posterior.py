@@ -9,8 +9,7 @@ import torch
 from ppl_models.calibration import ALIKE, draw, evenness, number_of_draws
 from ppl_models.inference.psis import smooth
 from ppl_models.inference.threads import threads_for
-from ppl_models.models.bound import Draws, number_of, select_draws
-from ppl_models.models.joint import plain
+from ppl_models.models.bound import Draws, number_of, plain, select_draws
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppl_models.errors import UsageError
+from ppl_models.importing import uncollected
 from ppl_models.model import Model
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ _files: dict[Path, Any] = {}  # the files that were executed, by absolute path
 
 def _imported(target: str) -> Any:
     module, _, name = target.partition(":")
-    return getattr(import_module(module), name)
+    with uncollected():
+        return getattr(import_module(module), name)
 
 
 def _plugins() -> dict[str, "EntryPoint"]:

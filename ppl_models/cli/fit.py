@@ -272,8 +272,8 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
 
 
 def _fitted(plan: Plan, data: str, target: Path, options: Mapping[str, Any], progress: Progress) -> "Fit":
-    from ppl_models.fitting import fit as train
-    from ppl_models.selection import select
+    from ppl_models import fit as train
+    from ppl_models import select
 
     settings = {name: options[name] for name in ("seed", *TRAINING) if name in options}
     reading = {name: options[name] for name in READING if options[name] not in (None, ())}

@@ -40,9 +40,8 @@ def resume(run: str, **options: Any) -> None:
     """Go on with a fit."""
     path = locate(run, options["runs"])
     execute_model(options["model"])
-    from ppl_models import store
-    from ppl_models.resuming import resume as go_on
-    from ppl_models.runs import load
+    from ppl_models import load, store
+    from ppl_models import resume as go_on
 
     with store.lock(path):
 

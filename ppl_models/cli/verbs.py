@@ -48,7 +48,7 @@ def _opened(run: str, options: dict[str, Any]) -> "Fit":
     """The fit of a run."""
     path = locate(run, options["runs"])
     execute_model(options["model"])
-    from ppl_models.runs import load
+    from ppl_models import load
 
     return load(path)
 

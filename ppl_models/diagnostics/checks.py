@@ -13,8 +13,8 @@ import numpy as np
 
 from ppl_models.calibration import ALIKE
 from ppl_models.data.excerpt import excerpt
+from ppl_models.kinds import KINDS
 from ppl_models.models.bound import select_draws
-from ppl_models.models.joint import Joint
 
 if TYPE_CHECKING:
     from ppl_models.fitting import Fit
@@ -80,9 +80,9 @@ class Report:
 
 
 def check(fit: "Fit") -> Report:
-    """Look at convergence, restarts, the draws against the exact posterior, and every state."""
-    found = (_converged(fit), *_restarts(fit), *_posterior(fit))
-    return Report((*found, *_states(fit)) if isinstance(fit.bound, Joint) else (*found, *_regression(fit)))
+    """Look at convergence, restarts, the draws against the exact posterior, and what the kind adds."""
+    own = KINDS[fit.bound.kind].part("diagnostics").checks(fit)
+    return Report((_converged(fit), *_restarts(fit), *_posterior(fit), *own))
 
 
 def _converged(fit: "Fit") -> Check:
@@ -192,47 +192,3 @@ def _predictions(fit: "Fit") -> Check:
     spread = float(each.std())
     level: Level = "ok" if spread < 0.05 else "warn"
     return Check("predictions", spread, level, f"the log density of a row is known to ± {spread:.2g} nats")
-
-
-def _states(fit: "Fit") -> list[Check]:
-    joint = fit.bound
-    noun = joint.structure.noun
-    rows = joint.occupied(fit.params).numpy()
-    needed = 2 + max(len(e.columns) for e in joint.emissions)
-    empty, thin = np.flatnonzero(rows < 1.0), np.flatnonzero((rows >= 1.0) & (rows < needed))
-    name, found = f"{noun}s visited", rows.round(2).tolist()
-    if len(empty) and joint.prunes:
-        used = joint.states - len(empty)
-        reason = f"{used} of {joint.states} {noun}s are used; the process left the others empty"
-        return [Check(name, found, "ok", reason)]
-    if len(empty):
-        reason = f"{_named(empty, noun)} never visited: what is said there is the prior; fit fewer {noun}s"
-        return [Check(name, found, "warn", reason)]
-    if len(thin):
-        reason = (
-            f"{_named(thin, noun)} visited in fewer than {needed} rows: the spread is the prior's; "
-            f"fit fewer {noun}s"
-        )
-        return [Check(name, found, "warn", reason)]
-    return [Check(name, found, "ok", f"each {noun} has at least {rows.min():.0f} rows in expectation")]
-
-
-def _named(states: np.ndarray, noun: str) -> str:
-    names = ", ".join(map(str, states))
-    return f"{noun}s {names} are" if len(states) > 1 else f"{noun} {names} is"
-
-
-def _regression(fit: "Fit") -> list[Check]:
-    """What the rows say of the coefficients, or leave to the prior."""
-    t = fit.trained
-    if not t.separated:
-        return [
-            Check(
-                "separation",
-                False,
-                "ok",
-                "no combination of predictors tells the classes apart without error",
-            )
-        ]
-    said = next((note for note in t.notes if "separat" in note), "the classes are separated")
-    return [Check("separation", True, "warn", said)]

@@ -20,13 +20,14 @@ never falls either.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ppl_models.factors import Factor
+if TYPE_CHECKING:
+    from ppl_models.factors import Factor
 
 Statistics = Mapping[str, Float[Tensor, "r ..."]]
 """Expected sufficient statistics of every factor, with one leading dimension of restarts."""
@@ -41,7 +42,7 @@ class Weighted(Protocol):
 class Conjugate(ABC):
     """What the rule asks of a model that has been bound to data."""
 
-    factors: Mapping[str, Factor]
+    factors: "Mapping[str, Factor]"
 
     @abstractmethod
     def local(self, batch: Weighted, natural: Statistics) -> tuple[Tensor, dict[str, Tensor]]:
@@ -175,7 +176,7 @@ def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 
 def _extrapolate(
-    factors: Mapping[str, Factor], s0: Statistics, s1: Statistics, s2: Statistics
+    factors: "Mapping[str, Factor]", s0: Statistics, s1: Statistics, s2: Statistics
 ) -> tuple[dict[str, Tensor], float]:
     """The squared extrapolation, shortened towards the plain step α = 1 until the statistics are possible."""
     r = {name: s1[name] - s0[name] for name in s0}

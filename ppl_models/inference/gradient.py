@@ -33,6 +33,11 @@ from torch import Tensor, nn
 
 from ppl_models.inference.conjugate import Info
 
+_copy: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
+_multiply: Any = torch._foreach_mul_  # pyright: ignore[reportPrivateImportUsage]
+_norm: Any = torch._foreach_norm  # pyright: ignore[reportPrivateImportUsage]
+_lerp: Any = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
+
 FAILURES = 8
 """Failures, without a whole pass that has none, after which a fit has diverged."""
 
@@ -157,7 +162,7 @@ def copied(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def put(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Write weights into a module."""
     own = weights(module)
-    torch._foreach_copy_([own[name] for name in values], list(values.values()))
+    _copy([own[name] for name in values], list(values.values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,9 +226,7 @@ class GradientRule:
         if math.isfinite(loss) and math.isfinite(length):
             if length > self.clip:
                 scale = self.clip / length
-                torch._foreach_mul_(
-                    [p.grad for p in problem.module.parameters() if p.grad is not None], scale
-                )
+                _multiply([p.grad for p in problem.module.parameters() if p.grad is not None], scale)
             state.optimiser.step()
         else:
             self._failed(problem, state)
@@ -287,7 +290,7 @@ class GradientRule:
                 if device == "cuda":
                     torch.cuda.empty_cache()
         gradients = [p.grad for p in problem.module.parameters() if p.grad is not None]
-        norms = torch._foreach_norm(gradients)
+        norms = _norm(gradients)
         return total, float(torch.stack(norms).square().sum().sqrt())
 
     def _precision(self, device: str) -> AbstractContextManager[Any]:
@@ -310,7 +313,7 @@ class GradientRule:
         horizon = max(per_pass / 2, 100.0) / AVERAGED
         rate = max(1.0 / horizon, AVERAGED / (state.step + AVERAGED))
         own = weights(target.module)
-        torch._foreach_lerp_([state.average[n] for n in own], list(own.values()), rate)
+        _lerp([state.average[n] for n in own], list(own.values()), rate)
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ a row, as with volatility. So the starts are k-means partitions (k-means++ seeds
 The race between them, not luck, decides.
 """
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -108,16 +107,20 @@ def by_class(data: Dataset, points: np.ndarray, states: int, rng: np.random.Gene
 
 def centres(points: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
     """Centres of a k-means partition found on a subsample, (K, F); fewer where points coincide."""
-    from scipy.cluster.vq import kmeans2
-
     n = len(points)
     sample = points if n <= CLUSTERED else points[rng.choice(n, CLUSTERED, replace=False)]
     distinct = np.unique(sample, axis=0)
     if len(distinct) <= number:  # fewer points than states: each gets its own, the rest stay empty
         return distinct
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a cluster may come out empty: so may a state
-        found, _ = kmeans2(sample, seeds(sample, number, rng), iter=30, minit="matrix")
+    found = seeds(sample, number, rng)
+    for _ in range(30):
+        label = nearest(sample, found)
+        count = np.bincount(label, minlength=number)[:, None]
+        total = np.stack([np.bincount(label, column, number) for column in sample.T], 1)
+        moved = np.where(count > 0, total / np.maximum(count, 1), found)  # an empty one stays where it is
+        if np.array_equal(moved, found):
+            break
+        found = moved
     return found
 
 

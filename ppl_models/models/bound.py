@@ -1,5 +1,6 @@
 """What a model is once it knows its columns: densities and draws of θ, whatever the update rule."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
-from ppl_models.factors import Theta
+
+Theta = Mapping[str, Tensor]
+"""Values of the sites of a factor."""
 
 Draws = Mapping[str, Theta]
 """θ of every factor, each value (S, ...)."""
@@ -26,7 +29,7 @@ class Bound(ABC):
 
     Attributes:
         schema: the columns.
-        kind: which verbs there are: `chain`, `mixture` or `regression`.
+        kind: a key of `ppl_models.kinds.KINDS`: `chain`, `mixture` or `regression`.
         chains: of how many Markov chains `exact` draws are.
         exchangeable: whether rows are independent given θ.
     """
@@ -144,3 +147,8 @@ def select_draws(theta: Draws, at: slice | Tensor) -> dict[str, Theta]:
 def number_of(theta: Draws) -> int:
     """How many draws."""
     return next(iter(next(iter(theta.values())).values())).shape[0]
+
+
+def plain(name: str) -> str:
+    """A column's name as a netCDF variable's."""
+    return re.sub(r"[/\x00-\x1f\x7f]", "_", name).strip() or "column"

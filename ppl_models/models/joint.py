@@ -7,7 +7,6 @@ the columns. Parameters θ are kept in the units of their priors and come back i
 """
 
 import math
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from ppl_models.models.bound import (
     groups,
     number_of,
     on_device,
+    plain,
     select_draws,
 )
 from ppl_models.models.fused import Fused
@@ -412,11 +412,6 @@ class Joint(Conjugate, Bound):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Of the statistics."""
         return {name: factor.shape for name, factor in self.factors.items()}
-
-
-def plain(name: str) -> str:
-    """A column's name as a netCDF variable's."""
-    return re.sub(r"[/\x00-\x1f\x7f]", "_", name).strip() or "column"
 
 
 def all_rows(data: Dataset) -> Rows:

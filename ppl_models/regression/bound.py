@@ -216,13 +216,7 @@ class Regression(Bound):
 
     def log_evidence(self, batch: Batch, theta: Draws) -> Tensor:
         """Log p(y | x, θ) of all rows that are used, with all weights, (S,)."""
-        phi = self.phi(theta)
-        total = torch.zeros(len(phi), dtype=torch.float64)
-        for block in batch.blocks():
-            for s in groups(len(phi), len(block.y) * self.glm.classes):
-                found = self.glm.log_likelihood(phi[s], block.Z, block.y)
-                total[s] += found.sum(1) if block.weight is None else found @ block.weight
-        return total * batch.scale
+        return self.glm.log_evidence(batch, self.phi(theta))
 
     def blocks(self, data: Dataset, size: int = BLOCK):
         """(slice, [1, Z] (m, p + 1), known (m,) bool) of all rows: `known` where no predictor is missing."""

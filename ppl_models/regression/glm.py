@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.inference.gaussian import Expectations, GaussianTarget
+from ppl_models.models.bound import groups
 from ppl_models.regression.priors import WithIntercept, contrasts
 from ppl_models.regression.quadrature import Moments, binary_moments, softmax_moments
 from ppl_models.regression.rows import Batch, Block
@@ -22,6 +23,9 @@ from ppl_models.regression.workers import shares, spread
 
 NARROW = 256
 """Columns up to which threads share out the rows; products of wider blocks are worth several threads each."""
+
+TOGETHER = 2**18
+"""Draws × rows × classes that densities are computed of together: what a cache holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,4 +218,21 @@ class GLM(GaussianTarget):
 
     def log_likelihood(self, B: Tensor, Z: Tensor, y: Tensor) -> Tensor:
         """Log p(y_n | φ), (S, m), for draws B (S, p + 1, K)."""
+        if self.outputs == 1:
+            return torch.nn.functional.logsigmoid(B[..., 0] @ torch.where(y[:, None] == 1, Z, -Z).mT)
         return self.log_probability(torch.stack([B[..., k] @ Z.mT for k in range(self.outputs)], -1), y)
+
+    def log_evidence(self, batch: Batch, B: Tensor) -> Tensor:
+        """Log p(y | φ) of all rows with their weights, scaled up, (S,), for draws B (S, p + 1, K)."""
+
+        def some(which: range) -> Tensor:
+            total = B.new_zeros(len(B))
+            for block in batch.blocks(which):
+                for s in groups(len(B), len(block.y) * self.classes, TOGETHER):
+                    found = self.log_likelihood(B[s], block.Z, block.y)
+                    total[s] += found.sum(1) if block.weight is None else found @ block.weight
+            return total
+
+        if self.width > NARROW:
+            return some(range(batch.count)) * batch.scale
+        return torch.stack(spread(some, shares(batch.count))).sum(0) * batch.scale

@@ -16,12 +16,15 @@ from ppl_models.regression.rows import Batch
 _LARGEST = 400_000
 """Numbers in the linear programme that is still solved: about a second."""
 
+_NOTHING = 1e-6
+"""Sum of margins, over the root of their number, up to which coefficients separate nothing."""
+
 
 def note(glm: GLM, batch: Batch, B: Tensor) -> str:
     """What separates the classes, as a sentence; empty if nothing does, or nothing was found.
 
     Single columns are found in any data; combinations of columns where the fitted coefficients already
-    make no error, and by a linear programme where the data is small.
+    make no error, and for certain where the data is small.
 
     Args:
         glm: the model.
@@ -35,7 +38,7 @@ def note(glm: GLM, batch: Batch, B: Tensor) -> str:
             f"the classes are separated by {names}: the data sets no limit to the coefficient, "
             "only the prior does"
         )
-    if _without_error(glm, batch, B) or _by_programme(glm, batch):
+    if _without_error(glm, batch, B) or _combined(glm, batch, B):
         return (
             "the classes are separated by a combination of columns: the data sets no limit to their "
             "coefficients, only the prior does"
@@ -86,19 +89,45 @@ def _without_error(glm: GLM, batch: Batch, B: Tensor) -> bool:
     )
 
 
-def _by_programme(glm: GLM, batch: Batch) -> bool:
-    """Maximise the sum of margins, none negative, with coefficients in [−1, 1] (Konis 2007, DPhil thesis)."""
+def _combined(glm: GLM, batch: Batch, B: Tensor) -> bool:
+    """Whether some coefficients separate the classes; False where the data is too large to tell."""
     if len(batch) * glm.outputs * glm.dimension > _LARGEST:
         return False
+    block = batch.whole()
+    A, Z, y = glm.A.numpy(), block.Z.numpy(), block.y.numpy()
+    probability = ((block.Z @ B) @ glm.A.to(B).mT).softmax(-1).numpy()
+    rows, weights = [], []
+    for c in range(glm.classes):
+        other = y != c
+        gap = A[y[other]] - A[c]  # (m, K)
+        rows.append((Z[other][:, :, None] * gap[:, None, :]).reshape(other.sum(), -1))
+        weights.append(probability[other, c])
+    M = np.concatenate(rows)  # margins over each other class are M φ
+    return not excluded(M, np.concatenate(weights)) and by_programme(M)
+
+
+def excluded(M: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether there is proof that no φ with M φ ≥ 0 has M φ ≠ 0: a λ > 0 with Mᵀλ = 0 (Stiemke 1915).
+
+    Probabilities of the other classes are such a λ at the maximum of the likelihood, and near it after a
+    Newton step. False where that finds none, which proves nothing.
+
+    Args:
+        M: (m, d).
+        weight: λ to start from, (m,), such as those probabilities.
+    """
+    for _ in range(3):
+        gram = M.T @ (weight[:, None] * M)
+        weight = weight * (1 - M @ np.linalg.lstsq(gram, M.T @ weight)[0])
+        if not (weight > 0).all():
+            return False
+    left = np.abs(M.T @ weight).sum()  # at least λᵀ M φ for φ in [−1, 1]
+    return bool(left < weight.min() * _NOTHING * len(M) ** 0.5)
+
+
+def by_programme(M: np.ndarray) -> bool:
+    """Maximise the sum of margins, none negative, with φ in [−1, 1] (Konis 2007, DPhil thesis)."""
     from scipy.optimize import linprog
 
-    block = batch.whole()
-    A = glm.A.numpy()
-    rows = []
-    for c in range(glm.classes):
-        other = block.y.numpy() != c
-        gap = A[block.y.numpy()[other]] - A[c]  # (m, K)
-        rows.append((block.Z.numpy()[other][:, :, None] * gap[:, None, :]).reshape(other.sum(), -1))
-    M = np.concatenate(rows)
     solved = linprog(-M.sum(0), A_ub=-M, b_ub=np.zeros(len(M)), bounds=(-1, 1), method="highs")
-    return bool(solved.status == 0 and -solved.fun > 1e-6 * len(M) ** 0.5)
+    return bool(solved.status == 0 and -solved.fun > _NOTHING * len(M) ** 0.5)

@@ -1,29 +1,13 @@
 """The verbs, as functions of a fit: each takes data, read against the fit's schema, and gives a table.
 
-What a verb does depends on the kind of model: `VERBS` says where it is.
+What a verb does depends on the kind of model: `ppl_models.kinds` says where it is.
 """
 
 from importlib import import_module
 from typing import Any
 
 from ppl_models.errors import Unsupported
-from ppl_models.tasks.summaries import states_table
-
-VERBS = {
-    "chain": {
-        "predict": "chain", "score": "chain", "sample": "chain", "forecast": "chain",
-        "impute": "imputation", "transform": "chain", "summary": "summaries",
-    },
-    "mixture": {
-        "predict": "mixture", "score": "mixture", "sample": "mixture",
-        "impute": "imputation", "transform": "mixture", "summary": "summaries",
-    },
-    "regression": {
-        "predict": "regression", "score": "regression", "sample": "regression",
-        "transform": "regression", "summary": "regression",
-    },
-}  # fmt: skip
-"""Kind of model -> verb -> module."""
+from ppl_models.kinds import KINDS
 
 
 def verb(fit: Any, name: str) -> Any:
@@ -32,7 +16,7 @@ def verb(fit: Any, name: str) -> Any:
     Raises:
         Unsupported: naming the verbs that there are.
     """
-    known = VERBS[fit.bound.kind]
+    known = KINDS[fit.bound.kind].verbs
     if name not in known:
         raise Unsupported(f"{fit.model.name} has no {name}; it has {', '.join(known)}")
     return getattr(import_module(f"ppl_models.tasks.{known[name]}"), name)
@@ -73,4 +57,10 @@ def summary(fit: Any, *args: Any, **options: Any) -> Any:
     return verb(fit, "summary")(fit, *args, **options)
 
 
-__all__ = ["forecast", "impute", "predict", "sample", "score", "states_table", "summary", "transform", "verb"]
+def glance(fit: Any) -> Any:
+    """The table that is shown with a fit: of its states, or of its largest coefficients."""
+    module, _, function = KINDS[fit.bound.kind].glance.partition(":")
+    return getattr(import_module(f"ppl_models.tasks.{module}"), function)(fit)
+
+
+__all__ = ["forecast", "glance", "impute", "predict", "sample", "score", "summary", "transform", "verb"]

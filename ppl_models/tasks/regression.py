@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CELLS = 4_000_000
 """Draws × rows × classes that are worked on at once."""
 
+SHOWN = 40
+"""Coefficients that are shown with a fit; `summary` has all."""
+
 
 def _bound(fit: "Fit") -> "Regression":
     return fit.bound.learn(fit.data)
@@ -225,3 +228,13 @@ def _odds(name: str, draws: np.ndarray, tails: tuple[float, float]) -> dict[str,
     with np.errstate(over="ignore"):
         middle, lower, upper = np.exp(np.quantile(draws, [0.5, *tails]))
     return {name: middle, f"{name}_lower": lower, f"{name}_upper": upper}
+
+
+def largest(fit: "Fit") -> "pd.DataFrame":
+    """The coefficients to be shown with a fit: the summary of those furthest from zero in posterior sds."""
+    table = summary(fit)
+    shown = table.drop(columns=[name for name in table.columns if "odds_ratio_" in name])
+    if len(shown) > SHOWN:
+        order = (shown["mean"] / shown["sd"]).abs().argsort()[::-1][:SHOWN]
+        shown = shown.iloc[sorted(order)]
+    return shown.reset_index()

@@ -28,16 +28,13 @@ LOGGED = 1_000
 """Lines of history of a phase, about, at most."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Started:
     """The rule with a state that is there already: what the loop's `init` gives."""
 
     rule: GradientRule
     state: GradientState
-
-    @property
-    def name(self) -> str:
-        return self.rule.name
+    name: str = GradientRule.name
 
     def init(self, params: Any, /) -> GradientState:
         return self.state

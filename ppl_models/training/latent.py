@@ -47,7 +47,7 @@ On fewer the prior would merge components that all rows tell apart, and nothing 
 """
 
 
-def train_latent(joint: Joint, data: Dataset, settings: Settings, course: Course = FROM_START) -> Trained:
+def train(joint: Joint, data: Dataset, settings: Settings, course: Course = FROM_START) -> Trained:
     """Race the restarts, then train the best one on all rows."""
     log = Log(joint.parameters, course.progress)
     rule = ConjugateRule()

@@ -7,9 +7,7 @@ from ppl_models.regression.fitting import fit_regression
 from ppl_models.training.loop import FROM_START, Course, Log, Settings, Status, Trained, why
 
 
-def train_regression(
-    bound: Regression, data: Dataset, settings: Settings, course: Course = FROM_START
-) -> Trained:
+def train(bound: Regression, data: Dataset, settings: Settings, course: Course = FROM_START) -> Trained:
     """Fit, and say how it went in the terms of every training."""
     log = Log(bound.parameters, course.progress)
     tolerance = min(settings.tolerance, 1e-6)

@@ -10,7 +10,7 @@ import pytest
 
 from ppl_models.cli.fit import TRAINING
 from ppl_models.cli.root import ppl
-from ppl_models.tasks import VERBS
+from ppl_models.kinds import KINDS
 
 HEAVY = {"torch", "pyro", "pandas", "pyarrow", "numba", "scipy", "sklearn", "arviz", "xarray", "rich"}
 
@@ -69,9 +69,9 @@ def test_defaults_of_training_are_those_of_the_function():
     assert known["batch_size"].default is None
 
 
-@pytest.mark.parametrize(("kind", "verb"), [(kind, verb) for kind in VERBS for verb in VERBS[kind]])
+@pytest.mark.parametrize(("kind", "verb"), [(kind, verb) for kind in KINDS for verb in KINDS[kind].verbs])
 def test_defaults_of_verbs_are_those_of_the_functions(kind, verb):
-    function = getattr(import_module(f"ppl_models.tasks.{VERBS[kind][verb]}"), verb)
+    function = getattr(import_module(f"ppl_models.tasks.{KINDS[kind].verbs[verb]}"), verb)
     known = inspect.signature(function).parameters
     for option in COMMANDS[(verb,)].params:
         if option.name not in known or option.name in ("data", "seed"):

@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 
 import ppl_models as ppl
-from ppl_models.tasks import VERBS
+from ppl_models.kinds import KINDS
 
 KIND = {"mixture": "mixture", "classes": "mixture", "regression": "regression"}
 
 
-@pytest.mark.parametrize(("name", "verb"), [(name, verb) for name in KIND for verb in VERBS[KIND[name]]])
+@pytest.mark.parametrize(
+    ("name", "verb"), [(name, verb) for name in KIND for verb in KINDS[KIND[name]].verbs]
+)
 def test_a_verb_prints_what_the_method_gives(read, models, name, verb):
     found, expected = read(verb, models / name), getattr(ppl.load(models / name), verb)()
     assert len(found) == len(expected)

@@ -6,8 +6,8 @@ import torch
 from torch.autograd.functional import jacobian
 
 import ppl_models as ppl
-from ppl_models import calibration
-from ppl_models.calibration import RULE_WORK, calibrate, observed_information, respond
+from ppl_models.calibration import calibrate, latent
+from ppl_models.calibration.latent import RULE_WORK, observed_information, respond
 from ppl_models.inference.gaussian import (
     Expectations,
     GaussianRule,
@@ -319,9 +319,9 @@ def test_each_way_is_taken_where_it_belongs(limit, monkeypatch):
     near = overlapping(300)[:, :1]
     fit = ppl.fit(ppl.GMM(components=2), apart if limit == "mean field" else near, restarts=2)
     if limit == "Gaussian":
-        monkeypatch.setattr(calibration, "MOVE_WORK", 0)
+        monkeypatch.setattr(latent, "MOVE_WORK", 0)
     if limit == "linear response":
-        monkeypatch.setattr(calibration, "RULE_WORK", 0)
+        monkeypatch.setattr(latent, "RULE_WORK", 0)
     assert RULE_WORK > 0
     assert calibrate(fit.bound, fit.data, fit.params, "cpu", 0).method == limit
 

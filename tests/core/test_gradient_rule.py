@@ -197,20 +197,32 @@ def test_the_stationary_policy_waits_for_the_halves_to_agree():
 
 
 def test_a_signal_waits_for_the_step_to_be_whole():
-    with pytest.raises(KeyboardInterrupt), Whole() as whole:
-        os.kill(os.getpid(), signal.SIGINT)
-        whole_step = True
-        whole.between()
-    assert whole_step
+    reached = []
+
+    def step():
+        with Whole() as whole:
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("the end of the step")
+            whole.between()
+            reached.append("the next step")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert reached == ["the end of the step"]
 
 
 def test_a_second_signal_does_not_wait():
-    done = False
-    with pytest.raises(KeyboardInterrupt), Whole():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        done = True
-    assert not done
+    reached = []
+
+    def step():
+        with Whole():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("the end of the step")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert not reached
 
 
 def test_an_interrupted_fit_can_go_on(monkeypatch):

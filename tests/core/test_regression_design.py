@@ -229,5 +229,18 @@ def test_quasi_separation_is_found_by_the_linear_programme():
     data = read(pd.DataFrame({"a": a, "b": b, "y": y}), target="y")
     bound = Logistic().bind(data.schema)
     batch = bound.dataset_batch(data)
-    assert separation._by_programme(bound.glm, batch)
+    assert separation._combined(bound.glm, batch, torch.zeros(3, 1, dtype=torch.float64))
     assert not separation._without_error(bound.glm, batch, torch.zeros(3, 1, dtype=torch.float64))
+
+
+def test_the_proof_against_separation_agrees_with_the_linear_programme():
+    rng = np.random.default_rng(4)
+    agreed = []
+    for n in (6, 8, 12, 30) * 25:
+        Z = np.column_stack([np.ones(n), rng.integers(-2, 3, size=(n, 2))])
+        M = Z * rng.choice([-1.0, 1.0], n)[:, None]
+        proof, found = separation.excluded(M, np.full(n, 0.5)), separation.by_programme(M)
+        assert not (proof and found)
+        agreed.append(proof != found)
+    assert 0.8 < np.mean(agreed)
+    assert not separation.excluded(np.ones((5, 1)), np.full(5, 0.5))

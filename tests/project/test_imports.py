@@ -4,19 +4,22 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import ppl_models
+from ppl_models import tasks
+from ppl_models.kinds import KINDS
 from ppl_models.registry import BUILT_IN
 
 ROOT = Path(ppl_models.__file__).parent
 
 LAYERS = [  # from the ground up; a module may import from those below its own, and from its own
-    {"errors"},
+    {"errors", "importing"},
     {"data", "store", "model"},
-    {"registry"},
+    {"registry", "kinds"},
     {"factors"},
     {"latent"},
     {"emissions", "inference"},
@@ -85,15 +88,19 @@ def test_only_the_registry_knows_concrete_models():
             assert f"ppl_models.{'.'.join(target[:2])}" not in concrete, f"{path.name}:{line}"
 
 
-def loaded_by(code: str) -> set[str]:
+def modules_of(code: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
-    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def loaded_by(code: str) -> set[str]:
+    return {name.partition(".")[0] for name in modules_of(code)}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +116,68 @@ def loaded_by(code: str) -> set[str]:
 def test_nothing_heavy_is_imported_early(code):
     heavy = {"torch", "pandas", "pyro", "arviz", "pyarrow", "numba", "sklearn", "matplotlib", "xarray"}
     assert not heavy & loaded_by(code)
+
+
+RUN = """
+import numpy as np, ppl_models as ppl
+x = np.random.default_rng(0).normal(size=(60, 2))
+y = np.where(x[:, 0] + np.random.default_rng(1).normal(size=60) > 0, "yes", "no")
+fit = ppl.fit({model}, {data})
+fit.summary(), fit.predict(), fit.check(), repr(fit)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "others"),
+    [
+        (
+            RUN.format(model="ppl.Logistic()", data='{"a": x[:, 0], "b": x[:, 1], "y": y}, target="y"'),
+            (
+                "numba",
+                "pyro",
+                "scipy",
+                "arviz",
+                "ppl_models.latent",
+                "ppl_models.emissions",
+                "ppl_models.models.joint",
+            ),
+        ),
+        (
+            RUN.format(model="ppl.GMM(components=2)", data="x, restarts=2"),
+            ("ppl_models.regression", "formulaic", "sklearn"),
+        ),
+    ],
+    ids=["regression", "mixture"],
+)
+def test_a_fit_does_not_import_what_only_other_models_need(code, others):
+    """From the data to the summary, the verbs and the checks."""
+    found = modules_of(code)
+    assert not [name for name in found for other in others if f"{name}.".startswith(f"{other}.")]
+
+
+def test_every_part_of_a_kind_is_there():
+    verbs = {verb for kind in KINDS.values() for verb in kind.verbs}
+    for name, kind in KINDS.items():
+        for package, functions in {
+            "training": ["train"], "calibration": ["calibrate", "restored"], "diagnostics": ["checks"]
+        }.items():  # fmt: skip
+            assert all(callable(getattr(kind.part(package), function)) for function in functions), name
+        for verb, module in [*kind.verbs.items(), tuple(reversed(kind.glance.split(":")))]:
+            assert callable(getattr(import_module(f"ppl_models.tasks.{module}"), verb)), (name, verb)
+    assert verbs <= set(tasks.__all__)
+
+
+@pytest.mark.parametrize("before", ["", "import gc; garbage = [[] for _ in range(200_000)]"])
+def test_the_collector_runs_after_torch_was_imported(before):
+    """What was there is left alone in a process that has only begun, and only once."""
+    code = f"""{before}
+import gc, ppl_models as ppl
+ppl.fit
+frozen = gc.get_freeze_count()
+assert gc.isenabled() and bool(frozen) == {not before}, frozen
+ppl.fit, ppl.GMM(components=2).bind
+assert gc.get_freeze_count() == frozen"""
+    assert "torch" in loaded_by(code)
 
 
 def test_the_package_never_needs_matplotlib():

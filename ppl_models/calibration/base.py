@@ -1,0 +1,97 @@
+"""What calibrations have in common: what they give, how draws are weighed, and how many there are."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.data import Dataset
+from ppl_models.inference.psis import smooth
+from ppl_models.models.bound import Bound, Draws, Guide
+
+GOOD_K, EVEN = 0.5, 0.6
+"""k̂ and the share of effective draws from which weighted draws are good enough."""
+
+ALIKE = 0.95
+"""The share of effective draws from which weights are so alike that their tail does not matter."""
+
+DRAWS = 4_000
+"""Draws of the posterior."""
+
+NUMBERS = 1_500_000
+"""Draws × parameters, at most."""
+
+DRAW_WORK = 400_000_000
+"""Draws × rows × states that the exact densities may take; large data gets fewer draws, at least 100."""
+
+DIMENSIONS = 150
+"""Up to which the Gaussian rule is used."""
+
+MOVE_WORK = 60_000_000
+"""Rows × states × chains × gradients that moving may take."""
+
+CHAINS, ROUNDS = 500, 48
+"""Hamiltonian chains that draws are moved by, and their rounds at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """Where draws of the posterior come from, and how that was chosen.
+
+    Attributes:
+        method: `mean field`, `Gaussian`, `moved`, `linear response`, or what the update rule itself is.
+        guide: what is drawn from and weighed.
+        params: what to save to have the same again.
+        draws: draws of the posterior itself, which need no weights, or None.
+        memory: how much these remember of the guide, and up to what they count as having forgotten.
+        chains: how many Markov chains `draws` are of, one after another, where training has made them.
+        ratio: sd by linear response over that of the mean-field guide, parameter by parameter, or None.
+    """
+
+    method: str
+    guide: Guide
+    params: dict[str, Tensor] = field(default_factory=dict)
+    draws: Draws | None = None
+    memory: tuple[float, float] | None = None
+    ratio: Tensor | None = None
+    chains: int = 0
+
+
+class Weighed(NamedTuple):
+    """How good weighted draws of a guide are: k̂, and the share that is effective."""
+
+    k_hat: float
+    even: float
+
+    @property
+    def good(self) -> bool:
+        """Whether they will do as they are."""
+        return self.even >= ALIKE or (self.k_hat <= GOOD_K and self.even >= EVEN)
+
+
+def number_of_draws(bound: Bound, data: Dataset) -> int:
+    """How many draws of the posterior the size of the data allows."""
+    by_rows = DRAW_WORK // max(data.rows * getattr(bound, "states", 1), 1)
+    return int(np.clip(min(by_rows, NUMBERS // bound.parameters), 100, DRAWS))
+
+
+def draw(guide: Guide, draws: int, seed: int) -> Draws:
+    """The draws that stand for a guide: the same each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        return guide.draw(draws)
+
+
+def weigh(bound: Bound, batch: Any, guide: Guide, draws: int, seed: int) -> Weighed:
+    """Draws of a guide against the exact joint density."""
+    theta = draw(guide, draws, seed)
+    log_p = bound.log_evidence(batch, theta) + bound.log_prior(theta)
+    smoothed = smooth((log_p - guide.log_prob(theta)).numpy())
+    return Weighed(smoothed.k_hat, evenness(smoothed.log_weight))
+
+
+def evenness(log_weight: np.ndarray) -> float:
+    """Effective draws as a share of all: 1 / (S Σ w²)."""
+    return float(1 / np.exp(2 * log_weight).sum() / len(log_weight))

@@ -1,0 +1,52 @@
+"""Calibration of regressions: the Gaussian that was trained, its draws moved where weights will not do."""
+
+import torch
+
+from ppl_models.calibration.base import (
+    CHAINS,
+    DIMENSIONS,
+    MOVE_WORK,
+    ROUNDS,
+    Calibrated,
+    number_of_draws,
+    weigh,
+)
+from ppl_models.data import Dataset
+from ppl_models.inference.moves import move
+from ppl_models.inference.threads import threads_for
+from ppl_models.models.bound import Learned, Params
+from ppl_models.regression.bound import Regression
+from ppl_models.regression.density import LogJoint
+
+
+def calibrate(learned: Learned, data: Dataset, device: str, seed: int) -> Calibrated:
+    """As it was trained, unless weights will not do and the data is small."""
+    bound = learned.bound
+    assert isinstance(bound, Regression)
+    d, each = bound.parameters, data.rows * len(bound.levels)
+    as_it_is = restored(bound, "Gaussian", learned.params, {})
+    if as_it_is.draws is not None or d > DIMENSIONS or each * CHAINS * 4 * 16 > MOVE_WORK:
+        return as_it_is
+    with torch.random.fork_rng(devices=[]), threads_for(each * CHAINS):
+        torch.manual_seed(seed + 3)
+        batch = bound.dataset_batch(data)
+        if weigh(bound, batch, learned, number_of_draws(bound, data), seed).good:
+            return as_it_is
+        start = bound.form(learned.params).draw(20 * d + CHAINS)
+        covariance = torch.cov(start.T).reshape(d, d)
+        scale_tril = torch.linalg.cholesky(covariance)
+        moved = move(LogJoint(bound, batch), start[:CHAINS], scale_tril, most=ROUNDS)
+    memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
+    return restored(bound, "moved", learned.params, {"points": moved.points, "memory": memory})
+
+
+def restored(bound: Regression, method: str, learned: Params, params: Params) -> Calibrated:
+    """What `calibrate` gave, from its method and `Calibrated.params`."""
+    guide, points, memory = Learned(bound, learned), params.get("points"), params.get("memory")
+    if points is not None:
+        limits = None if memory is None else (float(memory[0]), float(memory[1]))
+        return Calibrated(method, guide, dict(params), bound.theta(points), limits)
+    draws = bound.exact(guide.params)
+    if draws is not None:
+        return Calibrated("Markov chains", guide, dict(params), draws, chains=bound.chains)
+    return Calibrated(method, guide, dict(params))
