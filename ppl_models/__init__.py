@@ -22,6 +22,7 @@ _HOME = {
     "PplError": "errors",
     "RunError": "errors",
     "UsageError": "errors",
+    "VAE": "models.vae",
     "fit": "fitting",
     "load": "runs",
     "read": "data",
@@ -39,6 +40,7 @@ __all__ = [
     "PplError",
     "RunError",
     "UsageError",
+    "VAE",
     "fit",
     "load",
     "read",
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from ppl_models.models.gmm import GMM
     from ppl_models.models.hmm import HMM
     from ppl_models.models.logistic import Logistic
+    from ppl_models.models.vae import VAE
     from ppl_models.resuming import resume
     from ppl_models.runs import load
     from ppl_models.selection import select

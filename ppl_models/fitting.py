@@ -134,6 +134,12 @@ class Fit:
 
         return transform(self, data, **options)
 
+    def reconstruct(self, data: Any = None, **options: Any) -> Any:
+        """The table as the latents of each row have it."""
+        from ppl_models.tasks import reconstruct
+
+        return reconstruct(self, data, **options)
+
     def save(self, path: Any = None, *, force: bool = False) -> Any:
         """Write a run directory and return its path."""
         from ppl_models.runs import save

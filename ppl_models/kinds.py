@@ -18,15 +18,18 @@ class Kind:
     """Where a kind of model has its parts.
 
     Attributes:
-        family: The module of that name in three packages: of `training`, with `train`; of `calibration`, with
-            `calibrate` and `restored`; of `diagnostics`, with `checks`.
+        family: The module of that name in three packages: of `training`, with `train`; of `diagnostics`, with
+            `checks`; and, where parameters have a posterior, of `calibration`, with `calibrate` and
+            `restored`.
         verbs: Verb -> module of `tasks`, with a function of that name.
         glance: `module:function` of `tasks`, for the table that is shown with a fit.
+        groups: `module:function` of the package, for the groups of `posterior.nc`.
     """
 
     family: str
     verbs: Mapping[str, str]
     glance: str
+    groups: str = "posterior:groups_of_draws"
 
     def part(self, package: Package) -> Any:
         """The module of the family in a package."""
@@ -57,6 +60,15 @@ KINDS = {
             "transform": "regression", "summary": "regression",
         },
         "regression:largest",
+    ),
+    "vae": Kind(
+        "vae",
+        {
+            "predict": "vae", "score": "vae", "sample": "vae", "impute": "vae_impute",
+            "transform": "vae", "reconstruct": "vae", "summary": "vae",
+        },
+        "vae:summary",
+        "neural.posterior:groups",
     ),
 }  # fmt: skip
 """What `Bound.kind` says -> the kind."""

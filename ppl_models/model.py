@@ -31,6 +31,7 @@ class Model(ABC):
 
     settings: ClassVar[tuple[str, ...]] = (
         "restarts", "batch_size", "steps", "tolerance", "guide", "elbo", "particles", "learning_rate",
+        "checkpoint_every",
     )  # fmt: skip
     """The settings of training that `ppl fit NAME` has options for."""
 

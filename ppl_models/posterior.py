@@ -1,15 +1,18 @@
 """From a fit to draws, and from draws to ArviZ. The only module that knows which ArviZ is installed."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ppl_models.calibration import ALIKE, draw, evenness, number_of_draws
+from ppl_models.errors import Unsupported
 from ppl_models.inference.psis import smooth
 from ppl_models.inference.threads import threads_for
-from ppl_models.models.bound import Draws, number_of, plain, select_draws
+from ppl_models.kinds import KINDS
+from ppl_models.models.bound import Bayesian, Draws, number_of, plain, select_draws
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +77,10 @@ def draw_posterior(fit: "Fit", draws: int | None = None) -> Posterior:
         fit: the fit.
         draws: S; 4,000 for data up to about 10,000 rows, fewer beyond that, if not given.
     """
-    bound, data, calibrated = fit.bound, fit.data, fit.calibrated
+    bound, data = fit.bound, fit.data
+    if not isinstance(bound, Bayesian):
+        raise Unsupported(f"the parameters of {fit.model.name} are point estimates, without draws")
+    calibrated = fit.calibrated
     guide, size = calibrated.guide, draws or number_of_draws(bound, data)
     small = threads_for(data.rows * getattr(bound, "states", 1) * 500)
     with torch.random.fork_rng(devices=[]), small:
@@ -127,6 +133,12 @@ def _by_unit(fit: "Fit", theta: Draws, log_p: np.ndarray) -> tuple[np.ndarray, s
 
 def groups_of(fit: "Fit") -> dict[str, "xr.Dataset"]:
     """The posterior as xarray data sets, group by group, with named dimensions and the user's units."""
+    module, _, function = KINDS[fit.bound.kind].groups.partition(":")
+    return getattr(import_module(f"ppl_models.{module}"), function)(fit)
+
+
+def groups_of_draws(fit: "Fit") -> dict[str, "xr.Dataset"]:
+    """The same where parameters have a posterior, from its draws."""
     import xarray as xr
 
     p, data = fit.posterior_draws, fit.data

@@ -28,6 +28,7 @@ BUILT_IN = {
     "gmm": "ppl_models.models.gmm:GMM",
     "hmm": "ppl_models.models.hmm:HMM",
     "logistic": "ppl_models.models.logistic:Logistic",
+    "vae": "ppl_models.models.vae:VAE",
 }
 
 

@@ -27,6 +27,7 @@ from ppl_models.data.spill import SPILL_BYTES
 from ppl_models.errors import DataError, RunError, UsageError
 from ppl_models.fitting import Fit
 from ppl_models.model import Model
+from ppl_models.models.bound import Bayesian
 from ppl_models.training import Restarts, Settings, Status, Trained, resolve_device
 from ppl_models.training.checkpoint import Checkpoint
 
@@ -56,7 +57,9 @@ def save(fit: Fit, path: Any = None, *, force: bool = False) -> Path:
 
     if path is None:
         path, force = store.next_run_directory(Path("runs"), fit.model.name, Path(fit.data.source).stem), True
-    params = {f"{CALIBRATED}{name}": value for name, value in fit.calibrated.params.items()}
+    params = {}
+    if isinstance(fit.bound, Bayesian):
+        params = {f"{CALIBRATED}{name}": value for name, value in fit.calibrated.params.items()}
     said = manifest(fit) | judged(fit)
     return _write(path, fit, said, params, {"posterior.nc": netcdf(fit)}, force)
 
@@ -151,10 +154,10 @@ def manifest(fit: Fit) -> dict[str, Any]:
 
 def judged(fit: Fit) -> dict[str, Any]:
     """What run.json says of how far the fit can be trusted."""
-    report = fit.check()
+    report, bayesian = fit.check(), isinstance(fit.bound, Bayesian)
     return {
-        "calibration": fit.calibrated.method,
-        "k_hat": fit.posterior_draws.k_hat,
+        "calibration": fit.calibrated.method if bayesian else None,
+        "k_hat": fit.posterior_draws.k_hat if bayesian else None,
         "verdict": report.verdict,
         "checks": report.to_dict()["checks"],
     }
@@ -249,7 +252,7 @@ def load(path: Any) -> Fit:
     if not settings.device.startswith("cpu"):
         fit = replace(fit, settings=replace(settings, device=resolve_device("auto")))
     calibrated = {k.removeprefix(CALIBRATED): v for k, v in params.items() if k.startswith(CALIBRATED)}
-    if m["calibration"] is None:  # written on the way: its draws are still to be made
+    if m["calibration"] is None:  # there are no draws, or it was written on the way to them
         return fit
     fit.__dict__["calibrated"] = restored(fit.bound, m["calibration"], own, calibrated)
     return fit

@@ -19,16 +19,16 @@ On data of every size the first that is good enough is taken.
 from ppl_models.calibration.base import ALIKE, Calibrated, draw, evenness, number_of_draws
 from ppl_models.data import Dataset
 from ppl_models.kinds import KINDS
-from ppl_models.models.bound import Bound, Learned, Params
+from ppl_models.models.bound import Bayesian, Learned, Params
 
 __all__ = ["ALIKE", "Calibrated", "calibrate", "draw", "evenness", "number_of_draws", "restored"]
 
 
-def calibrate(bound: Bound, data: Dataset, params: Params, device: str, seed: int) -> Calibrated:
+def calibrate(bound: Bayesian, data: Dataset, params: Params, device: str, seed: int) -> Calibrated:
     """The first of the ways above that is good enough."""
     return KINDS[bound.kind].part("calibration").calibrate(Learned(bound, params), data, device, seed)
 
 
-def restored(bound: Bound, method: str, learned: Params, params: Params) -> Calibrated:
+def restored(bound: Bayesian, method: str, learned: Params, params: Params) -> Calibrated:
     """What `calibrate` gave, from its method and `Calibrated.params`."""
     return KINDS[bound.kind].part("calibration").restored(bound, method, learned, params)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.inference.psis import smooth
-from ppl_models.models.bound import Bound, Draws, Guide
+from ppl_models.models.bound import Bayesian, Draws, Guide
 
 GOOD_K, EVEN = 0.5, 0.6
 """k̂ and the share of effective draws from which weighted draws are good enough."""
@@ -71,7 +71,7 @@ class Weighed(NamedTuple):
         return self.even >= ALIKE or (self.k_hat <= GOOD_K and self.even >= EVEN)
 
 
-def number_of_draws(bound: Bound, data: Dataset) -> int:
+def number_of_draws(bound: Bayesian, data: Dataset) -> int:
     """How many draws of the posterior the size of the data allows."""
     by_rows = DRAW_WORK // max(data.rows * getattr(bound, "states", 1), 1)
     return int(np.clip(min(by_rows, NUMBERS // bound.parameters), 100, DRAWS))
@@ -84,7 +84,7 @@ def draw(guide: Guide, draws: int, seed: int) -> Draws:
         return guide.draw(draws)
 
 
-def weigh(bound: Bound, batch: Any, guide: Guide, draws: int, seed: int) -> Weighed:
+def weigh(bound: Bayesian, batch: Any, guide: Guide, draws: int, seed: int) -> Weighed:
     """Draws of a guide against the exact joint density."""
     theta = draw(guide, draws, seed)
     log_p = bound.log_evidence(batch, theta) + bound.log_prior(theta)

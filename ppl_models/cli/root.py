@@ -4,7 +4,7 @@ import click
 
 from ppl_models.cli.base import CONTEXT, LazyGroup
 
-VERBS = ("predict", "score", "sample", "forecast", "impute", "transform", "summary", "check")
+VERBS = ("predict", "score", "sample", "forecast", "impute", "transform", "reconstruct", "summary", "check")
 
 COMMANDS = {
     "fit": "ppl_models.cli.fit:fit",

@@ -118,11 +118,15 @@ def _call(fit: "Fit", name: str, options: dict[str, Any], **own: Any) -> Any:
         type=float,
         help="Probability from which the second class is predicted; 0.5 if not given.",
     ),
+    option(
+        "--draws", type=int, help="Draws for p(y | x) by importance, of a vae; its classifier if not given."
+    ),
 )
-def predict(run: str, data: str | None, level: float | None, threshold: float | None, **options: Any) -> None:
+def predict(run: str, data: str | None, **options: Any) -> None:
     """The state, component or class of each row, with probabilities."""
     fit = _opened(run, options)
-    _print(_call(fit, "predict", options, data=data, level=level, threshold=threshold), options)
+    own = {name: options[name] for name in ("level", "threshold", "draws")}
+    _print(_call(fit, "predict", options, data=data, **own), options)
 
 
 @_verb(
@@ -130,11 +134,12 @@ def predict(run: str, data: str | None, level: float | None, threshold: float | 
     option(
         "--by", type=click.Choice(["step", "sequence"]), help="A row for each of these; step if not given."
     ),
+    option("--draws", type=int, help="Importance draws of each row, of a vae; 100 if not given."),
 )
-def score(run: str, data: str | None, by: str | None, **options: Any) -> None:
+def score(run: str, data: str | None, by: str | None, draws: int | None, **options: Any) -> None:
     """The log predictive density of each row or sequence, in nats."""
     fit = _opened(run, options)
-    _print(_call(fit, "score", options, data=data, by=by), options)
+    _print(_call(fit, "score", options, data=data, by=by, draws=draws), options)
 
 
 @_verb(
@@ -177,6 +182,13 @@ def transform(run: str, data: str | None, **options: Any) -> None:
     """Each row as the probabilities of its states, as features for other programs."""
     fit = _opened(run, options)
     _print(fit.transform(_later(fit, data, options)), options)
+
+
+@_verb("ppl reconstruct latest new.csv -o expected.csv", _seed())
+def reconstruct(run: str, data: str | None, seed: int | None, **options: Any) -> None:
+    """The table as the latents of each row have it: expected values, and most probable labels."""
+    fit = _opened(run, options)
+    _print(_call(fit, "reconstruct", options, data=data, seed=seed), options)
 
 
 @_verb("ppl summary latest", _level(0.89), data=False)

@@ -1,4 +1,8 @@
-"""Arrays of numbers: in memory, in .npy and .npz files, and IDX images."""
+"""Arrays of numbers: in memory, in .npy and .npz files, and IDX images.
+
+An array of n × height × width, or of n × height × width × channels, is a table of images: a continuous column
+of intensities for each pixel, row after row, the channels of a pixel side by side.
+"""
 
 import math
 import struct
@@ -35,8 +39,12 @@ def to_numpy(data: Any) -> np.ndarray:
     return np.asarray(data)
 
 
+CHANNELS = 4
+"""The most channels that the last dimension of an array of images can be: red, green, blue, opacity."""
+
+
 def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | None = None) -> Table:
-    """(n,) or (n, D) numbers as columns x0, x1, …; float64 in C order is not copied.
+    """(n,) or (n, D) numbers, or images, as columns x0, x1, …; float64 in C order is not copied.
 
     A large array, which may be a map of a file, is looked at block after block.
 
@@ -49,10 +57,12 @@ def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | N
             _check_dtype(cells, f"{source}, column {quoted(name)}")
         return Table(source, columns, len(array), lengths=lengths)
     _check_dtype(array, source)
-    if array.ndim not in (1, 2):
+    image = array.shape[1:] if is_images(array.shape) else None
+    if array.ndim not in (1, 2) and image is None:
         shape = " × ".join(map(str, array.shape))
         raise DataError(
-            f"{source}: an array of shape {shape or '()'}; give one row per observation (n × columns)"
+            f"{source}: an array of shape {shape or '()'}; give one row per observation (n × columns), or "
+            f"images (n × height × width, or n × height × width × channels, at most {CHANNELS})"
         )
     if array.size == 0:
         raise DataError(f"{source}: is empty (shape {' × '.join(map(str, array.shape))})")
@@ -63,7 +73,20 @@ def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | N
         _check_exact(matrix, source)
         matrix = np.ascontiguousarray(matrix, dtype=np.float64)
     columns = {name: matrix[:, j] for j, name in enumerate(names)}
-    return Table(source, columns, len(matrix), matrix=matrix, lengths=lengths, parts=parts)
+    table = Table(source, columns, len(matrix), matrix=matrix, lengths=lengths, parts=parts)
+    return table if image is None else images(table, image)
+
+
+def is_images(shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape is one of images: n × height × width, or with channels at the end."""
+    return len(shape) == 3 or (len(shape) == 4 and shape[3] <= CHANNELS)
+
+
+def images(table: Table, shape: tuple[int, ...]) -> Table:
+    """The table, whose columns are the pixels of images: numbers, not counts or labels."""
+    table.shape = tuple(shape)
+    table.kinds = dict.fromkeys(table.columns, Kind.CONTINUOUS)
+    return table
 
 
 def _parts(
@@ -144,8 +167,13 @@ def read_npy(path: Path) -> Table:
         raise DataError(f"{name}: {_why(error)}") from None
 
 
-def read_npz(path: Path) -> Table:
-    """The only array of an archive, or the one called X, with `lengths` beside it if there are sequences."""
+def read_npz(path: Path, labels: bool = False) -> Table:
+    """The only array of an archive, or the one called X, with `lengths` beside it if there are sequences.
+
+    Args:
+        path: The file.
+        labels: Whether y, n numbers beside X, is wanted as the last column.
+    """
     name = clean(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -155,11 +183,32 @@ def read_npz(path: Path) -> Table:
             if "X" not in names and len(names) != 1:
                 raise DataError(f"{name}: holds {listed(names) or 'no array'}; call the one to be read X")
             array = arrays["X" if "X" in names else names[0]]
-            return from_array(array, name, arrays["lengths"] if "lengths" in arrays.files else None)
+            table = from_array(array, name, arrays["lengths"] if "lengths" in arrays.files else None)
+            return _labelled(table, arrays["y"]) if labels and "X" in names and "y" in names else table
     except DataError:
         raise
     except Exception as error:  # zipfile and zlib add their own
         raise DataError(f"{name}: {_why(error)}") from None
+
+
+def _labelled(table: Table, y: np.ndarray) -> Table:
+    """The table with y as its last column."""
+    if y.shape != (table.rows,) or y.dtype.kind not in "fiub":
+        shape = " × ".join(map(str, y.shape))
+        raise table.error(
+            f"y has shape {shape or '()'} and type {clean(y.dtype)}; it must be {table.rows} numbers"
+        )
+    matrix = np.column_stack([np.asarray(table.matrix, np.float64), y.astype(np.float64)])
+    columns = {name: matrix[:, j] for j, name in enumerate([*table.columns, "y"])}
+    return Table(
+        table.source,
+        columns,
+        table.rows,
+        matrix=matrix,
+        lengths=table.lengths,
+        kinds=table.kinds,
+        shape=table.shape,
+    )
 
 
 def _why(error: BaseException) -> str:
@@ -195,5 +244,6 @@ def read_idx(content: bytes, source: str) -> Table:
     array = np.frombuffer(body, dtype)
     table = from_array(array.reshape(shape[0], -1) if math.prod(shape) else array, source)
     if len(shape) > 1:
-        table.kinds = dict.fromkeys(table.columns, Kind.CONTINUOUS)
+        table = images(table, shape[1:])
+        table.shape = table.shape if is_images(shape) else None
     return table

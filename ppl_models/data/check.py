@@ -34,6 +34,9 @@ def conform(
         DataError: A column is not there, or a cell does not fit its column.
     """
     notes: list[str] = []
+    if None not in (table.shape, schema.shape) and table.shape != schema.shape:
+        sizes = (" × ".join(map(str, shape or ())) for shape in (table.shape, schema.shape))
+        raise table.error("images of {}, where the model was fitted to images of {}".format(*sizes))
     table = table if table.matrix is None else _by_position(table, schema)
     absent = [name for name in schema.names if name not in table.columns]
     lacking = [name for name in absent if name != schema.target]

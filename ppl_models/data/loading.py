@@ -10,6 +10,7 @@ from ppl_models.data.arrays import from_array, from_list, is_array, read_idx, re
 from ppl_models.data.columnar import read_arrow, read_parquet
 from ppl_models.data.encoding import to_utf8
 from ppl_models.data.files import checked, read_bytes, read_stdin
+from ppl_models.data.folder import read_folder
 from ppl_models.data.frames import from_columns, from_frame
 from ppl_models.data.jsonlines import read_json
 from ppl_models.data.messages import clean
@@ -63,6 +64,8 @@ def load(data: Any, options: Options) -> Table:
 
 
 def _from_path(path: Path, options: Options) -> Table:
+    if path.is_dir():
+        return read_folder(path)
     checked(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = suffixes[-1:] == [".gz"]
@@ -70,8 +73,10 @@ def _from_path(path: Path, options: Options) -> Table:
     ending = suffix[0] if suffix else ""
     if not packed and ending in _COLUMNAR:
         return _COLUMNAR[ending](path, options.wanted, options.unwanted)
-    if not packed and ending in _ARRAYS:
-        return _ARRAYS[ending](path)
+    if not packed and ending == ".npz":
+        return read_npz(path, labels="y" in options.as_text)
+    if not packed and ending == ".npy":
+        return read_npy(path)
     name = clean(path)
     if ending.startswith(".idx"):
         return read_idx(read_bytes(path), name)
@@ -108,7 +113,6 @@ def _from_text(content: bytes, name: str, suffix: str, options: Options) -> Tabl
 
 
 _COLUMNAR = {".parquet": read_parquet, ".arrow": read_arrow, ".feather": read_arrow}
-_ARRAYS = {".npy": read_npy, ".npz": read_npz}
 _JSON = (".json", ".jsonl", ".ndjson")
 _TEXT = (".csv", ".tsv", ".txt", *_JSON)
-_KNOWN = (*_TEXT, *_COLUMNAR, *_ARRAYS, ".idx")
+_KNOWN = (*_TEXT, *_COLUMNAR, ".npy", ".npz", ".idx")

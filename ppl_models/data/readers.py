@@ -44,7 +44,9 @@ def read(
         data: A path; `-` for standard input; a pandas, Polars or Arrow table; an array or tensor (n,) or
             (n, D); a list of arrays, one for each sequence; or a dictionary of columns. Files are known
             by their names: `.csv`, `.tsv`, `.txt`, `.json`, `.jsonl`, `.ndjson` and `.idx` (all of these
-            also with `.gz`), `.parquet`, `.arrow`, `.feather`, `.npy` and `.npz`.
+            also with `.gz`), `.parquet`, `.arrow`, `.feather`, `.npy` and `.npz`. Images are arrays of n ×
+            height × width (× channels), IDX files, and folders of PNG files of one size, sorted by name; of
+            an `.npz` with X and y, y is read where it is the target.
         columns: The only columns to model, as a list or with commas between them.
         ignore: Columns not to model.
         types: The kind of some columns, where the one inferred (see `ppl_models.data.types`) is not meant.
@@ -135,7 +137,8 @@ def read(
                 decimal=decimal,
                 target=target,
             )
-            schema = Schema(described, sequence, time, target=target, weights=weighted_by)
+            shape = _image(table, [c.name for c in described if c.name != target], target)
+            schema = Schema(described, sequence, time, target=target, weights=weighted_by, shape=shape)
         else:
             values, notes = conform(
                 table, schema, missing=tokens, decimal=decimal, unseen=unseen, required=require_schema_columns
@@ -145,6 +148,11 @@ def read(
     notes = tuple(clean(note, 400) for note in (*table.notes, *notes))
     path = os.path.abspath(data) if isinstance(data, str | os.PathLike) and os.fspath(data) != "-" else None
     return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path)
+
+
+def _image(table: Table, names: list[str], target: str | None) -> tuple[int, ...] | None:
+    """The shape of the images, if every pixel is modelled, in order."""
+    return table.shape if names == [name for name in table.columns if name != target] else None
 
 
 def _called(data: Any) -> str:

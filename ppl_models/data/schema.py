@@ -70,6 +70,8 @@ class Schema:
         correlation: (C, C) of the columns when the model was fitted, kept where a prior refers to it.
         target: The column, binary or categorical, that is to be predicted from the others.
         weights: The column of the weights of the rows.
+        shape: Of rows that are images: height, width and, if there are several, channels. The columns but
+            the target are their pixels, row after row, the channels of a pixel side by side.
     """
 
     columns: tuple[Column, ...]
@@ -78,6 +80,7 @@ class Schema:
     correlation: tuple[tuple[float, ...], ...] = ()
     target: str | None = None
     weights: str | None = None
+    shape: tuple[int, ...] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,6 +98,7 @@ class Schema:
             "correlation": correlation,
             "target": self.target,
             "weights": self.weights,
+            "shape": None if self.shape is None else list(self.shape),
         }
 
     @classmethod
@@ -109,4 +113,6 @@ class Schema:
         columns = tuple(Column.from_dict(column) for column in fields["columns"])
         correlation = tuple(tuple(map(float, row)) for row in fields.get("correlation", ()))
         named = {name: fields.get(name) for name in ("sequence", "time", "target", "weights")}
-        return cls(columns, correlation=correlation, **named)
+        shape = fields.get("shape")
+        shape = None if shape is None else tuple(map(int, shape))
+        return cls(columns, correlation=correlation, shape=shape, **named)

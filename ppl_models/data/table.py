@@ -33,6 +33,7 @@ class Table:
         names: All columns that the source has, also those that were not read.
         parts: For a table that stays on disk: reads some columns, a block of rows after another. Its
             `columns` are read when they are asked for.
+        shape: Height, width and perhaps channels, if the columns named x… are the pixels of images.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Table:
     kinds: dict[str, Kind] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     parts: Callable[[Collection[str]], Iterator[Mapping[str, "Cells"]]] | None = None
+    shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         self.names = self.names or list(self.columns)

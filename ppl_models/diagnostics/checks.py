@@ -14,7 +14,7 @@ import numpy as np
 from ppl_models.calibration import ALIKE
 from ppl_models.data.excerpt import excerpt
 from ppl_models.kinds import KINDS
-from ppl_models.models.bound import select_draws
+from ppl_models.models.bound import Bayesian, select_draws
 
 if TYPE_CHECKING:
     from ppl_models.fitting import Fit
@@ -82,7 +82,8 @@ class Report:
 def check(fit: "Fit") -> Report:
     """Look at convergence, restarts, the draws against the exact posterior, and what the kind adds."""
     own = KINDS[fit.bound.kind].part("diagnostics").checks(fit)
-    return Report((_converged(fit), *_restarts(fit), *_posterior(fit), *own))
+    draws = _posterior(fit) if isinstance(fit.bound, Bayesian) else ()
+    return Report((_converged(fit), *_restarts(fit), *draws, *own))
 
 
 def _converged(fit: "Fit") -> Check:

@@ -30,22 +30,16 @@ class Bound(ABC):
     Attributes:
         schema: the columns.
         kind: a key of `ppl_models.kinds.KINDS`: `chain`, `mixture` or `regression`.
-        chains: of how many Markov chains `exact` draws are.
         exchangeable: whether rows are independent given θ.
     """
 
     schema: Schema
     kind: str
-    chains: int = 0
     exchangeable: bool
 
     def learn(self, data: Dataset) -> "Bound":
         """The same, knowing what else of the rows of the fit it needs."""
         return self
-
-    def exact(self, params: Params) -> Draws | None:
-        """Draws of the posterior itself, where training has made some."""
-        return None
 
     @property
     @abstractmethod
@@ -68,6 +62,20 @@ class Bound(ABC):
     @abstractmethod
     def shapes(self) -> Mapping[str, tuple[int, ...]] | None:
         """The shapes of `Params` without the first dimension, where the schema alone says them."""
+
+
+class Bayesian(Bound):
+    """A bound model whose parameters θ have a posterior, rather than point estimates.
+
+    Attributes:
+        chains: of how many Markov chains `exact` draws are.
+    """
+
+    chains: int = 0
+
+    def exact(self, params: Params) -> Draws | None:
+        """Draws of the posterior itself, where training has made some."""
+        return None
 
     @abstractmethod
     def draw(self, params: Params, draws: int) -> Draws:
@@ -113,7 +121,7 @@ class Guide(Protocol):
 class Learned:
     """The guide as training left it."""
 
-    def __init__(self, bound: Bound, params: Params) -> None:
+    def __init__(self, bound: Bayesian, params: Params) -> None:
         self.bound = bound
         self.params = {key: value.cpu() for key, value in params.items()}
 

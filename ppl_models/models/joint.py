@@ -28,7 +28,7 @@ from ppl_models.latent.structure import LogDensity, Structure
 from ppl_models.latent.workspace import Workspace
 from ppl_models.models import fused, side_by_side
 from ppl_models.models.bound import (
-    Bound,
+    Bayesian,
     Draws,
     Params,
     Variables,
@@ -77,7 +77,7 @@ class Batch:
         return made[1]
 
 
-class Joint(Conjugate, Bound):
+class Joint(Conjugate, Bayesian):
     """Structure and emissions over the columns of a schema."""
 
     def __init__(self, structure: Structure, emissions: tuple[Emission, ...], schema: Schema) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_models.data import Dataset, Schema
 from ppl_models.data.messages import plural
 from ppl_models.errors import UsageError
-from ppl_models.models.bound import Bound, Draws, Params, Variables, groups
+from ppl_models.models.bound import Bayesian, Draws, Params, Variables, groups
 from ppl_models.regression import design as designs
 from ppl_models.regression.design import BLOCK, Design
 from ppl_models.regression.ep import STEP
@@ -31,7 +31,7 @@ NAME = "regression"
 
 
 @dataclass(eq=False)
-class Regression(Bound):
+class Regression(Bayesian):
     """A `Logistic` over the columns of a schema.
 
     Which columns the matrix has, and their means and standard deviations, follow from the rows of the fit:

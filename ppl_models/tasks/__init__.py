@@ -52,6 +52,11 @@ def transform(fit: Any, *args: Any, **options: Any) -> Any:
     return verb(fit, "transform")(fit, *args, **options)
 
 
+def reconstruct(fit: Any, *args: Any, **options: Any) -> Any:
+    """Rows as their latents have them."""
+    return verb(fit, "reconstruct")(fit, *args, **options)
+
+
 def summary(fit: Any, *args: Any, **options: Any) -> Any:
     """The posterior as a table."""
     return verb(fit, "summary")(fit, *args, **options)
@@ -63,4 +68,6 @@ def glance(fit: Any) -> Any:
     return getattr(import_module(f"ppl_models.tasks.{module}"), function)(fit)
 
 
-__all__ = ["forecast", "glance", "impute", "predict", "sample", "score", "summary", "transform", "verb"]
+__all__ = [
+    "forecast", "glance", "impute", "predict", "reconstruct", "sample", "score", "summary", "transform", "verb",
+]  # fmt: skip

@@ -1,5 +1,6 @@
 """What the verbs share: later data, draws enough, and columns of intervals."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,3 +114,24 @@ def spread(column: "Column", draws: np.ndarray, tails: tuple[float, float]) -> d
         f"{column.name}_lower": lower,
         f"{column.name}_upper": upper,
     }
+
+
+def given_row(fit: "Fit", given: Mapping[str, Any]) -> "Dataset":
+    """One row of the fit's columns with the values that are given, the others missing.
+
+    Raises:
+        UsageError: if there is no such column.
+    """
+    names = fit.data.names
+    row: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in names:
+            raise UsageError(
+                f"given names the column {name!r}, which the fit does not have: {', '.join(names)}"
+            )
+        column = fit.data.schema.columns[names.index(name)]
+        try:
+            row[name] = [str(value) if column.labelled else float(value)]
+        except (TypeError, ValueError):
+            raise UsageError(f"given says {name} = {value!r}, which is not a number") from None
+    return read(row, schema=fit.data.schema, require_schema_columns=False)

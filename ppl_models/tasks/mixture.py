@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ppl_models.data import read
 from ppl_models.data.dataset import decode
-from ppl_models.errors import UsageError
 from ppl_models.models.bound import groups, number_of, on_device, select_draws
 from ppl_models.models.joint import all_rows
-from ppl_models.tasks.common import frame_of, index_frame, resolve, seeded, some_draws, whole
+from ppl_models.tasks.common import frame_of, given_row, index_frame, resolve, seeded, some_draws, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +134,7 @@ def sample(
     """
     n = whole("rows", rows)
     joint, p = fit.bound, fit.posterior_draws
-    cells = None if not given else _given(fit, given)
+    cells = None if not given else given_row(fit, given)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(fit, seed, 10))
         theta = select_draws(p.theta, torch.randint(p.draws, (n,)))
@@ -153,24 +151,3 @@ def sample(
     table = frame_of(fit, drawn[:, 0].numpy())
     table.insert(0, "component", state[:, 0].numpy())
     return table
-
-
-def _given(fit: "Fit", given: Mapping[str, Any]) -> "Dataset":
-    """One row of the fit's columns with the values that are given, the others missing.
-
-    Raises:
-        UsageError: if there is no such column.
-    """
-    names = fit.data.names
-    row: dict[str, Any] = {}
-    for name, value in given.items():
-        if name not in names:
-            raise UsageError(
-                f"given names the column {name!r}, which the fit does not have: {', '.join(names)}"
-            )
-        column = fit.data.schema.columns[names.index(name)]
-        try:
-            row[name] = [str(value) if column.labelled else float(value)]
-        except (TypeError, ValueError):
-            raise UsageError(f"given says {name} = {value!r}, which is not a number") from None
-    return read(row, schema=fit.data.schema, require_schema_columns=False)

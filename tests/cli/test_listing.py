@@ -8,7 +8,7 @@ import pytest
 
 def test_models(run):
     lines = run("models").stdout.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == ["gmm", "hmm", "logistic"]
+    assert [line.split()[0] for line in lines] == ["gmm", "hmm", "logistic", "vae"]
     assert lines[1].startswith("hmm       hidden Markov model")
     assert json.loads(run("models", "--json").stdout.splitlines()[0])["source"] == "built in"
 

@@ -137,3 +137,12 @@ def chain_rows(emit, lengths, A, start, seed: int) -> Truth:
 @pytest.fixture(scope="session")
 def simulate() -> Callable[..., Truth]:
     return chain_rows
+
+
+@pytest.fixture
+def one_thread():
+    """Small networks lose more by waking threads than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -193,7 +193,7 @@ def test_control_codes_never_reach_the_terminal(tmp_path):
     ("data", "expected"),
     [
         (np.zeros((0, 2)), "empty"),
-        (np.zeros((2, 2, 2)), "2 × 2 × 2"),
+        (np.zeros((2, 2, 2, 5)), "2 × 2 × 2 × 5"),
         (np.array(1.0), r"\(\)"),
         (np.array(["a", "b"]), "real numbers"),
         (np.array([1j]), "real numbers"),

@@ -24,7 +24,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"latent"},
     {"emissions", "inference"},
     {"models.bound"},  # what training asks of a model: below those that are bound in packages of their own
-    {"regression"},
+    {"regression", "neural"},
     {"models"},
     {"training", "calibration"},
     {"fitting"},
