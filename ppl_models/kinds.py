@@ -67,7 +67,7 @@ KINDS = {
             "predict": "vae", "score": "vae", "sample": "vae", "impute": "vae_impute",
             "transform": "vae", "reconstruct": "vae", "summary": "vae",
         },
-        "vae:summary",
+        "vae:glance",
         "neural.posterior:groups",
     ),
 }  # fmt: skip

@@ -18,7 +18,7 @@ CELLS, DRAWS = 4_000_000, 100
 
 
 def groups(fit: "Fit") -> dict[str, "xr.Dataset"]:
-    """`z` (chain, draw, row, latent) from N(mean, sd²), and `z_mean` and `z_sd` (row, latent), group by group."""
+    """Group by group: `z` (chain, draw, row, latent) ~ N(mean, sd²); `z_mean` and `z_sd` (row, latent)."""
     import xarray as xr
 
     data, bound = fit.data, fit.bound

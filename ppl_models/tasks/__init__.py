@@ -69,5 +69,6 @@ def glance(fit: Any) -> Any:
 
 
 __all__ = [
-    "forecast", "glance", "impute", "predict", "reconstruct", "sample", "score", "summary", "transform", "verb",
+    "forecast", "glance", "impute", "predict", "reconstruct", "sample", "score", "summary", "transform",
+    "verb",
 ]  # fmt: skip
