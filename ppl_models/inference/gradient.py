@@ -210,8 +210,9 @@ class GradientRule:
                 generator = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + state.epoch)
                 order = torch.randperm(N, generator=generator)
             parts = order.to(device).tensor_split(number)
-            for part in parts[state.position :]:
-                yield Rows(part, N / len(part), state.position == number - 1)
+            first = state.position
+            for at, part in enumerate(parts[first:], first):
+                yield Rows(part, N / len(part), at == number - 1)
 
     def step(self, problem: GradientTarget, state: GradientState, batch: Rows) -> tuple[GradientState, Info]:
         """One step of Adam, and at the end of a pass a look at the evidence."""
