@@ -12,6 +12,7 @@ from ppl_models.data.files import budget
 from ppl_models.errors import DataError, UsageError
 from ppl_models.model import Model
 from ppl_models.models.bound import Bound
+from ppl_models.registry import complete
 from ppl_models.training import Course, Progress, Settings, Status, Trained, resolve_device, train
 
 
@@ -213,6 +214,7 @@ def fit(
     """
     if not isinstance(model, Model):
         raise UsageError(f"the first argument must be a model such as HMM(states=3), got {model!r}")
+    complete(type(model), type(model).__name__.lower())
     settings = Settings(
         seed, resolve_device(device), restarts, batch_size, steps, tolerance, learning_rate, guide, elbo,
         particles, patience, precision, compile,
@@ -229,9 +231,14 @@ def fit(
 
 def fitted(model: Model, dataset: Dataset, settings: Settings, course: Course) -> Fit:
     """Fit a model to data that was read for it, from the start or from a checkpoint."""
-    bound = model.bind(dataset.schema).learn(dataset)
-    if dataset.rows < 1:
+    bound = model.bind(dataset.schema)
+    if dataset.arrays and bound.kind != "program":
+        names = ", ".join(dataset.arrays)
+        what = f"{model.name} takes a table; {names} have other shapes than its rows"
+        raise DataError(f"{dataset.source}: {what}")
+    if dataset.rows < 1 and not dataset.arrays:
         raise DataError(f"{dataset.source}: no rows; {model.name} needs at least one")
+    bound = bound.learn(dataset)
     if dataset.weight is not None and not bound.exchangeable:
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
     _check_memory(bound, dataset, settings)

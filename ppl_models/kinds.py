@@ -61,6 +61,14 @@ KINDS = {
         },
         "regression:largest",
     ),
+    "program": Kind(
+        "program",
+        {
+            "predict": "program", "score": "program", "sample": "program",
+            "impute": "program", "summary": "program",
+        },
+        "program:glance",
+    ),
     "vae": Kind(
         "vae",
         {

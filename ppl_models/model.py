@@ -39,13 +39,17 @@ class Model(ABC):
     def model(self, data: "Dataset") -> None:
         """The joint density as a Pyro program, line by line."""
 
-    @abstractmethod
-    def guide(self, data: "Dataset", fit: Any) -> None:
-        """The approximation of the posterior as a Pyro program."""
+    def guide(self, data: "Dataset", fit: Any = None) -> None:
+        """The approximation of the posterior as a Pyro program; that of the Gaussian rule if not given."""
+        from ppl_models.programs.pair import guide
 
-    @abstractmethod
+        guide(self, data, fit)
+
     def bind(self, schema: "Schema") -> Any:
-        """The model over the columns of a table, ready for its update rule."""
+        """The model over the columns of a table, ready for its update rule: a Pyro program if not given."""
+        from ppl_models.programs.bound import Program
+
+        return Program(self, schema)
 
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options of `ppl_models.data.read`, with what the model's own fields say of them."""

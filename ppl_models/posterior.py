@@ -128,6 +128,8 @@ def _by_unit(fit: "Fit", theta: Draws, log_p: np.ndarray) -> tuple[np.ndarray, s
     if by_row and len(log_p) * data.rows > CELLS:
         return log_p[:, None] - bound.log_prior(theta).numpy()[:, None], "all"
     found = bound.log_likelihood(data, theta, fit.settings.device).numpy()
+    if found.shape[1] == 1 and data.rows != 1:
+        return found, "all"
     return found, "row" if by_row else "sequence"
 
 
@@ -167,7 +169,7 @@ def groups_of_draws(fit: "Fit") -> dict[str, "xr.Dataset"]:
         ),
         "constant_data": xr.Dataset({"lengths": ("sequence", np.asarray(data.lengths))}),
     }
-    if data.values.size <= CELLS:
+    if 0 < data.values.size <= CELLS:
         names = [plain(name) for name in data.names]
         found["observed_data"] = xr.Dataset(
             {n: ("row", v) for n, v in zip(names, data.values.T, strict=True)}

@@ -4,7 +4,9 @@ Models are named as strings, and imported when they are asked for. A plug-in is 
 point in the group `ppl_models.models`; one that cannot be imported is an error only when it is named.
 """
 
+import ast
 import difflib
+import hashlib
 import inspect
 import sys
 import traceback
@@ -103,7 +105,39 @@ def reference(model: type[Model]) -> str:
     for path, module in _files.items():
         if getattr(module, model.__name__, None) is model:
             return f"{path}:{model.__name__}"
+    if path := _own_file(model):
+        return f"{path}:{model.__name__}"
     return home
+
+
+def digests(model: type[Model]) -> dict[str, str]:
+    """Of the file of a model of one's own: `sha256` of its bytes, and `code` of what they mean.
+
+    The second stays the same when comments and layout change. Nothing for models that are installed.
+    """
+    path = next((p for p, m in _files.items() if getattr(m, model.__name__, None) is model), None)
+    path = path or _own_file(model)
+    if path is None:
+        return {}
+    try:
+        content = path.read_bytes()
+        code = ast.dump(ast.parse(content))
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    return {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "code": hashlib.sha256(code.encode()).hexdigest(),
+    }
+
+
+def _own_file(model: type[Model]) -> Path | None:
+    """The file of a class that was imported in the ordinary way, but is not of an installed model."""
+    home = f"{model.__module__}:{model.__qualname__}"
+    known = {*BUILT_IN.values(), *(entry.value for entry in _plugins().values())}
+    file = getattr(sys.modules.get(model.__module__), "__file__", None)
+    if home in known or file is None or model.__module__.split(".")[0] == __name__.split(".")[0]:
+        return None
+    return Path(file).resolve()
 
 
 _files: dict[Path, Any] = {}  # the files that were executed, by absolute path
@@ -213,8 +247,18 @@ def _checked(found: Any, where: str, name: str) -> type[Model]:
     lacks = ", ".join(f"{method}()" for method in sorted(found.__abstractmethods__))
     if lacks:
         raise UsageError(f"{where} does not define {lacks}")
+    return complete(found, name, where)
+
+
+def complete(found: type[Model], name: str, where: str = "") -> type[Model]:
+    """The class with a name and a summary, that of its docstring, if it has none.
+
+    Raises:
+        UsageError: It is not a dataclass.
+    """
     if not is_dataclass(found) or "__dataclass_params__" not in vars(found):
-        raise UsageError(f"{where} is not a dataclass; put @dataclass(frozen=True) above it")
+        what = where or found.__name__
+        raise UsageError(f"{what} is not a dataclass; put @dataclass(frozen=True) above it")
     if not hasattr(found, "name"):
         found.name = name
     if not hasattr(found, "summary"):

@@ -39,6 +39,9 @@ CHECKPOINT = "checkpoint.safetensors"
 HASHED = 2**30
 """Bytes of a data file up to which its content is hashed."""
 
+ARRAY = "array."
+"""What the names of arrays beside the rows begin with in data.safetensors."""
+
 LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
 
 
@@ -88,6 +91,7 @@ def _write(
         rows["values"] = data.values
     if data.weight is not None:
         rows["weight"] = data.weight
+    rows |= {f"{ARRAY}{name}": np.array(array, np.float64) for name, array in data.arrays.items()}
     files = {"data.safetensors": to_bytes(rows), **files}
     if checkpoint is not None:
         files[CHECKPOINT] = to_bytes({name: value.numpy() for name, value in checkpoint.tensors.items()})
@@ -123,6 +127,7 @@ def manifest(fit: Fit) -> dict[str, Any]:
     times = data.times
     return {
         "model": registry.reference(type(fit.model)),
+        "code": registry.digests(type(fit.model)),
         "fields": {f.name: getattr(fit.model, f.name) for f in fields(fit.model)},
         "rule": t.rule,
         "data": {
@@ -163,6 +168,33 @@ def judged(fit: Fit) -> dict[str, Any]:
     }
 
 
+def _model_of(m: dict[str, Any], name: str, given: Any) -> Any:
+    """The class of the model of a run.
+
+    Raises:
+        RunError: if it is not known, or its code is no longer what was fitted.
+    """
+    try:
+        if given is None:
+            kind = registry.find(m["model"])
+        else:
+            kind = registry.find(given, files=True) if isinstance(given, str) else given
+            registry.complete(kind, kind.__name__.lower())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{name}: run.json names no model ({error})") from None
+    except UsageError as error:
+        own = isinstance(m.get("model"), str) and (":" in m["model"])
+        own = own and given is None
+        advice = f"; give it with --model {m['model']}, or load(run, model=...)" if own else ""
+        raise RunError(f"{name}: its model cannot be had: {error}{advice}") from None
+    stored, now = m.get("code") or {}, registry.digests(kind)
+    if stored.get("code") and now.get("code") != stored["code"]:
+        raise RunError(
+            f"{name}: the code of {m['model']} has changed since the fit; restore it, or fit again"
+        )
+    return kind
+
+
 def file_of(path: str) -> dict[str, Any] | None:
     """By what a file is known again: size, and SHA-256 or, of a large one, the time of its last change."""
     try:
@@ -194,16 +226,22 @@ def _checkpoint(stored: store.StoredRun) -> Checkpoint | None:
     return Checkpoint(tensors, {str(name): float(value) for name, value in numbers.items()})
 
 
-def load(path: Any) -> Fit:
+def load(path: Any, model: Any = None) -> Fit:
     """A fit from a run directory; nothing in it is executed.
 
+    Args:
+        path: the run directory.
+        model: the class of a model of one's own, or `FILE.py:Class`, which is executed. Not needed where the
+            model is built in, of a package, or of a file that this process has executed before.
+
     Raises:
-        RunError: if it is damaged, foreign, or of a newer version.
+        RunError: if it is damaged, foreign, of a newer version, or of a model whose code has changed since.
     """
     stored = store.read_run(path)
     m, name = stored.manifest, Path(path).name
+    kind = _model_of(m, name, model)
     try:
-        model = registry.find(m["model"])(**m["fields"])
+        model = kind(**m["fields"])
         rows = stored.arrays("data.safetensors")
         schema = Schema.from_dict(m["data"]["schema"])
         times = m["data"]["times"]
@@ -221,6 +259,7 @@ def load(path: Any) -> Fit:
             notes=tuple(m["data"]["notes"]),
             weight=rows.get("weight"),
             path=m["data"]["path"],
+            arrays={k.removeprefix(ARRAY): v for k, v in rows.items() if k.startswith(ARRAY)},
         )
         restarts = m["restarts"]
         if restarts is not None:

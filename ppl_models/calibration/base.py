@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.inference.psis import smooth
-from ppl_models.models.bound import Bayesian, Draws, Guide
+from ppl_models.models.bound import Bayesian, Draws, Guide, Learned, Params
 
 GOOD_K, EVEN = 0.5, 0.6
 """k̂ and the share of effective draws from which weighted draws are good enough."""
@@ -95,3 +95,15 @@ def weigh(bound: Bayesian, batch: Any, guide: Guide, draws: int, seed: int) -> W
 def evenness(log_weight: np.ndarray) -> float:
     """Effective draws as a share of all: 1 / (S Σ w²)."""
     return float(1 / np.exp(2 * log_weight).sum() / len(log_weight))
+
+
+def restored(bound: Any, method: str, learned: Params, params: Params) -> Calibrated:
+    """What a calibration gave that keeps the guide of the training, and moves its draws where it has to."""
+    guide, points, memory = Learned(bound, learned), params.get("points"), params.get("memory")
+    if points is not None:
+        limits = None if memory is None else (float(memory[0]), float(memory[1]))
+        return Calibrated(method, guide, dict(params), bound.theta(points), limits)
+    draws = bound.exact(guide.params)
+    if draws is not None:
+        return Calibrated("Markov chains", guide, dict(params), draws, chains=bound.chains)
+    return Calibrated(method, guide, dict(params))

@@ -9,14 +9,17 @@ from ppl_models.calibration.base import (
     ROUNDS,
     Calibrated,
     number_of_draws,
+    restored,
     weigh,
 )
 from ppl_models.data import Dataset
 from ppl_models.inference.moves import move
 from ppl_models.inference.threads import threads_for
-from ppl_models.models.bound import Learned, Params
+from ppl_models.models.bound import Learned
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.density import LogJoint
+
+__all__ = ["calibrate", "restored"]
 
 
 def calibrate(learned: Learned, data: Dataset, device: str, seed: int) -> Calibrated:
@@ -38,15 +41,3 @@ def calibrate(learned: Learned, data: Dataset, device: str, seed: int) -> Calibr
         moved = move(LogJoint(bound, batch), start[:CHAINS], scale_tril, most=ROUNDS)
     memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
     return restored(bound, "moved", learned.params, {"points": moved.points, "memory": memory})
-
-
-def restored(bound: Regression, method: str, learned: Params, params: Params) -> Calibrated:
-    """What `calibrate` gave, from its method and `Calibrated.params`."""
-    guide, points, memory = Learned(bound, learned), params.get("points"), params.get("memory")
-    if points is not None:
-        limits = None if memory is None else (float(memory[0]), float(memory[1]))
-        return Calibrated(method, guide, dict(params), bound.theta(points), limits)
-    draws = bound.exact(guide.params)
-    if draws is not None:
-        return Calibrated("Markov chains", guide, dict(params), draws, chains=bound.chains)
-    return Calibrated(method, guide, dict(params))

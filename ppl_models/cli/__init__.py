@@ -7,6 +7,7 @@
     fit.py         ppl fit MODEL DATA
     verbs.py       ppl predict, score, sample, … RUN
     listing.py     ppl models, data, runs
+    new.py         ppl new NAME
     completion.py  ppl completion SHELL
     runs.py        RUN: a path, a name or `latest`
     output.py      tables, JSON and messages

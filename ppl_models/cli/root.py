@@ -13,6 +13,7 @@ COMMANDS = {
     "models": "ppl_models.cli.listing:models",
     "data": "ppl_models.cli.listing:data",
     "runs": "ppl_models.cli.listing:runs",
+    "new": "ppl_models.cli.new:new",
     "completion": "ppl_models.cli.completion:completion",
 }
 

@@ -47,10 +47,9 @@ def _verb(example: str, *options: Any, data: bool = True) -> Any:
 def _opened(run: str, options: dict[str, Any]) -> "Fit":
     """The fit of a run."""
     path = locate(run, options["runs"])
-    execute_model(options["model"])
     from ppl_models import load
 
-    return load(path)
+    return load(path, options["model"])
 
 
 def execute_model(file: str | None) -> None:
@@ -70,7 +69,8 @@ def _later(fit: "Fit", data: str | None, options: dict[str, Any]) -> "Dataset | 
         return None
     from ppl_models.data import read
 
-    dataset = read(data, schema=fit.data.schema, **reading)
+    required = fit.bound.kind != "program"  # a program may predict what the data lacks
+    dataset = read(data, schema=fit.data.schema, require_schema_columns=required, **reading)
     data_notes(dataset, options["quiet"])
     return dataset
 

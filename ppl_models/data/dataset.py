@@ -1,7 +1,7 @@
 """A table as a model takes it: one matrix of numbers, and what is needed to print it as it was."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ class Dataset:
         notes: What was done to the data, or noticed in it, one sentence each.
         weight: (n,) float64, how often each row counts, finite and not negative; None if all count once.
         path: The absolute path of the file it was read from, or None.
+        arrays: Numbers of other shapes beside the rows, by name, for models of one's own.
     """
 
     values: np.ndarray
@@ -41,15 +42,19 @@ class Dataset:
     notes: tuple[str, ...] = field(default=())
     weight: np.ndarray | None = None
     path: str | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:
-        """A fingerprint of the values, lengths and weights, by which the same data is known again."""
+        """A fingerprint of the values, lengths, weights and arrays, by which the same data is known again."""
         digest = hashlib.sha256(np.asarray(self.values.shape, np.int64).tobytes())
         digest.update(np.ascontiguousarray(self.values).data)
         digest.update(np.asarray(self.lengths, np.int64).tobytes())
         if self.weight is not None:
             digest.update(np.ascontiguousarray(self.weight, np.float64).data)
+        for name, array in sorted(self.arrays.items()):
+            digest.update(repr((name, array.shape)).encode())
+            digest.update(np.ascontiguousarray(array, np.float64).data)
         return digest.hexdigest()
 
     @property
@@ -108,6 +113,7 @@ class Dataset:
             source=self.source,
             notes=self.notes,
             weight=None if self.weight is None else self.weight[index],
+            arrays=self.arrays,
         )
 
     def correlation(self) -> np.ndarray:

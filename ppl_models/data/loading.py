@@ -14,6 +14,7 @@ from ppl_models.data.folder import read_folder
 from ppl_models.data.frames import from_columns, from_frame
 from ppl_models.data.jsonlines import read_json
 from ppl_models.data.messages import clean
+from ppl_models.data.shaped import from_shapes, json_object, shaped
 from ppl_models.data.table import Table
 from ppl_models.data.text import read_delimited
 from ppl_models.errors import DataError
@@ -54,7 +55,7 @@ def load(data: Any, options: Options) -> Table:
     if is_array(data):
         return from_array(to_numpy(data))
     if isinstance(data, Mapping):
-        return from_columns(data)
+        return from_shapes(data, "columns") if shaped(data) else from_columns(data)
     if isinstance(data, list | tuple):
         if data and all(isinstance(item, Mapping) for item in data):
             names = dict.fromkeys(name for item in data for name in item)
@@ -98,7 +99,10 @@ def _from_text(content: bytes, name: str, suffix: str, options: Options) -> Tabl
     if not content.strip():
         raise DataError(f"{name}: is empty")
     if suffix in _JSON:
-        return read_json(content, name)
+        found = json_object(content)
+        if found is None:
+            return read_json(content, name)
+        return from_shapes(found, name) if shaped(found) else from_columns(found, name)
     return read_delimited(
         content,
         name,

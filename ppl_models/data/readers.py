@@ -125,7 +125,9 @@ def read(
             weight = weight_column(table, weighted_by, missing=tokens, decimal=decimal)
         elif weights is not None and not isinstance(weights, str):
             weight = weight_array(table, weights)
-        if schema is None:
+        if schema is None and not table.rows and table.arrays:
+            values, notes, schema = np.zeros((0, 0)), [], Schema(())
+        elif schema is None:
             left = {*ignored, *beside, *targets}
             names = [name for name in selected or table.columns if name not in left]
             values, described, notes = describe(
@@ -147,7 +149,7 @@ def read(
         raise DataError(f"{_called(data)}: does not fit into memory") from None
     notes = tuple(clean(note, 400) for note in (*table.notes, *notes))
     path = os.path.abspath(data) if isinstance(data, str | os.PathLike) and os.fspath(data) != "-" else None
-    return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path)
+    return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path, table.arrays)
 
 
 def _image(table: Table, names: list[str], target: str | None) -> tuple[int, ...] | None:

@@ -31,6 +31,7 @@ class Table:
         lengths: The lengths of the sequences, if the data says so itself.
         kinds: Kinds that the format itself declares.
         names: All columns that the source has, also those that were not read.
+        arrays: Numbers of other shapes beside the columns.
         parts: For a table that stays on disk: reads some columns, a block of rows after another. Its
             `columns` are read when they are asked for.
         shape: Height, width and perhaps channels, if the columns named x… are the pixels of images.
@@ -47,6 +48,7 @@ class Table:
     kinds: dict[str, Kind] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     parts: Callable[[Collection[str]], Iterator[Mapping[str, "Cells"]]] | None = None
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:

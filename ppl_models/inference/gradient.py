@@ -384,12 +384,14 @@ class Stationary:
         effective: independent iterates that a window must be worth.
         cuts: of the step size, at most.
         gain: nats that the ELBO of the average must rise by from one step size to the next to go on.
+        longest: steps after which a stage ends all the same.
     """
 
     r_hat: float = 1.1
-    effective: float = 40.0
+    effective: float = 20.0
     cuts: int = 8
-    gain: float = 0.01
+    gain: float = 0.05
+    longest: int = 5_000
 
     def seen(self, state: GradientState, target: GradientTarget) -> None:
         """Remember the iterate; every second one is forgotten when there are too many."""
@@ -418,7 +420,7 @@ class Stationary:
         if len(window) < 50:
             return Kept(None, None, left)
         worst, effective = split_r_hat(window)
-        long = state.step - memory.get("since", 0.0) > 20_000
+        long = state.step - memory.get("since", 0.0) > self.longest
         if not long and (worst > self.r_hat or effective < self.effective):
             return Kept(None, None, left)
         mean = split(window.mean(0), target.module)

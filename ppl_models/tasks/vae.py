@@ -117,8 +117,8 @@ def predict(
     """The class of each row by the classifier q(y | x), its own label not being looked at.
 
     The classifier, as in Kingma et al. (2014): on scikit-learn's digits it makes 2 % errors where
-    p(y) p̂(x | y) makes 8 % and takes hundreds of times as long; with few labels on small tables the latter was often
-    better. `draws` asks for it.
+    p(y) p̂(x | y) makes 8 % and takes hundreds of times as long; with few labels on small tables the latter
+    was often better. `draws` asks for it.
 
     Args:
         fit: a fit with a target.

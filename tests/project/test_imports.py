@@ -24,13 +24,13 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"latent"},
     {"emissions", "inference"},
     {"models.bound"},  # what training asks of a model: below those that are bound in packages of their own
-    {"regression", "neural"},
+    {"regression", "neural", "programs"},
     {"models"},
     {"training", "calibration"},
     {"fitting"},
     {"posterior", "display", "runs", "selection"},
     {"diagnostics", "tasks"},
-    {"report"},
+    {"report", "testing"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

@@ -1,0 +1,29 @@
+"""What is checked of models of one's own alone: that the posterior has one mode."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ppl_models.diagnostics.checks import Check
+
+if TYPE_CHECKING:
+    from ppl_models.fitting import Fit
+
+SAME, BESIDE = 0.3, 4.0
+"""Nats up to which optima count as the same (estimates differ), and below which another one matters."""
+
+
+def checks(fit: "Fit") -> list[Check]:
+    """Whether another optimum has so much of the probability that one Gaussian cannot stand for all."""
+    r = fit.trained.restarts
+    if r is None:
+        return []
+    others = [r.elbo[0] - value for value in r.elbo if SAME < r.elbo[0] - value < BESIDE]
+    if not others:
+        return []
+    share = 100 / (1 + float(np.exp(min(others))))
+    reason = (
+        f"another optimum is only {min(others):.1f} nats below, about {share:.0f} % of the probability: the "
+        "posterior has several modes, and draws are of one; order or fix what can be exchanged"
+    )
+    return [Check("modes", min(others), "fail", reason)]

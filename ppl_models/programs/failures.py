@@ -1,0 +1,57 @@
+"""What goes wrong in a model of one's own: one line that says which file, line and site."""
+
+import linecache
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ppl_models.errors import PplError, UsageError
+
+
+def file_of(model: Any) -> str:
+    """The file that the class of a model is defined in, or nothing."""
+    module = sys.modules.get(type(model).__module__)
+    return str(getattr(module, "__file__", None) or "")
+
+
+def line_here(model: Any) -> int | None:
+    """The line of the model's file that is being executed."""
+    path, frame = file_of(model), sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == path and frame.f_code.co_name != "<module>":
+            return frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+@contextmanager
+def telling(model: Any, doing: str = "", site: Any = None) -> Iterator[None]:
+    """Whatever a model raises as a `UsageError` with its file and line; errors of ours as they are.
+
+    Args:
+        model: whose code is executed.
+        doing: what for, if that is not plain.
+        site: called for the name of the site that was reached, or None.
+    """
+    try:
+        yield
+    except PplError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(_told(model, error, doing, site() if site is not None else None)) from error
+
+
+def _told(model: Any, error: BaseException, doing: str, site: str | None) -> str:
+    path = file_of(model)
+    where = path.rpartition("/")[2] or type(model).__name__
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if path and f.filename == path]
+    if lines:
+        where += f", line {lines[-1]}"
+    text = " ".join(str(error).split())
+    named = f"site {site!r}: " if site and site not in text else ""
+    what = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    code = linecache.getline(path, lines[-1]).strip() if lines else ""
+    at = f" (in: {code[:80]})" if code else ""
+    return f"{where}: {f'{doing}: ' if doing else ''}{named}{what}{at}"
