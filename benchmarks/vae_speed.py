@@ -5,7 +5,8 @@
 Both are the 784-400-20 network of PyTorch's own VAE example, with Bernoulli pixels (grey levels as
 probabilities) and Adam: the example's loop, `binary_cross_entropy` of a sigmoid plus the KL divergence, and
 `ppl.VAE(latent=20, hidden="400", likelihood="bernoulli")`. The images are in memory already, as each side
-takes them. Steps alternate in blocks of ten, and the ratio is that of the medians of a step. Then each side
+takes them. A step of ours is one of `ppl.fit`; that looks at held-out rows besides, once a pass. Steps
+alternate in blocks of ten, and the ratio is that of the medians of a step. Then each side
 trains for some epochs on the same rows, and the ELBO of the same held-out rows (one draw of z each,
 averaged over five) is compared; peak memory is that of a process of its own. Without `--data` the images
 are simulated: three smooth random patterns, mixed and lit at random.
@@ -29,6 +30,7 @@ from torch.nn import functional as F
 
 import ppl_models as ppl
 from ppl_models import VAE
+from ppl_models.inference.gradient import GradientRule, Patience, Rows
 from ppl_models.neural.elbo import terms
 
 LEARNING_RATE, TEST_ROWS = 1e-3, 1_000
@@ -107,20 +109,17 @@ def _after(found: tuple[Tensor, Tensor, Tensor], x: Tensor) -> tuple[Tensor, ...
 
 
 def ours(images: np.ndarray, test: np.ndarray) -> Side:
-    """Ours: the objective of `VAE` with a fused Adam."""
+    """Ours: the steps of `ppl.fit`, with their checks, clipping and averaging."""
     torch.manual_seed(0)
     data = ppl.read(images)
     bound = MODEL.bind(data.schema)
     target = bound.target(data)
     target.train, target.rows = torch.arange(data.rows), data.rows  # the same rows as the other side
-    optimiser = torch.optim.Adam(target.module.parameters(), lr=LEARNING_RATE, fused=True)
+    rule = GradientRule(Patience(), learning_rate=LEARNING_RATE)
+    state = rule.start(target)
 
     def step(rows: Tensor) -> None:
-        optimiser.zero_grad()
-        loss = target.loss(rows, 1.0)
-        loss.backward()
-        optimiser.step()
-        loss.item()
+        rule.step(target, state, Rows(rows, data.rows / len(rows), False))
 
     @torch.no_grad()
     def elbo() -> float:

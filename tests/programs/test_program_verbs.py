@@ -310,7 +310,8 @@ def test_a_plugin_is_listed(tmp_path):
     code = (
         f"import sys; sys.path[:0] = [{str(info.parent)!r}, {str(ROOT / 'examples/plugin/src')!r}]\n"
         "from ppl_models import registry\n"
-        "print([m.name for m in registry.models() if m.source == 'ppl-slope'], registry.find('slope').summary)"
+        "print([m.name for m in registry.models() if m.source == 'ppl-slope'],\n"
+        "      registry.find('slope').summary)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("['slope'] A line through points"), done.stderr
