@@ -37,9 +37,14 @@ class Fit:
     path: str | None = field(default=None)
 
     @cached_property
+    def resolved(self) -> Model:
+        """The model with what it left to the data filled in: the one whose posterior this is."""
+        return self.model.resolve(self.data.schema, self.params)
+
+    @cached_property
     def bound(self) -> Any:
-        """The model bound to the columns: `ppl_models.models.bound.Bound`."""
-        return self.model.bind(self.data.schema).learn(self.data)
+        """That model bound to the columns: `ppl_models.models.bound.Bound`."""
+        return self.resolved.bind(self.data.schema).learn(self.data)
 
     @property
     def params(self) -> dict[str, torch.Tensor]:

@@ -59,6 +59,10 @@ class Model(ABC):
         """The schema with whatever else of the data the priors refer to."""
         return data.schema
 
+    def resolve(self, schema: "Schema", params: Mapping[str, Any]) -> "Model":
+        """The model with every field filled in that it leaves to what was learned."""
+        return self
+
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Columns that the model wants read as another kind than was inferred, by name."""
         return {}

@@ -10,9 +10,9 @@ import torch
 from ppl_models.calibration import ALIKE, draw, evenness, number_of_draws
 from ppl_models.errors import Unsupported
 from ppl_models.inference.psis import smooth
-from ppl_models.inference.threads import threads_for
 from ppl_models.kinds import KINDS
 from ppl_models.models.bound import Bayesian, Draws, number_of, plain, select_draws
+from ppl_models.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd

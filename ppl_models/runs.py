@@ -129,6 +129,11 @@ def manifest(fit: Fit) -> dict[str, Any]:
         "model": registry.reference(type(fit.model)),
         "code": registry.digests(type(fit.model)),
         "fields": {f.name: getattr(fit.model, f.name) for f in fields(fit.model)},
+        "learned": {
+            f.name: getattr(fit.resolved, f.name)
+            for f in fields(fit.model)
+            if getattr(fit.resolved, f.name) != getattr(fit.model, f.name)
+        },
         "rule": t.rule,
         "data": {
             "source": data.source,
@@ -276,7 +281,7 @@ def load(path: Any, model: Any = None) -> Fit:
             tuple(m["training_notes"]), m["separated"], _checkpoint(stored),
         )  # fmt: skip
         fit = Fit(model, data, trained, settings, tuple(m["candidates"]), str(path))
-        wanted = fit.bound.shapes()
+        wanted = model.bind(schema).shapes()
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise RunError(
             f"{name}: run.json does not describe a fit that this version can read ({error})"

@@ -287,7 +287,7 @@ def _joint(found: Fit) -> str:
         warnings.simplefilter("ignore")
 
         def program() -> None:
-            found.model.model(given)
+            found.resolved.model(given)
 
         model = pyro.poutine.condition(program, data=values)
         trace = pyro.poutine.trace(model).get_trace()
@@ -334,10 +334,10 @@ def _saved(found: Fit) -> str:
 
 
 def _verbs(found: Fit) -> list[str]:
-    from ppl_models.tasks import VERBS
+    from ppl_models.kinds import KINDS
 
     done = []
-    for name in VERBS[found.bound.kind]:
+    for name in KINDS[found.bound.kind].verbs:
         try:
             table = getattr(found, name)()
         except Unsupported as error:

@@ -17,11 +17,11 @@ from ppl_models.data import Dataset
 from ppl_models.data.excerpt import excerpt
 from ppl_models.inference.gaussian import GaussianRule, Sampled, covariance_factor, normal_points
 from ppl_models.inference.moves import move
-from ppl_models.inference.threads import threads_for
 from ppl_models.models.bound import Learned, Params
 from ppl_models.models.identify import identify
 from ppl_models.models.joint import Joint
 from ppl_models.models.unconstrained import ExactPosterior, GaussianGuide
+from ppl_models.threads import threads_for
 
 CROSSING = 0.01
 """Share of draws that may be out of the order of their states."""

@@ -14,10 +14,10 @@ from ppl_models.calibration.base import (
 )
 from ppl_models.data import Dataset
 from ppl_models.inference.moves import move
-from ppl_models.inference.threads import threads_for
 from ppl_models.models.bound import Learned
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.density import LogJoint
+from ppl_models.threads import threads_for
 
 __all__ = ["calibrate", "restored"]
 

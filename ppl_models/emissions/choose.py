@@ -105,8 +105,11 @@ def choose(model: Any, states: int, schema: Schema) -> tuple["Emission", ...]:
         if family == "gaussian":
             D = len(index)
             dof = D + 2.0 if model.covariance_dof is None else model.covariance_dof
-            variance = K ** (-2 / D) / dof if model.state_variance is None else model.state_variance
-            prior = NormalPrior(model.mean_precision, dof, variance)
+            if model.state_variance is None:
+                widest = K ** (-2 / D)
+                prior = NormalPrior(model.mean_precision, dof, widest / max(dof, 1.0), widest)
+            else:
+                prior = NormalPrior(model.mean_precision, dof, model.state_variance)
             if model.covariance in ("full", "tied") and prior.dof <= D - 1:
                 raise UsageError(
                     f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}"

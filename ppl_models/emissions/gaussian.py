@@ -1,12 +1,13 @@
 """Gaussian emissions: diagonal, spherical, full and tied covariance, with conjugate priors.
 
 All priors are in standardised units (each column with mean 0 and standard deviation 1), which is what makes
-them weak on any data. Their form and the default sizes κ₀ = 0.01, ν₀ = D + 2 and ν₀ s² = K^(−2/D), what the
-prior adds to the sum of squares of a state, are those of Fraley & Raftery (2007, Bayesian regularization
-for normal mixture estimation, J. Classification 24, https://doi.org/10.1007/s00357-007-0004-5).
+them weak on any data. Their form and the default sizes κ₀ = 0.01 and ν₀ = D + 2 are those of Fraley &
+Raftery (2007, Bayesian regularization for normal mixture estimation, J. Classification 24,
+https://doi.org/10.1007/s00357-007-0004-5). The scale s² is learned unless it is given: see `most_probable`.
 """
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,12 @@ from ppl_models.emissions.base import EPSILON, Emission, Features, columns_of, w
 from ppl_models.emissions.columns import ColumnEmission
 from ppl_models.factors import Site, Theta, nonnegative
 from ppl_models.latent.workspace import Workspace
+from ppl_models.threads import threads_for
 
 LOG_2PI = math.log(2 * math.pi)
+
+NEWTON = 8
+"""Steps to the most probable scale: a quadratic rate from within the few e-folds of the interval."""
 
 
 def scale_tril_of(precision: Tensor) -> Tensor:
@@ -41,11 +46,56 @@ class NormalPrior:
         mean_precision: κ₀, the weight of the prior mean 0 in observations.
         dof: ν₀, degrees of freedom; the prior's weight on the covariance in observations.
         variance: s², the prior's scale for the variance within a state.
+        widest: where s² is learned, the most it may be, `variance` being the least; else None.
     """
 
     mean_precision: float
     dof: float
     variance: float
+    widest: float | None = None
+
+
+def most_probable(prior: NormalPrior, dof: Tensor, scatter: Tensor) -> Tensor:
+    """The scale s² under which statistics are most probable: type-II maximum likelihood, (R,).
+
+    log Z(S) depends on s² through ½ Σ_i [ν₀ log s² − ν_i log(ν₀ s² + λ_i)], i over the variances of all
+    states. Its derivative in log s² is ½ Σ_i [ν₀ − ν_i ν₀ s²/(ν₀ s² + λ_i)], which falls as s² grows: there
+    is one maximum, at s² = I / Σ_i E[τ_i], the number of precisions over their posterior means; K D /
+    Σ_k tr(C E[Λ_k]) of a full covariance (MacKay 1992, Bayesian interpolation, Neural Computation 4,
+    https://doi.org/10.1162/neco.1992.4.3.415). Found by Newton's method within a bracket.
+
+    As s² is a function of S, so is q(θ | S), and everything that is said of Z(S) holds with s² at its
+    maximum: E_q[η] is still ∇_S log Z, and a step that raises the ELBO raises it with s² learned.
+
+    It is kept in [K^(−2/D)/ν₀, K^(−2/D)]: at the lower end the prior adds to the sum of squares of a state
+    what Fraley & Raftery's does, at the upper one its variance itself is theirs. Without a floor a state
+    on rows that are equal would draw s² to 0, and the density of these rows to infinity.
+
+    Args:
+        prior: with the ends of the interval.
+        dof: ν, to be broadcast against `scatter`.
+        scatter: (R, ..., I) λ, the sum of squares about the mean along each principal axis.
+    """
+    assert prior.widest is not None
+    v0, ends = prior.dof, (math.log(prior.variance), math.log(prior.widest))
+    dof, scatter = dof.expand_as(scatter).flatten(1), scatter.flatten(1)
+
+    def derivatives(log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        share = v0 * log_scale.exp().unsqueeze(-1)
+        share = share / (share + scatter)
+        return (v0 - dof * share).sum(-1), (dof * share * (1 - share)).sum(-1)
+
+    low, high = (scatter.new_full(scatter.shape[:1], end) for end in ends)
+    narrow = derivatives(low)[0] <= 0  # also where there are no data, and any scale will do
+    wide = (derivatives(high)[0] >= 0) & ~narrow
+    low, high = torch.where(wide, high, low), torch.where(narrow, low, high)
+    found = 0.5 * (low + high)
+    for _ in range(0 if bool((narrow | wide).all()) else NEWTON):
+        slope, curvature = derivatives(found)
+        low, high = torch.where(slope > 0, found, low), torch.where(slope > 0, high, found)
+        step = found + slope / curvature
+        found = torch.where((step >= low) & (step <= high), step, 0.5 * (low + high))
+    return found.clamp(*ends).exp()
 
 
 class DiagonalGaussian(ColumnEmission):
@@ -92,8 +142,8 @@ class DiagonalGaussian(ColumnEmission):
         """The change of units."""
         return x * 0.0 - self.scale.to(x).log()
 
-    def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """κ, m (R, K, D) and a, b of the precision's Gamma (R, K, D), or (R, K, 1) if spherical."""
+    def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """κ, m (R, K, D), a, b of the precision's Gamma (R, K, D), or (R, K, 1) if spherical, and s²."""
         p = self.prior
         n, sx, sxx = S.unbind(-1)
         kappa = p.mean_precision + n
@@ -102,27 +152,35 @@ class DiagonalGaussian(ColumnEmission):
         count = 0.5 * n
         if self.spherical:
             half, count = half.sum(-1, keepdim=True), count.sum(-1, keepdim=True)
-        return kappa, mean, 0.5 * p.dof + count, 0.5 * p.dof * p.variance + half
+        a = 0.5 * p.dof + count
+        variance = half.new_full(half.shape[:1], p.variance)
+        if p.widest is not None:
+            variance = most_probable(p, 2 * a, 2 * half)
+        return kappa, mean, a, 0.5 * p.dof * variance[:, None, None] + half, variance
+
+    def variance(self, statistics: Tensor) -> Tensor:
+        """s², (R,)."""
+        return self._posterior(statistics)[-1]
 
     def log_normalizer(self, statistics: Tensor) -> Tensor:
         """Log Z as in the class docstring."""
         p = self.prior
-        kappa, _, a, b = self._posterior(statistics)
-        a0, b0 = 0.5 * p.dof, 0.5 * p.dof * p.variance
+        kappa, _, a, b, variance = self._posterior(statistics)
+        a0, b0 = 0.5 * p.dof, 0.5 * p.dof * variance[:, None, None]
         mean = 0.5 * (math.log(p.mean_precision) - kappa.log()) - 0.5 * LOG_2PI * statistics[..., 0]
-        precision = a0 * math.log(b0) - math.lgamma(a0) - a * b.log() + torch.lgamma(a)
+        precision = a0 * b0.log() - math.lgamma(a0) - a * b.log() + torch.lgamma(a)
         return mean.sum((-1, -2)) + precision.sum((-1, -2))
 
     def expected_natural(self, statistics: Tensor) -> Tensor:
         """E[½ log τ − ½ τ μ²] = ½ (ψ(a) − log b) − ½ (1/κ + m² a/b), E[τ μ] = m a/b, −½ E[τ] = −½ a/b."""
-        kappa, mean, a, b = self._posterior(statistics)
+        kappa, mean, a, b, _ = self._posterior(statistics)
         tau, log_tau = a / b, torch.digamma(a) - b.log()
         zero = 0.5 * (log_tau - 1 / kappa - mean**2 * tau - LOG_2PI)
         return torch.stack([zero, mean * tau, (-0.5 * tau).expand_as(mean)], -1)
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`precision`, then `mean` given it."""
-        kappa, mean, a, b = self._posterior(statistics)
+        kappa, mean, a, b, _ = self._posterior(statistics)
         precision = site("precision", dist.Gamma(a, b, validate_args=False))
         sd = (kappa * precision).rsqrt()
         return {"precision": precision, "mean": site("mean", dist.Normal(mean, sd, validate_args=False))}
@@ -177,7 +235,8 @@ class FullGaussian(Emission):
         self.centre, self.scale = centre, scale
         self.prior, self.tied = prior, tied
         C = torch.eye(len(columns), dtype=torch.float64) if correlation is None else correlation
-        self.inverse_scale = prior.dof * prior.variance * C  # W₀⁻¹
+        self.correlation = C
+        self.whiten = torch.linalg.inv(torch.linalg.cholesky(C))
         self.upper = torch.triu_indices(len(columns), len(columns))
 
     @property
@@ -193,10 +252,10 @@ class FullGaussian(Emission):
         return self.states * D + (1 if self.tied else self.states) * D * (D + 1) // 2
 
     def possible(self, statistics: Tensor) -> Tensor:
-        """Counts are not negative, and W⁻¹ is positive definite."""
+        """Counts are not negative, and W⁻¹ is positive definite, at the least s² if that is learned."""
         positive = statistics[..., 0] >= 0
-        _, _, _, inverse = self._hyperparameters(statistics)
-        _, info = torch.linalg.cholesky_ex(inverse)
+        _, _, _, scatter = self._sums(statistics)
+        _, info = torch.linalg.cholesky_ex(self._inverse_scale(scatter, self.prior.variance) + scatter)
         return positive.flatten(1).all(-1) & (info == 0).flatten(1).all(-1)
 
     # Between vectors of statistics or natural parameters and (scalar, vector, symmetric matrix).
@@ -242,6 +301,11 @@ class FullGaussian(Emission):
             at += D - i
         return Features(matrix, pattern, patterns)
 
+    def _parts(self, natural: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The scalar, Λμ and Λ of natural parameters."""
+        zero, linear, matrix = self._unpack(natural, halve=True)
+        return zero, linear, -2 * matrix
+
     def _by_pattern(self, features: Features):
         """Each pattern of missing cells with the rows that have it."""
         assert features.pattern is not None
@@ -253,20 +317,17 @@ class FullGaussian(Emission):
             seen = torch.as_tensor(features.patterns[p], device=device)
             yield seen, torch.as_tensor(rows, device=device)
 
-    def _regression(self, natural: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of the missing cells given the observed: x̂ = c + B x, with precision P (Cholesky factor) and h."""
-        _, linear, matrix = self._unpack(natural, halve=True)
-        precision = -2 * matrix
+    def _regression(self, linear: Tensor, precision: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Missing cells given the observed: Cholesky factor of their precision, c and B of c + B x."""
         hidden = ~seen
         factor = torch.linalg.cholesky(precision[..., hidden, :][..., hidden])
         c = torch.cholesky_solve(linear[..., hidden].unsqueeze(-1), factor).squeeze(-1)
         B = -torch.cholesky_solve(precision[..., hidden, :][..., seen], factor)
-        return factor, c, B, precision
+        return factor, c, B
 
-    def _marginal(self, natural: Tensor, seen: Tensor) -> Tensor:
+    def _marginal(self, zero: Tensor, linear: Tensor, precision: Tensor, seen: Tensor) -> Tensor:
         """Natural parameters of ∫ exp⟨t(x), η⟩ dx_missing, zero where a missing cell would enter."""
-        zero, linear, _ = self._unpack(natural)
-        factor, c, B, precision = self._regression(natural, seen)
+        factor, c, B = self._regression(linear, precision, seen)
         h = linear[..., ~seen]
         zero = zero + 0.5 * (h * c).sum(-1) + 0.5 * LOG_2PI * int((~seen).sum())
         zero = zero - factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
@@ -289,32 +350,41 @@ class FullGaussian(Emission):
         if features.pattern is None:
             super().log_density(features, natural, out, add)
             return
-        for seen, rows in self._by_pattern(features):
-            if not bool(seen.any()):  # nothing is said of the state, nor by it
-                if not add:
-                    out.index_fill_(1, rows, 0.0)
-                continue
-            eta = natural if bool(seen.all()) else self._marginal(natural, seen)
-            value = features.matrix[rows] @ eta[..., 1:].transpose(1, 2) + eta[:, None, :, 0]
-            (out.index_add_ if add else out.index_copy_)(1, rows, value)
+        parts = self._parts(natural)
+        with self._threads(features, natural):
+            for seen, rows in self._by_pattern(features):
+                if not bool(seen.any()):  # nothing is said of the state, nor by it
+                    if not add:
+                        out.index_fill_(1, rows, 0.0)
+                    continue
+                eta = natural if bool(seen.all()) else self._marginal(*parts, seen)
+                value = features.matrix[rows] @ eta[..., 1:].transpose(1, 2) + eta[:, None, :, 0]
+                (out.index_add_ if add else out.index_copy_)(1, rows, value)
 
     def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
         """Weighted sums of the features, with missing cells completed state by state."""
         if features.pattern is None:
             return super().statistics(features, gamma, natural)
         total = gamma.new_zeros(gamma.shape[0], *self.shape)
-        for seen, rows in self._by_pattern(features):
-            if not bool(seen.any()):
-                continue
-            weight = gamma[:, rows]
-            S = self.collect(weighted_sums(weight, features.matrix[rows]), weight.sum(1))
-            total += S if bool(seen.all()) else self._completed(S, natural, seen)
+        parts = self._parts(natural)
+        with self._threads(features, natural):
+            for seen, rows in self._by_pattern(features):
+                if not bool(seen.any()):
+                    continue
+                weight = gamma[:, rows]
+                S = self.collect(weighted_sums(weight, features.matrix[rows]), weight.sum(1))
+                total += S if bool(seen.all()) else self._completed(S, *parts[1:], seen)
         return total
 
-    def _completed(self, S: Tensor, natural: Tensor, seen: Tensor) -> Tensor:
+    def _threads(self, features: Features, natural: Tensor) -> AbstractContextManager[None]:
+        """One thread where a pattern has few rows: its matrices are small, and there are many of them."""
+        assert features.patterns is not None
+        return threads_for(features.matrix.shape[0] // len(features.patterns) * natural.numel())
+
+    def _completed(self, S: Tensor, linear: Tensor, precision: Tensor, seen: Tensor) -> Tensor:
         """Statistics of x = P x_observed + q + noise, where P and q fill in the missing cells."""
         n, sx, sxx = self._unpack(S)
-        factor, c, B, _ = self._regression(natural, seen)
+        factor, c, B = self._regression(linear, precision, seen)
         D = len(self.columns)
         P = S.new_zeros(*n.shape, D, D)
         q = S.new_zeros(*n.shape, D)
@@ -328,12 +398,12 @@ class FullGaussian(Emission):
         two[..., h[:, None], h] += n[..., None, None] * torch.cholesky_inverse(factor)
         return self._pack(n, moved + n.unsqueeze(-1) * q, two)
 
-    def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """κ (R, K), m (R, K, D), ν and the Cholesky factor of W⁻¹: (R, K), or (R, 1) if tied."""
-        kappa, mean, dof, inverse = self._hyperparameters(S)
-        return kappa, mean, dof, torch.linalg.cholesky(inverse)
+    def _inverse_scale(self, like: Tensor, variance: Tensor | float) -> Tensor:
+        """W₀⁻¹."""
+        return self.prior.dof * variance * self.correlation.to(like)
 
-    def _hyperparameters(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _sums(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """κ (R, K), m (R, K, D), ν (R, K) and Σxxᵀ − κ m mᵀ; the last two (R, 1, ...) if tied."""
         p = self.prior
         n, sx, sxx = self._unpack(S)
         kappa = p.mean_precision + n
@@ -341,13 +411,31 @@ class FullGaussian(Emission):
         scatter = sxx - kappa[..., None, None] * mean.unsqueeze(-1) * mean.unsqueeze(-2)
         if self.tied:
             n, scatter = n.sum(-1, keepdim=True), scatter.sum(-3, keepdim=True)
-        inverse = scatter + self.inverse_scale.to(S)
-        return kappa, mean, p.dof + n, inverse
+        return kappa, mean, p.dof + n, scatter
+
+    def _variance(self, dof: Tensor, scatter: Tensor) -> Tensor:
+        p = self.prior
+        if p.widest is None:
+            return scatter.new_full(scatter.shape[:1], p.variance)
+        whiten = self.whiten.to(scatter)
+        with threads_for(scatter.numel()):
+            axes = torch.linalg.eigvalsh(whiten @ scatter @ whiten.mT)
+            return most_probable(p, dof.unsqueeze(-1), axes)
+
+    def variance(self, statistics: Tensor) -> Tensor:
+        """s², (R,)."""
+        return self._variance(*self._sums(statistics)[2:])
+
+    def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """κ (R, K), m (R, K, D), ν and the Cholesky factor of W⁻¹, (R, K) or (R, 1) if tied, and W₀⁻¹."""
+        kappa, mean, dof, scatter = self._sums(S)
+        prior = self._inverse_scale(scatter, self._variance(dof, scatter)[:, None, None, None])
+        return kappa, mean, dof, torch.linalg.cholesky(prior + scatter), prior
 
     def log_normalizer(self, statistics: Tensor) -> Tensor:
         """Log Z as in the class docstring."""
         p, D = self.prior, len(self.columns)
-        kappa, _, dof, factor = self._posterior(statistics)
+        kappa, _, dof, factor, prior = self._posterior(statistics)
         prior_dof = torch.full_like(dof, p.dof)
         mean = 0.5 * D * (math.log(p.mean_precision) - kappa.log() - LOG_2PI * statistics[..., 0])
 
@@ -355,13 +443,13 @@ class FullGaussian(Emission):
             return 0.5 * dof * (D * math.log(2) - log_det_inverse) + torch.mvlgamma(0.5 * dof, D)
 
         log_det = 2 * factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
-        wishart = log_z(dof, log_det) - log_z(prior_dof, torch.logdet(self.inverse_scale.to(dof)))
+        wishart = log_z(dof, log_det) - log_z(prior_dof, torch.logdet(prior))
         return mean.sum(-1) + wishart.sum(-1)
 
     def expected_natural(self, statistics: Tensor) -> Tensor:
         """E[½ log|Λ| − ½ μᵀΛμ], E[Λμ] = ν W m, −½ E[Λ] = −½ ν W."""
         D = len(self.columns)
-        kappa, mean, dof, factor = self._posterior(statistics)
+        kappa, mean, dof, factor, _ = self._posterior(statistics)
         precision = dof[..., None, None] * torch.cholesky_inverse(factor)
         steps = torch.arange(D, dtype=dof.dtype, device=dof.device)
         log_det = torch.digamma(0.5 * (dof.unsqueeze(-1) - steps)).sum(-1) + D * math.log(2)
@@ -372,7 +460,7 @@ class FullGaussian(Emission):
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`precision`, then `mean` given it."""
-        kappa, mean, dof, factor = self._posterior(statistics)
+        kappa, mean, dof, factor, _ = self._posterior(statistics)
         inverse = factor @ factor.mT
         precision = site("precision", dist.Wishart(dof, precision_matrix=inverse, validate_args=False))
         spread = (kappa[..., None, None] * precision).expand(*mean.shape, mean.shape[-1])

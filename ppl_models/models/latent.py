@@ -42,7 +42,7 @@ class LatentModel(Model):
     ] = None
     state_variance: Annotated[
         float | None,
-        "prior scale of a Gaussian's variance, 1/E[precision]; number^(-2/columns)/dof if not given",
+        "prior scale of a Gaussian's variance, 1/E[precision]; learned if not given",
     ] = None
     rate_shape: Annotated[float, "shape of the gamma prior of rates (Poisson, exponential, gamma)"] = 1.0
     rate_rate: Annotated[float, "rate of the gamma prior of rates"] = 1.0
@@ -91,8 +91,21 @@ class LatentModel(Model):
         structure = self.structure(schema)
         return Joint(structure, choose(self, structure.states, schema), schema)
 
+    def resolve(self, schema: "Schema", params: Mapping[str, Any]) -> "LatentModel":
+        """With the scale s² of the prior of Gaussian columns at what the statistics of a fit say it is."""
+        from ppl_models.emissions.gaussian import DiagonalGaussian, FullGaussian
+
+        if self.state_variance is None:
+            for e in self.bind(schema).emissions:
+                if isinstance(e, DiagonalGaussian | FullGaussian):
+                    return replace(self, state_variance=float(e.variance(params[e.name])[0]))
+        return self
+
     def model(self, data: "Dataset") -> None:
-        """Parameters at sites `FACTOR.SITE`, then z at `z_LABEL` and the rows at `x_LABEL_FAMILY`."""
+        """Parameters at sites `FACTOR.SITE`, then z at `z_LABEL` and the rows at `x_LABEL_FAMILY`.
+
+        A `state_variance` that is left to the data is at the least it may be; `Fit.resolved` has it learned.
+        """
         import pyro
         import torch
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ppl_models.inference.moves import Moved, move
 from ppl_models.inference.psis import smooth
-from ppl_models.inference.threads import threads_for
 from ppl_models.models.bound import Params
 from ppl_models.programs.bound import Program
+from ppl_models.threads import threads_for
 
 DIMENSIONS, CHAINS = 150, 500
 """Of the posterior at most, and how many chains at most."""

@@ -124,7 +124,7 @@ class _Watch(Messenger):
     def _pyro_param(self, msg: Any) -> None:
         raise Unsupported(
             f"{file_of(self.model).rpartition('/')[2]}, line {line_here(self.model)}: pyro.param "
-            f"{msg['name']!r} in a model needs the gradient rule, which is not here yet; "
+            f"{msg['name']!r} in a model is a point estimate, which the model has no prior of; "
             "give it a prior with pyro.sample"
         )
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.errors import DataError, UsageError
-from ppl_models.inference.threads import threads_for
 from ppl_models.regression import separation
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.ep import Fixed, grid, mixture
@@ -19,6 +18,7 @@ from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.quadrature import safe_cholesky
 from ppl_models.regression.rows import Batch, Block
 from ppl_models.regression.wide import RANK, ROWS, fit_dual, fit_many
+from ppl_models.threads import threads_for
 
 DENSE = 2_000
 """Coefficients up to which a d × d covariance is held."""

@@ -13,11 +13,11 @@ from ppl_models.data import Dataset
 from ppl_models.errors import DataError, UsageError
 from ppl_models.inference.convergence import Plateau
 from ppl_models.inference.gaussian import GaussianRule, Sampled
-from ppl_models.inference.threads import threads_for
 from ppl_models.programs.bound import Program, own_guide
 from ppl_models.programs.gradient import ProgramTarget
 from ppl_models.programs.prior import first_points
 from ppl_models.programs.start import Start, starts
+from ppl_models.threads import threads_for
 from ppl_models.training.gradient import train_gradient
 from ppl_models.training.loop import (
     FROM_START,

@@ -62,12 +62,16 @@ def test_the_summary_of_a_command_is_not_cut(run):
 def test_defaults_of_training_are_those_of_the_function():
     from ppl_models.fitting import fit
 
-    said = {each.name: each.default for each in COMMANDS["fit", "hmm"].params if each.name in TRAINING}
-    known = inspect.signature(fit).parameters
-    assert {k: v for k, v in said.items() if k != "batch_size"} == {
-        name: known[name].default for name in TRAINING if name != "batch_size"
-    }
-    assert known["batch_size"].default is None
+    known, seen = inspect.signature(fit).parameters, set()
+    for model in ("hmm", "logistic", "vae"):
+        for each in COMMANDS["fit", model].params:
+            if each.name in TRAINING:
+                seen.add(each.name)
+                default = known[each.name].default
+                own = getattr(each, "default", None)
+                assert own == default or default is None or (default is False and not own)
+    assert {*TRAINING} - seen == {"guide", "elbo", "particles"}  # of models of one's own
+    assert set(TRAINING) | {"seed"} <= set(known)
 
 
 @pytest.mark.parametrize(("kind", "verb"), [(kind, verb) for kind in KINDS for verb in KINDS[kind].verbs])

@@ -74,7 +74,7 @@ def pyro_elbo(fit, seed, with_path=True):
     with pyro.validation_enabled(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pyro's own deprecations
         torch.manual_seed(seed)
-        value = -TraceEnum_ELBO(max_plate_nesting=0).loss(lambda: fit.model.model(fit.data), guide)
+        value = -TraceEnum_ELBO(max_plate_nesting=0).loss(lambda: fit.resolved.model(fit.data), guide)
         torch.manual_seed(seed)
         trace = poutine.trace(lambda: fit.model.guide(fit.data, fit)).get_trace()
     theta = {
@@ -164,7 +164,7 @@ def test_model_and_guide_name_the_same_sites():
     fit, _, _ = guided("mixed", True)
     with pyro.validation_enabled(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's of singular Wishart draws
-        model = poutine.trace(lambda: fit.model.model(fit.data)).get_trace()
+        model = poutine.trace(lambda: fit.resolved.model(fit.data)).get_trace()
         guide = poutine.trace(lambda: fit.model.guide(fit.data, fit)).get_trace()
     latent = {n for n, s in model.nodes.items() if s["type"] == "sample" and not s["is_observed"]}
     assert latent == {n for n, s in guide.nodes.items() if s["type"] == "sample"}

@@ -90,7 +90,7 @@ def test_elbo_is_pyros(prior):
             warnings.simplefilter("ignore")
             torch.manual_seed(seed)
             value = -TraceEnum_ELBO(max_plate_nesting=1).loss(
-                lambda: fit.model.model(fit.data), lambda: fit.model.guide(fit.data, fit)
+                lambda: fit.resolved.model(fit.data), lambda: fit.model.guide(fit.data, fit)
             )
             torch.manual_seed(seed)
             trace = pyro.poutine.trace(lambda: fit.model.guide(fit.data, fit)).get_trace()
@@ -112,7 +112,7 @@ def test_pyro_model_of_full_covariance_with_missing_cells_is_the_exact_density()
     theta = fit.bound.draw(fit.params, 1)
     values = {f"{f}.{s}": v for f, sites in theta.items() for s, v in sites.items()}
     with pyro.validation_enabled(False):
-        model = pyro.poutine.condition(lambda: fit.model.model(fit.data), data=values)
+        model = pyro.poutine.condition(lambda: fit.resolved.model(fit.data), data=values)
         value = -TraceEnum_ELBO(max_plate_nesting=1).loss(pyro.infer.config_enumerate(model), lambda: None)
     exact = fit.bound.log_evidence(fit.batch, theta) + fit.bound.log_prior(theta)
     assert value == pytest.approx(float(exact), rel=1e-10)

@@ -14,6 +14,14 @@ from ppl_models.training.loop import Course, Settings, Status
 from ppl_models.training.signals import Whole
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """As in a terminal, whatever the process that runs the tests has made of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Line(GradientTarget):
     """y = Xb + noise, by squares."""
 

@@ -181,7 +181,7 @@ def test_one_diagonal_state(simulate, missing):
     x = simulate(lambda z, r: r.normal([2.0, 500.0], [1, 90], (len(z), 2)), [60, 1], [[1]], [1], 3).masked(
         missing, 2
     )
-    fit = one_state(x, covariance="diag")
+    fit = one_state(x, covariance="diag", state_variance=0.25)
     k0, nu, s2 = 0.01, 4.0, 0.25
     exact, df, loc, scale = 0.0, [], [], []
     for y in columns(x):
@@ -196,7 +196,7 @@ def test_one_diagonal_state(simulate, missing):
 
 def test_one_full_state(simulate):
     x = simulate(lambda z, r: r.multivariate_normal([0, 3], ROTATED, len(z)), [50], [[1]], [1], 3).x
-    fit = one_state(x)
+    fit = one_state(x, state_variance=0.25)
     y = x[0]
     centre, sd, (n, D) = y.mean(0), y.std(0), y.shape
     y = (y - centre) / sd

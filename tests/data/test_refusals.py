@@ -207,7 +207,7 @@ def test_control_codes_never_reach_the_terminal(tmp_path):
         ({"a": []}, "no rows"),
         (pd.DataFrame({"a": [1 + 2j, 2j]}), "complex"),
         ({"a": [1, 2], "b": [1]}, "differ in length"),
-        ({"a": [[1], [2]]}, "neither numbers nor text"),
+        (pd.DataFrame({"a": [[1], [2]]}), "neither numbers nor text"),
         (pd.DataFrame({"a": []}), "no rows"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "repeats 'a'"),
         (pd.DataFrame({" a": [1, 2]}), "spaces"),

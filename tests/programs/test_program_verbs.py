@@ -189,7 +189,6 @@ class Guided(Normals):
         (Wrong(), DataError, "has no column 'height'; it has 'x'"),
         (Subsampled(), Unsupported, "plate 'rows' takes 2 of 6"),
         (Param(), Unsupported, "pyro.param 'a' in a model needs the gradient rule"),
-        (Guided(), Unsupported, "guide of its own, which needs the gradient rule"),
     ],
 )
 def test_what_cannot_be_fitted_is_said_in_one_line(model, error, message):

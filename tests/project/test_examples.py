@@ -18,7 +18,7 @@ SCRIPTS = {
 }
 NOTEBOOKS = ("earthquakes_hmm.ipynb",)
 DATA = ("earthquakes.csv", "iris.csv", "votes.csv")
-OTHERS = ("README.md", *DATA)
+OTHERS = ("README.md", "own_models", "plugin", *DATA)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -167,10 +167,10 @@ def sparse() -> pd.DataFrame:
 CASES = {
     case.name: case
     for case in [
-        Case("gmm1", "gmm", gmm1, {"components": 2}),
-        Case("gmm2", "gmm", gmm2, {"components": 2}),
-        Case("gmm_geyser", "gmm", gmm_geyser, {"components": 2}),
-        Case("hmm2", "hmm", hmm2, {"states": 2}),
+        Case("gmm1", "gmm", gmm1, {"components": 2, "state_variance": 2.0**-2 / 3}),
+        Case("gmm2", "gmm", gmm2, {"components": 2, "state_variance": 2.0**-1 / 4}),
+        Case("gmm_geyser", "gmm", gmm_geyser, {"components": 2, "state_variance": 2.0**-1 / 4}),
+        Case("hmm2", "hmm", hmm2, {"states": 2, "state_variance": 2.0**-2 / 3}),
         Case("hmm_poisson", "hmm", hmm_poisson, {"states": 2}),
         Case("earthquakes", "hmm", earthquakes, {"states": 2}),
         Case("earthquakes3", "hmm", earthquakes, {"states": 3}),

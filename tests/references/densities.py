@@ -51,17 +51,17 @@ def posterior(case: Case) -> Posterior:
 # Emissions
 
 
-def gaussian(frame: pd.DataFrame, K: int) -> tuple[Any, Any]:
+def gaussian(frame: pd.DataFrame, K: int, variance: float) -> tuple[Any, Any]:
     """Λ_k ~ Wishart(ν₀, (ν₀ s² C)⁻¹), μ_k | Λ_k ~ N(0, (κ₀ Λ_k)⁻¹), of standardised columns.
 
-    κ₀ = 0.01, ν₀ = D + 2, s² = K^(−2/D), C the correlation of all rows with 0.99 of what is off its
+    κ₀ = 0.01, ν₀ = D + 2, s² as given, C the correlation of all rows with 0.99 of what is off its
     diagonal. In one column Wishart(ν₀, 1/(ν₀ s²)) is Gamma(ν₀/2, ν₀ s²/2).
     """
     x = frame.to_numpy(float)
     centre, scale = x.mean(0), x.std(0)
     z = (x - centre) / scale
     D = z.shape[1]
-    dof, variance = D + 2.0, K ** (-2 / D) / (D + 2.0)
+    dof = D + 2.0
     C = 0.99 * np.corrcoef(z.T).reshape(D, D) + 0.01 * np.eye(D)
 
     def log_density() -> jax.Array:
@@ -110,7 +110,7 @@ def poisson(frame: pd.DataFrame, K: int) -> tuple[Any, Any]:
 def mixture(case: Case, frame: pd.DataFrame) -> Posterior:
     """w ~ Dirichlet(1), p(x_n) = Σ_k w_k p(x_n | k)."""
     K = case.fields["components"]
-    log_density, user = gaussian(frame, K)
+    log_density, user = gaussian(frame, K, case.fields["state_variance"])
 
     def model() -> None:
         weight = numpyro.sample("weight", dist.Dirichlet(jnp.ones(K)))
@@ -125,7 +125,7 @@ def chain(case: Case, frame: pd.DataFrame) -> Posterior:
     """π and the rows of A ~ Dirichlet(1), p(x) = πᵀ B_1 A B_2 A … B_T 1 with B_t = diag p(x_t | k)."""
     K = case.fields["states"]
     counts = all(kind.kind == "i" for kind in frame.dtypes)
-    log_density, user = (poisson if counts else gaussian)(frame, K)
+    log_density, user = poisson(frame, K) if counts else gaussian(frame, K, case.fields["state_variance"])
 
     def model() -> None:
         start = numpyro.sample("start", dist.Dirichlet(jnp.ones(K)))

@@ -1,7 +1,7 @@
-"""Makes `programs.json`: moments by NUTS of the posteriors of models of one's own.
+"""Makes `nuts.json`: moments by NUTS of the posteriors of models of one's own.
 
     pip install numpyro "arviz<1" pandas
-    PYTHONPATH=tests python tests/references/programs.py
+    PYTHONPATH=tests python tests/programs/nuts.py
 
 The densities are written in NumPyro from their definitions, with discrete latents summed out by hand, sharing
 no code with the package. Each table has the posterior mean and sd of some variables, with the Monte Carlo
@@ -155,4 +155,4 @@ if __name__ == "__main__":
     for name in CASES:
         found[name] = make(name)
         print(name, {k: v for k, v in found[name].items() if k != "posterior"}, flush=True)
-    (HERE / "programs.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (HERE / "nuts.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
