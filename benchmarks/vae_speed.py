@@ -115,7 +115,7 @@ def ours(images: np.ndarray, test: np.ndarray) -> Side:
     bound = MODEL.bind(data.schema)
     target = bound.target(data)
     target.train, target.rows = torch.arange(data.rows), data.rows  # the same rows as the other side
-    rule = GradientRule(Patience(), learning_rate=LEARNING_RATE)
+    rule = GradientRule(Patience(), learning_rate=LEARNING_RATE, warm_up=0)  # as the other side
     state = rule.start(target)
 
     def step(rows: Tensor) -> None:

@@ -24,6 +24,9 @@ from ppl_models.training.signals import Whole
 BATCH = 128
 """Rows of a mini-batch of a network, if not given."""
 
+WARM_UP = 100
+"""Steps over which the step size rises; of a network a pass over the data at most."""
+
 LOGGED = 1_000
 """Lines of history of a phase, about, at most."""
 
@@ -63,10 +66,12 @@ def train_gradient(
         batch_size: likewise.
     """
     policy: Policy = Patience(settings.patience, gain=settings.tolerance) if network else Stationary()
+    size = min(settings.batch_size or batch_size, target.rows)
     rule = GradientRule(
         policy,
         settings.learning_rate or learning_rate,
-        batch_size=min(settings.batch_size or batch_size, target.rows),
+        warm_up=min(WARM_UP, target.rows // size) if network else WARM_UP,
+        batch_size=size,
         seed=settings.seed,
         autocast=torch.bfloat16 if settings.precision == "bfloat16" else None,
     )
