@@ -17,6 +17,7 @@ MATTER = ("ppl_models", "torch", "pyro-ppl", "numpy")
 def resume(
     path: Any,
     *,
+    model: Any = None,
     steps: int | None = None,
     force: bool = False,
     checkpoint_every: float = 60.0,
@@ -29,6 +30,7 @@ def resume(
 
     Args:
         path: the run directory.
+        model: as for `load`: the class of a model of one's own, or `FILE.py:Class`, which is executed.
         steps: at most, in all; as many as the fit was given if not given.
         force: go on although the data or the versions of libraries have changed.
         checkpoint_every: seconds between two checkpoints, which are written to `path`.
@@ -38,7 +40,7 @@ def resume(
         RunError: if it is damaged, or the data or a version has changed; it names the difference.
         UsageError: if there is nothing to resume.
     """
-    fit, name = load(path), Path(path).name
+    fit, name = load(path, model), Path(path).name
     manifest = store.read_run(path).manifest
     settings = fit.settings
     if steps is not None:
@@ -53,11 +55,10 @@ def resume(
     most = settings.most("gradient")
     if checkpoint is not None and most <= checkpoint.numbers["step"]:
         raise UsageError(f"{name} has taken its {most} steps; allow more with --steps to go on")
-    keep = keeper(fit.model, fit.data, settings, path)
+    keep = keeper(fit.model, fit.data, settings, path, fit.candidates)
     history = fit.trained.history if checkpoint is not None else ()
-    return fitted(
-        fit.model, fit.data, settings, Course(progress, checkpoint, history, keep, checkpoint_every)
-    )
+    course = Course(progress, checkpoint, history, keep, checkpoint_every)
+    return replace(fitted(fit.model, fit.data, settings, course), candidates=fit.candidates)
 
 
 def changed(fit: Fit, manifest: dict[str, Any]) -> list[str]:

@@ -87,7 +87,7 @@ def fit() -> None:
 
 
 TRAINING = {
-    "device": {"default": "auto", "metavar": "auto|cpu|cuda|mps", "help": "Where to compute."},
+    "device": {"default": "auto", "metavar": "auto|cpu|cuda", "help": "Where to compute."},
     "restarts": {"type": int, "default": 8, "help": "Starts that race; the best is kept."},
     "batch_size": {"type": int, "metavar": "ROWS", "help": "Rows of a mini-batch; by the rule if not given."},
     "steps": {"type": int, "help": "Steps at most; by the update rule if not given."},
@@ -182,7 +182,7 @@ def fit_command(name: str, model: type[Model]) -> click.Command:
         name,
         callback=run,
         params=[click.Argument(["data"], metavar="DATA"), *own, *shared],
-        help=f"{model.summary[:1].upper()}{model.summary[1:]}.\n\n"
+        help=f"{model.summary[:1].upper()}{model.summary[1:].rstrip('.')}.\n\n"
         "DATA is a file (CSV, TSV, JSON lines, Parquet, Arrow, NumPy; also .gz) or - for stdin.",
         short_help=model.summary,
         example=f"ppl fit {name} data.csv{model.example}{many}",
@@ -263,7 +263,7 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
     _report(fitted, target, options, plan)
     if stop.code:
         raise Interrupted(
-            f"stopped; what there was is saved in {target}; to go on: ppl resume {shlex.quote(str(target))}",
+            f"stopped; what there was is saved in {target}; to go on: ppl resume {_named(fitted, target)}",
             stop.code,
         )
     verdict = fitted.check()
@@ -305,9 +305,27 @@ def _report(fitted: "Fit", target: Path, options: Mapping[str, Any], plan: Plan)
     say()
     say(fitted.check().text(limit or 100))
     say()
-    name = shlex.quote(str(target))
-    for label, text in (("saved", str(target)), ("next", f"ppl predict {name}"), ("", f"ppl summary {name}")):
+    run = _named(fitted, target)
+    first = "predict" if _predicts(fitted) else "transform"
+    for label, text in (("saved", str(target)), ("next", f"ppl {first} {run}"), ("", f"ppl summary {run}")):
         say(f"{label:<6}{text}")
+
+
+def _named(fitted: "Fit", target: Path) -> str:
+    """A run as the arguments of a verb: with the file of its model, if it is one's own."""
+    from ppl_models.registry import reference
+
+    model = reference(type(fitted.model))
+    path, _, name = model.rpartition(":")
+    if path.startswith(f"{Path.cwd()}/"):
+        model = f"{Path(path).relative_to(Path.cwd())}:{name}"
+    own = f" --model {shlex.quote(model)}" if path.endswith(".py") else ""
+    return f"{shlex.quote(str(target))}{own}"
+
+
+def _predicts(fitted: "Fit") -> bool:
+    """Whether `predict` has something to say: a VAE has classes only with a target."""
+    return fitted.bound.kind != "vae" or fitted.data.schema.target is not None
 
 
 def candidates_text(fitted: "Fit", field: str) -> str:

@@ -8,7 +8,7 @@ from ppl_models.cli.base import Command
 from ppl_models.cli.fit import Plan, Progress, finish
 from ppl_models.cli.locate import locate
 from ppl_models.cli.options import json_option, option, quiet_option, run_argument, together
-from ppl_models.cli.verbs import ABOUT_RUN, execute_model
+from ppl_models.cli.verbs import ABOUT_RUN
 
 if TYPE_CHECKING:
     from ppl_models.fitting import Fit
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 def resume(run: str, **options: Any) -> None:
     """Go on with a fit."""
     path = locate(run, options["runs"])
-    execute_model(options["model"])
     from ppl_models import load, store
     from ppl_models import resume as go_on
 
@@ -48,10 +47,11 @@ def resume(run: str, **options: Any) -> None:
         def train(progress: Progress) -> "Fit":
             return go_on(
                 path,
+                model=options["model"],
                 steps=options["steps"],
                 force=options["force"],
                 checkpoint_every=options["checkpoint_every"],
                 progress=progress,
             )
 
-        finish(path, options, Plan(load(path).model), train)
+        finish(path, options, Plan(load(path, options["model"]).model), train)

@@ -52,14 +52,6 @@ def _opened(run: str, options: dict[str, Any]) -> "Fit":
     return load(path, options["model"])
 
 
-def execute_model(file: str | None) -> None:
-    """Execute the file of a model of the user's, so that a run that was fitted with it can be read."""
-    if file:
-        from ppl_models.registry import find
-
-        find(file, files=True)
-
-
 def _later(fit: "Fit", data: str | None, options: dict[str, Any]) -> "Dataset | None":
     """Later data, read as the fit's data was."""
     reading = {name: options[name] for name in LATER if options[name] not in (None, ())}
@@ -112,7 +104,7 @@ def _call(fit: "Fit", name: str, options: dict[str, Any], **own: Any) -> Any:
 
 @_verb(
     "ppl predict latest new.csv -o states.csv",
-    option("--level", type=float, help="Probability of the intervals, of a regression; 0.9 if not given."),
+    option("--level", type=float, help="Probability of the intervals; 0.9 if not given."),
     option(
         "--threshold",
         type=float,
@@ -144,8 +136,13 @@ def score(run: str, data: str | None, by: str | None, draws: int | None, **optio
 
 @_verb(
     "ppl sample latest --rows 250 --seed 1",
-    option("--rows", type=int, help="How many rows, of a mixture; 100 if not given."),
-    option("--given", type=Pairs(), metavar="COL=VALUE,...", help="Values of some columns, of a mixture."),
+    option("--rows", type=int, help="How many rows; 100 if not given."),
+    option(
+        "--given",
+        type=Pairs(),
+        metavar="COL=VALUE,...",
+        help="Values of some columns, of a mixture or a vae.",
+    ),
     option("--steps", type=int, help="Rows of each sequence, of a hidden Markov model; 100 if not given."),
     option("--sequences", type=int, help="How many sequences; 1 if not given."),
     _seed(),
@@ -179,7 +176,7 @@ def impute(run: str, data: str | None, level: float, seed: int | None, **options
 
 @_verb("ppl transform latest new.csv -o features.parquet")
 def transform(run: str, data: str | None, **options: Any) -> None:
-    """Each row as the probabilities of its states, as features for other programs."""
+    """Each row as features for other programs: probabilities of states, or latents."""
     fit = _opened(run, options)
     _print(fit.transform(_later(fit, data, options)), options)
 

@@ -138,7 +138,8 @@ def _posterior(fit: "Fit") -> list[Check]:
         return [_widths(how.ratio, how.method), _predictions(fit)]
     draws = f"{p.draws} draws against the exact posterior"
     if p.even >= ALIKE:
-        reason = f"{k}, and {100 * p.even:.1f} % of {draws} are effective: the guide all but is it"
+        said = f"{k}, and " if p.k_hat <= GOOD_K else ""  # of weights all but equal the tail says nothing
+        reason = f"{said}{100 * p.even:.1f} % of {draws} are effective: the guide all but is it"
         return [Check("k-hat", p.k_hat, "ok", reason)]
     if p.k_hat <= GOOD_K:
         mended = ": the guide is close to it, and its draws were corrected by their weights"

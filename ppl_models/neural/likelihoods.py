@@ -167,8 +167,12 @@ class Bernoulli(Family):
         return u
 
 
+STEEPEST = 20.0
+"""|o| at most, of a continuous Bernoulli: a pixel that is always black would have an infinite density."""
+
+
 class ContinuousBernoulli(Family):
-    """exp(o u − A(o)) on [0, 1]."""
+    """exp(o u − A(o)) on [0, 1], with o between −20 and 20."""
 
     def __init__(self, columns: Sequence[Column], image: bool) -> None:
         ends = unit_intervals(columns, image)
@@ -178,18 +182,19 @@ class ContinuousBernoulli(Family):
 
     def log_prob(self, out: Tensor, u: Tensor) -> Tensor:
         """See the base class."""
+        out = out.clamp(-STEEPEST, STEEPEST)
         return u * out - log_normaliser(out)
 
     def expect(self, out: Tensor) -> Tensor:
         """See the base class: A′(o) = 1/2 + (coth(o/2) − 2/o)/2."""
-        t = out.double() / 2
+        t = out.double().clamp(-STEEPEST, STEEPEST) / 2
         small = t.abs() < 0.02
         safe = torch.where(small, torch.ones_like(t), t)
         return self.back(0.5 + torch.where(small, t / 6, (1 / safe.tanh() - 1 / safe) / 2))
 
     def sample(self, out: Tensor) -> Tensor:
         """See the base class: the inverse of F(u) = (e^{ou} − 1)/(e^o − 1), from its steep end."""
-        o = out.double()
+        o = out.double().clamp(-STEEPEST, STEEPEST)
         a = -o.abs()
         p = torch.rand_like(a)
         small = a > -1e-5
@@ -202,7 +207,7 @@ class ContinuousBernoulli(Family):
         import pyro.distributions as dist
         from pyro.distributions.transforms import AffineTransform
 
-        inner = dist.ContinuousBernoulli(logits=out.double(), validate_args=False)
+        inner = dist.ContinuousBernoulli(logits=out.double().clamp(-STEEPEST, STEEPEST), validate_args=False)
         return dist.TransformedDistribution(
             inner, AffineTransform(self.shift, self.scale), validate_args=False
         )

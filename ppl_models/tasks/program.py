@@ -55,7 +55,7 @@ def summary(fit: "Fit", *, level: float = 0.89) -> "pd.DataFrame":
     """Posterior mean, sd and equal-tailed interval of every continuous latent and derived site.
 
     Returns:
-        A row for each number, `theta[Choate]`, with `mean`, `sd`, `lower` and `upper`.
+        A row for each number, `theta[0]`, with `mean`, `sd`, `lower` and `upper`.
     """
     import pandas as pd
 

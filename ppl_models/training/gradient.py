@@ -1,5 +1,6 @@
 """Training by stochastic gradients: from a target to what it learned, with checkpoints on the way."""
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -108,8 +109,11 @@ def train_gradient(
         def trained(state: GradientState, status: Status, steps: int) -> Trained:
             params = {name: value[None].cpu() for name, value in _best(state, target).items()}
             done = status in (Status.CONVERGED, Status.DIVERGED)
+            elbo = float(state.best)
+            if not math.isfinite(elbo):  # the policy has not looked yet
+                elbo = target.evidence() * target.rows
             return Trained(
-                params, float(state.best), status, steps, log.seconds, tuple(log.history), None,
+                params, elbo, status, steps, log.seconds, tuple(log.history), None,
                 _why(status, steps, target), rule.name, checkpoint=None if done else capture(state, target),
             )  # fmt: skip
 

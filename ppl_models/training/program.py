@@ -73,7 +73,9 @@ def _guide(bound: Program, data: Dataset, settings: Settings) -> str | None:
         return "own"
     if bound.parameters > DIMENSIONS:
         return "normal"
-    return "full-rank" if settings.batch_size and settings.batch_size < data.rows else None
+    batched = settings.batch_size is not None and settings.batch_size < data.rows
+    asked = settings.elbo != "auto" or settings.particles > 1 or settings.learning_rate is not None
+    return "full-rank" if batched or asked else None
 
 
 def _gradient(bound: Program, kind: str, settings: Settings, course: Course) -> Trained:
