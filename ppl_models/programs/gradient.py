@@ -10,10 +10,11 @@ With mini-batches the model is executed over B of the N rows, and every site in 
 N/B: an unbiased estimate of the ELBO of all rows, as long as no latent belongs to a row.
 """
 
+import math
 from typing import Any
 
 import torch
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO, config_enumerate
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO, config_enumerate
 from torch import Tensor
 
 from ppl_models.errors import UsageError
@@ -105,10 +106,23 @@ class ProgramTarget(GradientTarget):
         return "the ELBO"
 
 
+class Weighted(Trace_ELBO):
+    """The importance-weighted bound log 1/K Σ_k p(x, θ_k)/q(θ_k), differentiated through the draws.
+
+    Pyro's own `RenyiELBO` is not one that a module can be made of.
+    """
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Minus the bound."""
+        traces = self._get_traces(model, guide, args, kwargs)
+        each = [run.log_prob_sum() - drawn.log_prob_sum() for run, drawn in traces]
+        return math.log(len(each)) - torch.stack(each).logsumexp(0)
+
+
 def _elbo(name: str, particles: int, nesting: int) -> Any:
     kinds: dict[str, Any] = {"trace": Trace_ELBO, "mean-field": TraceMeanField_ELBO, "enum": TraceEnum_ELBO}
     if name == "renyi":
-        return RenyiELBO(alpha=0.0, num_particles=max(particles, 2))
+        return Weighted(num_particles=max(particles, 2))
     options = {"max_plate_nesting": nesting} if name == "enum" else {}
     return kinds[name](num_particles=particles, **options)
 

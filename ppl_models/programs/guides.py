@@ -116,6 +116,8 @@ def build(bound: Any, kind: str, start: Tensor | None = None) -> nn.Module:
             guide = Own(model)
             guide(columns)
             return guide
+        if kind == "flow" and sites.dimension < 2:
+            raise UsageError("guide flow needs at least two parameters; use --guide normal")
         u = torch.zeros(sites.dimension, dtype=torch.float64) if start is None else start
         first = {k: v.detach() for k, v in values(model, columns, sites, u).items() if k in sites.latent}
 
