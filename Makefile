@@ -48,6 +48,8 @@ bench: $(READY)  ## quality and speed against peers; two hours at most, writes b
 	$(BIN)/python benchmarks/gmm_speed.py --out benchmarks/results/gmm_speed.md
 	$(BIN)/python benchmarks/gmm_missing.py --out benchmarks/results/gmm_missing.md
 	$(BIN)/python benchmarks/logistic_speed.py --out benchmarks/results/logistic_speed.md
+	$(BIN)/python benchmarks/vae_speed.py --out benchmarks/results/vae_speed.md
+	$(BIN)/python benchmarks/programs.py --out benchmarks/results/programs.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
