@@ -65,6 +65,7 @@ def move(
     identify: Callable[[Tensor], Tensor] = lambda u: u,
     least: int = 8,
     keep: int = 8,
+    leaps: int = LEAPS,
 ) -> Moved:
     """Move points until they have forgotten where they came from.
 
@@ -76,6 +77,7 @@ def move(
         identify: names states of points in one way, where the density does not tell them apart.
         least: rounds after which to look first; then each time that they have doubled.
         keep: rounds to go on once the start is forgotten, all of whose points are returned.
+        leaps: leapfrog steps of a path.
     """
     u = points.clone()
     value, slope = log_density(u)
@@ -86,7 +88,7 @@ def move(
     while done < most or len(kept) < keep:
         done += 1
         ended, new_value, new_slope, energy = _path(
-            log_density, u, value, slope, scale_tril, math.exp(log_step)
+            log_density, u, value, slope, scale_tril, math.exp(log_step), leaps
         )
         chance = energy.clamp_max(0.0).exp().nan_to_num(0.0)
         accept = torch.rand(len(u), dtype=torch.float64) < chance
@@ -111,14 +113,14 @@ def move(
 
 
 def _path(
-    log_density: LogDensity, u: Tensor, value: Tensor, slope: Tensor, L: Tensor, step: float
+    log_density: LogDensity, u: Tensor, value: Tensor, slope: Tensor, L: Tensor, step: float, leaps: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One path of every chain: its end, the density and slope there, and the gain of log density."""
     p = torch.randn_like(u)
     size = step * (0.8 + 0.4 * torch.rand(len(u), 1, dtype=u.dtype))
     kinetic = 0.5 * (p**2).sum(1)
     end, end_value, end_slope = u, value, slope
-    for _ in range(LEAPS):
+    for _ in range(leaps):
         p = p + 0.5 * size * end_slope
         end = end + (size * p) @ L.T
         end_value, gradient = log_density(end)

@@ -1,15 +1,16 @@
 """Draws of a Gaussian moved to the posterior by short Hamiltonian chains, where it is too far from it.
 
-The chains go on in stages, each twice as long as the one before and in the coordinates of the covariance that
-was found so far, until a stage no longer moves the middle and the width of a parameter. That they forgot
-where they were half-way is not enough by itself: a tail that the Gaussian does not reach is entered slowly,
-and each stage then moves them a little further.
+The chains go on in stages, each twice as long as the one before, or with paths that go twice as far if the
+last were too short to forget, and in the coordinates of the covariance that was found so far, until a stage
+no longer moves the middle and the width of a parameter. That they forgot where they were half-way is not
+enough by itself: a tail that the Gaussian does not reach is entered slowly, and each stage then moves them a
+little further.
 """
 
 import torch
 from torch import Tensor
 
-from ppl_models.inference.moves import Moved, move
+from ppl_models.inference.moves import LEAPS, Moved, move
 from ppl_models.inference.psis import smooth
 from ppl_models.models.bound import Params
 from ppl_models.programs.bound import Program
@@ -45,13 +46,19 @@ def moved(bound: Program, params: Params) -> dict[str, Tensor]:
         points = _weighed(bound, params, chains)
         drawn = bound.point(bound.draw(params, 20 * bound.parameters + CHAINS))
         covariance = torch.cov(drawn.T).reshape(bound.parameters, -1)
-        before, rounds, change, found = None, FIRST, 1.0, None
+        before, rounds, change, found, leaps = None, FIRST, 1.0, None, LEAPS
         for _ in range(STAGES):
-            found = move(bound.density, points, _factor(covariance), most=rounds, least=FIRST, keep=KEPT)
+            found = move(
+                bound.density, points, _factor(covariance), most=rounds, least=FIRST, keep=KEPT, leaps=leaps
+            )
             change = 1.0 if before is None else _change(before, found.points)
             if before is not None and change <= STILL + 2 / chains**0.5 and found.forgot:
                 break
-            before, rounds = found.points, 2 * rounds
+            if found.forgot:  # else paths that go further
+                rounds *= 2
+            else:
+                leaps *= 2
+            before = found.points
             points = found.points[-chains:]
             covariance = 0.5 * covariance + 0.5 * torch.cov(found.points.T).reshape(covariance.shape)
         assert found is not None
