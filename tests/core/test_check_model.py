@@ -30,6 +30,12 @@ def test_built_in_models_keep_the_contract(model):
     assert "log joint" in str(found)
 
 
+def test_a_network_keeps_the_contract():
+    found = check_model(ppl.VAE(latent=2, hidden="16"), rows=200, steps=1_000)
+    assert "ELBO: that of Pyro's own evaluation" in str(found)
+    assert "reconstruct: 200 rows" in str(found)
+
+
 def test_a_model_without_data_is_simulated_from_its_prior():
     found = check_model(own("coin.py:Coin")(concentration=2.0), rows=60, restarts=2)
     assert "heads taken" in str(found)

@@ -1,0 +1,59 @@
+"""The parts of the contract that are another thing where parameters are point estimates."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ppl_models.fitting import Fit
+from ppl_models.testing.contract import require
+
+CLOSE = 0.02
+"""Relative error of an ELBO that is the mean of draws."""
+
+
+def density(found: Fit) -> str:
+    """Rows that the fit makes up are about as probable to it as those that it was fitted to."""
+    own = found.score()["log_density"]
+    made = found.score(found.sample(len(own)))["log_density"]
+    error = float(np.hypot(own.std(), made.std()) / len(own) ** 0.5)
+    off = abs(float(own.mean() - made.mean()))
+    cells = len(found.data.names)
+    require(
+        off < 6 * error + 0.25 * cells,
+        "sampling",
+        f"rows of sample() are {off:.2f} nats off those of the data in score(), of {cells} columns",
+    )
+    return f"sampling: rows that are made up are {off:.2f} nats off those of the data"
+
+
+def bound(found: Fit) -> str:
+    """The ELBO by Pyro's own evaluation of the model and its guide."""
+    from pyro.infer import TraceEnum_ELBO
+
+    from ppl_models.programs.execution import numerics
+
+    data, pair = found.data, found.resolved
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    with numerics(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        every = [
+            -elbo.loss(lambda: pair.model(data, found), lambda: pair.guide(data, found)) for _ in range(20)
+        ]
+    wanted, own = float(np.mean(every)), float(found.score(draws=50)["elbo"].sum())
+    off = abs(wanted - own) / max(1.0, abs(wanted))
+    require(off < CLOSE, "ELBO", f"Pyro's own evaluation gives {wanted:.2f}, the fit {own:.2f}")
+    return f"ELBO: that of Pyro's own evaluation to {off:.0e}"
+
+
+def saved(found: Fit) -> str:
+    """A run gives the same again."""
+    from ppl_models.runs import load, save
+
+    with tempfile.TemporaryDirectory() as folder:
+        again = load(save(found, Path(folder) / "run"), type(found.model))
+        same = all(torch.equal(v.cpu(), again.params[k]) for k, v in found.params.items())
+        require(same, "saving", "a run that is loaded has other parameters")
+        require(found.score().equals(again.score()), "saving", "a run that is loaded scores rows otherwise")
+    return "saving: a run that is loaded has the same parameters and scores"
