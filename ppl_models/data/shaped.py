@@ -7,7 +7,7 @@ it, for models of one's own, and so are all lists if they differ in length and t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def _outer(value: Any) -> tuple[int, int]:
         return (2 if any(isinstance(each, list | tuple) for each in value) else 1), len(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return 0, 1
-    return (1, len(value)) if hasattr(value, "__len__") and not isinstance(value, str) else (-1, 0)
+    return (1, len(value)) if isinstance(value, Sized) and not isinstance(value, str) else (-1, 0)
 
 
 def from_shapes(data: Mapping[Any, Any], source: str) -> Table:

@@ -52,6 +52,6 @@ def _told(model: Any, error: BaseException, doing: str, site: str | None) -> str
     text = " ".join(str(error).split())
     named = f"site {site!r}: " if site and site not in text else ""
     what = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
-    code = linecache.getline(path, lines[-1]).strip() if lines else ""
+    code = linecache.getline(path, lines[-1] or 0).strip() if lines else ""
     at = f" (in: {code[:80]})" if code else ""
     return f"{where}: {f'{doing}: ' if doing else ''}{named}{what}{at}"

@@ -27,7 +27,7 @@ from pyro.infer.autoguide import (
 )
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
-from torch.distributions import biject_to, transform_to
+from torch.distributions import biject_to, constraints, transform_to
 
 from ppl_models.errors import UsageError
 from ppl_models.programs.execution import Masking, numerics, values
@@ -54,7 +54,7 @@ class Parameters(Messenger):
 
     def _pyro_param(self, msg: Any) -> None:
         name = msg["name"]
-        constraint = msg["kwargs"].get("constraint") or torch.distributions.constraints.real
+        constraint = msg["kwargs"].get("constraint") or constraints.real
         own = name.replace(".", "/")  # a module's parameter has no dot in its name
         if own not in self.module._parameters:
             if len(msg["args"]) < 2:
@@ -167,12 +167,12 @@ class Form:
     def _point(self) -> Tensor:
         """U of one draw."""
         columns, sites, model = self.bound.density.columns, self.bound.sites, self.bound.model
-        drawn = poutine.trace(self.guide).get_trace(columns)
-        given = {name: drawn.nodes[name]["value"] for name in sites.latent if name in drawn.nodes}
+        drawn: Any = poutine.trace(self.guide).get_trace(columns)
+        given: Any = {name: drawn.nodes[name]["value"] for name in sites.latent if name in drawn.nodes}
         lacking = [name for name in sites.latent if name not in given]
         if lacking:
             raise UsageError(f"guide() of {model.name} has no site {lacking[0]!r}, which model() has")
-        ran = poutine.trace(poutine.condition(model.model, data=given)).get_trace(columns)
+        ran: Any = poutine.trace(poutine.condition(model.model, data=given)).get_trace(columns)
         parts = []
         for name in sites.latent:
             free = biject_to(ran.nodes[name]["fn"].support).inv(given[name])
@@ -181,9 +181,9 @@ class Form:
 
     def _density(self, u: Tensor) -> Tensor:
         columns, sites, model = self.bound.density.columns, self.bound.sites, self.bound.model
-        given = {k: v for k, v in values(model, columns, sites, u).items() if k in sites.latent}
+        given: Any = {k: v for k, v in values(model, columns, sites, u).items() if k in sites.latent}
         trace = poutine.trace(poutine.condition(self.guide, data=given)).get_trace(columns)
-        return trace.log_prob_sum()
+        return torch.as_tensor(trace.log_prob_sum())
 
 
 def form_of(bound: Any, params: Mapping[str, Tensor]) -> Form:

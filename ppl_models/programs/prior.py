@@ -1,5 +1,7 @@
 """Points to start from: draws of the prior, zero, and points about it."""
 
+from typing import Any
+
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -17,7 +19,7 @@ def prior_point(bound: Program) -> Tensor:
     """U (d,) of a draw from the prior, by torch's generator."""
     columns, sites = bound.density.columns, bound.sites
     with numerics(), telling(bound.model), torch.no_grad():
-        trace = poutine.trace(bound.model.model).get_trace(columns)
+        trace: Any = poutine.trace(bound.model.model).get_trace(columns)
         parts = []
         for name in sites.latent:
             node = trace.nodes[name]

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def bound(found: Fit) -> str:
 
     from ppl_models.programs.execution import numerics
 
-    data, pair = found.data, found.resolved
+    data, pair = found.data, cast(Any, found.resolved)  # whose programs take the fit as well
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
     with numerics(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

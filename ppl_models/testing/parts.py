@@ -183,8 +183,9 @@ def missing(found: Fit, seed: int, options: dict[str, Any]) -> str:
         values = data.values.copy()
         values[:: max(data.rows // 5, 2), j] = np.nan
         holed = refilled(data, values)
+        again_options: dict[str, Any] = training(options) | {"restarts": 2}
         try:
-            again = fit(found.model, holed, seed=seed, **(training(options) | {"restarts": 2}))
+            again = fit(found.model, holed, seed=seed, **again_options)
         except PplError as error:
             require(name in str(error), "missing cells", f"refused without the name of the column: {error}")
             said.append(f"{name} refused")

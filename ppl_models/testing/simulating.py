@@ -69,7 +69,7 @@ def _from_prior(model: Model, rows: int, seed: int) -> tuple[Dataset, dict]:
     from ppl_models.programs.execution import numerics
     from ppl_models.programs.failures import telling
 
-    columns = _Blank(rows)
+    columns: Any = _Blank(rows)
     with torch.random.fork_rng(devices=[]), numerics(), pyro.validation_enabled(False), torch.no_grad():
         torch.manual_seed(seed)
         columns.fill()
@@ -81,14 +81,15 @@ def _from_prior(model: Model, rows: int, seed: int) -> tuple[Dataset, dict]:
         raise UsageError(
             f"{type(model).__name__} observes no column of its data as it is: give check_model data"
         )
+    nodes: Any = tracer.trace.nodes
     latent = [
         name
-        for name, site in tracer.trace.nodes.items()
+        for name, site in nodes.items()
         if site["type"] == "sample"
         and name not in observing.sites
         and not hasattr(site["fn"], "subsample_size")
     ]
-    truth = {name: tracer.trace.nodes[name]["value"].numpy() for name in latent}
+    truth = {name: nodes[name]["value"].numpy() for name in latent}
     return read({name: drawn[name] for name in drawn}, types=observing.kinds), truth
 
 

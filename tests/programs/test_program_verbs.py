@@ -188,7 +188,7 @@ class Guided(Normals):
         (Outside(), UsageError, r"site 'x': observed values are not in the support of Gamma"),
         (Wrong(), DataError, "has no column 'height'; it has 'x'"),
         (Subsampled(), Unsupported, "plate 'rows' takes 2 of 6"),
-        (Param(), Unsupported, "pyro.param 'a' in a model needs the gradient rule"),
+        (Param(), Unsupported, "pyro.param 'a' in a model is a point estimate"),
     ],
 )
 def test_what_cannot_be_fitted_is_said_in_one_line(model, error, message):
