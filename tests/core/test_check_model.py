@@ -47,6 +47,12 @@ def test_an_example_with_a_discrete_latent_keeps_the_contract():
     check_model(own("change_point.py:ChangePoint")(), str(OWN / "nile.csv"), restarts=2, columns="volume")
 
 
+@pytest.mark.slow
+def test_an_example_with_a_chain_keeps_the_contract():
+    data = str(OWN.parent / "earthquakes.csv")
+    check_model(own("ordered_hmm.py:OrderedHMM")(), data, restarts=2, columns="earthquakes")
+
+
 def test_an_example_with_arrays_keeps_the_contract():
     data = str(OWN / "eight_schools.json")
     assert "predict: 8 rows" in str(check_model(own("eight_schools.py:EightSchools")(), data, restarts=2))
