@@ -30,7 +30,8 @@ from torch.nn import functional as F
 
 import ppl_models as ppl
 from ppl_models import VAE
-from ppl_models.inference.gradient import GradientRule, Patience, Rows
+from ppl_models.inference.gradient import GradientRule, Rows
+from ppl_models.inference.policies import Patience
 from ppl_models.neural.elbo import terms
 
 LEARNING_RATE, TEST_ROWS = 1e-3, 1_000

@@ -13,11 +13,10 @@ from ppl_models.inference.gradient import (
     GradientRule,
     GradientState,
     GradientTarget,
-    Patience,
     Policy,
-    Stationary,
     weights,
 )
+from ppl_models.inference.policies import Patience, Stationary
 from ppl_models.training.checkpoint import capture, restore
 from ppl_models.training.loop import FROM_START, Course, Log, Settings, Status, Trained, loop
 from ppl_models.training.signals import Whole

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from ppl_models.inference.gradient import GradientRule, GradientTarget, Patience, Stationary, split_r_hat
+from ppl_models.inference.gradient import GradientRule, GradientTarget
+from ppl_models.inference.policies import Patience, Stationary, split_r_hat
 from ppl_models.training.gradient import train_gradient
 from ppl_models.training.loop import Course, Settings, Status
 from ppl_models.training.signals import Whole
