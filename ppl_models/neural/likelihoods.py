@@ -18,6 +18,7 @@ Shapes: outputs (..., O), cells (B, D) or (..., B, D), where D columns take O ou
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ FLOOR = 0.01
 """σ_min, in standard deviations of the column."""
 
 
-class Family(nn.Module):
+class Family(nn.Module, ABC):
     """Columns of one family.
 
     Attributes:
@@ -70,25 +71,25 @@ class Family(nn.Module):
         """Cells as the encoder takes them; those that are missing are 0 in `u`, and must be 0 here."""
         return u
 
+    @abstractmethod
     def log_prob(self, out: Tensor, u: Tensor) -> Tensor:
         """Log density of each cell in the units of the network, (..., D)."""
-        raise NotImplementedError
 
     def total(self, out: Tensor, u: Tensor) -> Tensor:
         """The sum of `log_prob` over all cells: where one kernel does both, it says so here."""
         return self.log_prob(out, u).sum()
 
+    @abstractmethod
     def expect(self, out: Tensor) -> Tensor:
         """Expected values in the user's units, probabilities of codes or of 1 for labels: (..., O)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, out: Tensor) -> Tensor:
         """Cells in the user's units, codes for labels, by torch's global generator: (..., D) float64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def distribution(self, out: Tensor) -> Any:
         """The same density by Pyro, of cells in the user's units."""
-        raise NotImplementedError
 
     def observed(self, u: Tensor) -> Tensor:
         """Cells as `distribution` takes them."""
