@@ -30,13 +30,17 @@ class Independent(Structure):
     exchangeable = True
 
     def __init__(self, components: int, concentration: float, process: bool = False) -> None:
-        self.states = components
+        self.states, self.concentration = components, concentration
         weight: Factor = (
             Sticks("weight", components, concentration)
             if process
             else Dirichlet("weight", torch.full((components,), concentration, dtype=torch.float64))
         )
         self.factors = {"weight": weight}
+
+    def resized(self, components: int) -> "Independent":
+        """The same prior over another number of components, of which none is special."""
+        return Independent(components, self.concentration)
 
     @property
     def free_parameters(self) -> int:
@@ -80,8 +84,8 @@ class Independent(Structure):
             if weight is None:
                 evidence += log_x.sum(-1)
             else:
-                evidence += log_x @ weight[at]
-                gamma = gamma.mul_(weight[at, None])
+                evidence += (log_x * weight[..., at]).sum(-1)
+                gamma = gamma.mul_(weight[..., at, None])
             count += gamma.sum(1)
             consume(at, gamma)
         return evidence, {"weight": count}
@@ -91,7 +95,7 @@ class Independent(Structure):
         K = self.states
         onehot = torch.nn.functional.one_hot(labels, K).to(torch.float64)
         if rows.weight is not None:
-            onehot = onehot * torch.as_tensor(rows.weight).to(onehot)[:, None]
+            onehot = onehot * torch.as_tensor(rows.weight).to(onehot)[..., None]
         count = onehot.sum(1)
         return {"weight": (1 - smooth) * count + smooth * count.sum(-1, keepdim=True) / K}
 

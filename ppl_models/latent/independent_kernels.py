@@ -9,10 +9,10 @@ a pass over the data is two products with a softmax between them,
 
     γ_rnk = softmax_k l_rnk,    N_rk = Σ_n w_n γ_rnk,    S_rkf = Σ_n w_n γ_rnk T_nf,
 
-and the log evidence Σ_n w_n log Σ_k exp l_rnk. `ppl_models.latent.tile_kernels` takes some hundred rows at a
-time through all of it, within the cache. Features that are squares or products of columns are made on the
-way, once for all R parameter sets. All is float64, and sums are taken in an order that does not depend on
-the number of threads.
+and the log evidence Σ_n w_n log Σ_k exp l_rnk. The weights w may differ between parameter sets.
+`ppl_models.latent.tile_kernels` takes some hundred rows at a time through all of it, within the cache.
+Features that are squares or products of columns are made on the way, once for all R parameter sets. All is
+float64, and sums are taken in an order that does not depend on the number of threads.
 
 Rows are cut into pieces that threads take one after the other, so that a busy core slows down only itself.
 Values, features and weights of rows must be finite; a constant may be −∞.
@@ -70,7 +70,7 @@ def expect_full(
         scale: (D,) of z = (x − centre) / scale.
         weights: W (R, K, D + D (D + 1)/2).
         constant: c (R, K).
-        weight: w (n,) of the rows, at least 0; 1 if not given.
+        weight: w (n,) of the rows, or (R, n), at least 0; 1 if not given.
         responsibilities: whether to return γ as well.
 
     Raises:
@@ -114,7 +114,7 @@ def expect_features(
         n: rows.
         weights: W (R, K, F).
         constant: c (R, K).
-        weight: w (n,) of the rows, at least 0; 1 if not given.
+        weight: w (n,) of the rows, or (R, n), at least 0; 1 if not given.
         responsibilities: whether to return γ as well.
 
     Raises:
@@ -165,10 +165,12 @@ def _expect(
     _check("centre", centre, (D,))
     _check("scale", scale, (D,))
     if weight is not None:
-        _check("weight", weight, (n,))
+        _check("weight", weight, (n,) if weight.ndim == 1 else (R, n))
     W, c, m, inverse = (_plain(array).reshape(-1) for array in (weights, constant, centre, 1.0 / scale))
 
-    kernels, nothing = _kernels(), np.empty(0)
+    kernels = _kernels()
+    w = np.empty(0) if weight is None else _plain(weight).reshape(-1)
+    stride = n if weight is not None and weight.ndim == 2 else 0
     size, places = kernels.places(R * K, F)
     work = n * (2 * R * K * (F + 16) + 2 * F + 64)
     pieces = int(max(1, min(work // PIECE, PIECES, max(8, RESULTS // size))))
@@ -186,8 +188,9 @@ def _expect(
             at = slice(first, min(first + step, last))
             x = _plain(source(at) if callable(source) else source[at])
             _check(f"what is given of rows {at.start} to {at.stop}", x, (at.stop - at.start, D))
-            w = nothing if weight is None else _plain(weight[at])
-            kernels.expect(x.reshape(-1), len(x), D, form, m, inverse, W, c, R, K, F, w, *found, first)
+            kernels.expect(
+                x.reshape(-1), len(x), D, form, m, inverse, W, c, R, K, F, w, stride, *found, first
+            )
 
     _each(work_off, pieces)
     total = evidence.sum(0).reshape(R, lanes).sum(1)

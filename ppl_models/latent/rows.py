@@ -16,7 +16,8 @@ class Rows:
     Attributes:
         lengths: (S,) the number of rows of each sequence.
         entered: (S,) whether the piece begins in the middle of a longer sequence, or None for nowhere.
-        weight: (n,) what each row and the transition into it count for, or None for 1 everywhere.
+        weight: (n,) what each row and the transition into it count for, or None for 1 everywhere; of
+            rows that do not follow one another also (R, n), for each parameter set.
     """
 
     lengths: np.ndarray

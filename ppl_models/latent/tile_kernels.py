@@ -61,9 +61,10 @@ def fill(x, D, first, last, form, centre, inverse, T, t):
 
 
 @jit(nogil=True, error_model="numpy")
-def posterior(G, g, R, K, weights, evidence, count, gamma, row, rows):
+def posterior(G, g, R, K, weights, w_step, evidence, count, gamma, row, rows):
     """Turn log p of a panel at G[g] into w γ; add to evidence (8 R,) and count (8 R K,) in lanes.
 
+    The weights of set r begin at `r w_step`, which is 0 where all sets weigh rows alike.
     `gamma` (R, n, K) gets γ of the first `rows` rows, from `row` on, unless it is empty.
     """
     held = np.empty(WIDTH)
@@ -78,7 +79,7 @@ def posterior(G, g, R, K, weights, evidence, count, gamma, row, rows):
                 e = exp(load(G, at + k * ROWS) - top)
                 store(G, at + k * ROWS, e)
                 s = s + e
-            w = load(weights, v)
+            w = load(weights, r * w_step + v)
             store(evidence, r * WIDTH, fma(w, top + log(s), load(evidence, r * WIDTH)))
             inverse = splat(1.0) / s
             if gamma.size > 0:
@@ -95,7 +96,9 @@ def posterior(G, g, R, K, weights, evidence, count, gamma, row, rows):
 
 
 @jit(nogil=True, error_model="numpy")
-def expect(x, n, D, form, centre, inverse, W, c, R, K, F, weight, evidence, count, packed, gamma, offset):
+def expect(
+    x, n, D, form, centre, inverse, W, c, R, K, F, weight, stride, evidence, count, packed, gamma, offset
+):
     """Add the E step over rows of x to `evidence`, `count` and `packed`, all of them flat arrays.
 
     Args:
@@ -110,7 +113,8 @@ def expect(x, n, D, form, centre, inverse, W, c, R, K, F, weight, evidence, coun
         R: parameter sets.
         K: components.
         F: features.
-        weight: of the rows, (n,), or empty for 1.
+        weight: of all rows, (rows,) or (R, rows), of which these are those from `offset` on; empty for 1.
+        stride: 0, or `rows` where each parameter set has weights of its own.
         evidence: (R, 8).
         count: (R, K, 8).
         packed: sums, tile by tile: see `places`.
@@ -121,7 +125,9 @@ def expect(x, n, D, form, centre, inverse, W, c, R, K, F, weight, evidence, coun
     steps = -(-F // FEATURES)
     t_step, g_step = steps * FEATURES * ROWS, C * ROWS
     panels = min(max(min(MOST, BLOCK // (F + C)) // ROWS, 1), -(-n // ROWS))
-    T, G, weights = aligned(panels * t_step), aligned(panels * g_step), aligned(ROWS)
+    T, G = aligned(panels * t_step), aligned(panels * g_step)
+    sets = R if stride > 0 else 1
+    weights, w_step = aligned(sets * ROWS), (ROWS if stride > 0 else 0)
     for p in range(panels):  # what pads the last tile is summed as well, though never read
         T[p * t_step + F * ROWS : (p + 1) * t_step] = 0.0
     outputs, groups = -(-C // OUTPUTS), -(-C // COMPONENTS)
@@ -135,9 +141,12 @@ def expect(x, n, D, form, centre, inverse, W, c, R, K, F, weight, evidence, coun
             for tile in range(outputs):
                 k, next_ = tile * C // outputs, (tile + 1) * C // outputs
                 product(next_ - k, W, k * F, F, c, k, T, t, G, g + k * ROWS)
-            for i in range(ROWS):
-                weights[i] = (weight[first + i] if weight.size > 0 else 1.0) if first + i < last else 0.0
-            posterior(G, g, R, K, weights, evidence, count, gamma, offset + first, last - first)
+            for r in range(sets):
+                w = r * stride + offset + first
+                for i in range(ROWS):
+                    inside = first + i < last
+                    weights[r * ROWS + i] = (weight[w + i] if weight.size > 0 else 1.0) if inside else 0.0
+            posterior(G, g, R, K, weights, w_step, evidence, count, gamma, offset + first, last - first)
         for tile in range(groups):
             k, next_ = tile * C // groups, (tile + 1) * C // groups
             for f in range(steps):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ppl_models.emissions.gaussian import FullGaussian, NormalPrior
+from ppl_models.emissions.full_gaussian import FullGaussian
+from ppl_models.emissions.normal_prior import NormalPrior
 from ppl_models.errors import UsageError
 from ppl_models.latent import independent_kernels as fast
 from ppl_models.latent.workspace import Workspace
@@ -27,9 +28,9 @@ def plain(T, W, c, weight=None):
     log_joint = torch.einsum("nf,rkf->rnk", T, W) + c[:, None]
     w = torch.ones(len(T), dtype=torch.float64) if weight is None else torch.as_tensor(weight)
     gamma = log_joint.softmax(-1)
-    weighted = gamma * w[:, None]
+    weighted = gamma * w[..., None]
     sums = torch.einsum("rnk,nf->rkf", weighted, T)
-    return log_joint.logsumexp(-1) @ w, weighted.sum(1), sums, gamma
+    return (log_joint.logsumexp(-1) * w).sum(-1), weighted.sum(1), sums, gamma
 
 
 def same(found, wanted, rtol=1e-11, atol=1e-11):
@@ -59,6 +60,15 @@ def test_full(R, K, D):
     weight = np.random.default_rng(1).integers(0, 3, 701) * 0.7
     found = fast.expect_full(x, centre, scale, W, c, weight, responsibilities=True)
     same(found, plain(pairs((x - centre) / scale), W, c, weight))
+
+
+@pytest.mark.parametrize("R", [1, 4])
+def test_weights_of_each_parameter_set(R, small_pieces):
+    x, centre, scale, W, c = problem(3_001, R, 3, 5)
+    T, weight = pairs((x - centre) / scale), np.random.default_rng(1).exponential(size=(R, 3_001))
+    same(fast.expect_full(x, centre, scale, W, c, weight, responsibilities=True), plain(T, W, c, weight))
+    made = fast.expect_features(lambda at: T[at], 3_001, W, c, weight)
+    same(made, plain(T, W, c, weight)[:3] + (None,))
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 31, 32, 33, 257, 1_024])
