@@ -43,6 +43,11 @@ class Factor(ABC):
     def expected_natural(self, statistics: Tensor) -> Tensor:
         """E_q[η(θ)], of the statistics' shape."""
 
+    def evaluate(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        """E_q[η(θ)] and KL(q(θ | S) ‖ p(θ)) = ⟨S, E_q[η]⟩ − log Z(S), (R,)."""
+        expected = self.expected_natural(statistics)
+        return expected, (statistics * expected).flatten(1).sum(-1) - self.log_normalizer(statistics)
+
     @abstractmethod
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """Name q(θ | S) site by site, as a Pyro program would: `site(name, distribution)` gives the value."""
@@ -58,11 +63,6 @@ class Factor(ABC):
     def zeros(self, batch: int, device: torch.device | str = "cpu") -> Tensor:
         """Statistics of no data: q(θ | 0) is the prior."""
         return torch.zeros(batch, *self.shape, dtype=torch.float64, device=device)
-
-    def kl(self, statistics: Tensor, expected: Tensor) -> Tensor:
-        """KL(q(θ | S) ‖ p(θ)), (R,), given `expected_natural(S)`."""
-        inner = (statistics * expected).flatten(1).sum(-1)
-        return inner - self.log_normalizer(statistics)
 
     def draw(self, statistics: Tensor) -> Theta:
         """θ ~ q(θ | S), one draw for each batch entry, from torch's global generator."""

@@ -122,11 +122,14 @@ class Dataset:
         Positive definite, with ones on its diagonal, whatever the data.
         """
         mean = np.array([column.mean for column in self.schema.columns])
-        sd = np.array([np.inf if column.labelled else column.sd for column in self.schema.columns])
+        sd = np.array([np.inf if column.labelled else column.sd or np.inf for column in self.schema.columns])
         total = np.zeros((len(sd), len(sd)))
         for block in blocks(self.values):
-            z = np.nan_to_num((block - mean) / sd)
+            z = block - mean
+            if np.isnan(z.sum()):
+                np.nan_to_num(z, copy=False)
             total += z.T @ z
+        total /= np.outer(sd, sd)
         size = np.sqrt(np.maximum(total.diagonal(), max(self.rows, 1)))  # of a part, the sds are of the whole
         off = 0.99 * total / np.outer(size, size)
         np.fill_diagonal(off, 1.0)

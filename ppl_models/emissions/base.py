@@ -1,7 +1,8 @@
 """What an emission family is: a conjugate factor for each state over some columns of a row."""
 
 from abc import abstractmethod
-from typing import NamedTuple
+from copy import copy
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyro.distributions as dist
@@ -64,6 +65,12 @@ class Emission(Factor):
     @abstractmethod
     def free_parameters(self) -> int:
         """How many numbers θ has."""
+
+    def resized(self, states: int) -> Self:
+        """The same family with another number of states, and the same prior for each of them."""
+        other = copy(self)
+        other.states = states
+        return other
 
     @abstractmethod
     def features(self, values: Tensor, take: Workspace, key: str, masked: bool | None = None) -> Features:

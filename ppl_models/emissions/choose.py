@@ -83,7 +83,9 @@ def choose(model: Any, states: int, schema: Schema) -> tuple["Emission", ...]:
     import torch
 
     from ppl_models.emissions.discrete import Bernoulli, Categorical, Poisson
-    from ppl_models.emissions.gaussian import DiagonalGaussian, FullGaussian, NormalPrior
+    from ppl_models.emissions.full_gaussian import FullGaussian
+    from ppl_models.emissions.gaussian import DiagonalGaussian
+    from ppl_models.emissions.normal_prior import NormalPrior
     from ppl_models.emissions.positive import Exponential, Gamma
 
     K, columns = states, schema.columns

@@ -143,7 +143,7 @@ class Categorical(Emission):
     ) -> None:
         self.columns, self.states, self.levels = columns, states, levels
         self.rows = [
-            Dirichlet(f"probability_{d}", torch.full((states, L), concentration, dtype=torch.float64))
+            Dirichlet(f"probability_{d}", torch.full((L,), concentration, dtype=torch.float64))
             for d, L in enumerate(levels)
         ]
 

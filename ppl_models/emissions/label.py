@@ -70,9 +70,9 @@ class Label(Emission):
         """No parameters, so 0."""
         return statistics.new_zeros(statistics.shape[0])
 
-    def kl(self, statistics: Tensor, expected: Tensor) -> Tensor:
-        """No parameters, so 0."""
-        return statistics.new_zeros(statistics.shape[0])
+    def evaluate(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        """No parameters, so no divergence."""
+        return self._log(statistics), statistics.new_zeros(statistics.shape[0])
 
     def _log(self, like: Tensor) -> Tensor:
         return ((1.0 - self.member.to(like)) * IMPOSSIBLE).expand(like.shape[0], *self.shape)

@@ -52,17 +52,12 @@ class Conjugate(ABC):
         """E_q[η(θ)] of every factor."""
         return {name: factor.expected_natural(statistics[name]) for name, factor in self.factors.items()}
 
-    def kl(self, statistics: Statistics, natural: Statistics) -> Tensor:
-        """KL(q(θ) ‖ p(θ)), (R,)."""
-        terms = [f.kl(statistics[name], natural[name]) for name, f in self.factors.items()]
-        return torch.stack(terms).sum(0)
-
     def elbo(self, batch: Weighted, statistics: Statistics) -> tuple[Tensor, dict[str, Tensor]]:
         """The ELBO (R,) at q(θ | S), and Ŝ scaled to the whole data."""
-        natural = self.expected_natural(statistics)
-        evidence, found = self.local(batch, natural)
+        both = {name: factor.evaluate(statistics[name]) for name, factor in self.factors.items()}
+        evidence, found = self.local(batch, {name: natural for name, (natural, _) in both.items()})
         scaled = {name: batch.scale * value for name, value in found.items()}
-        return batch.scale * evidence - self.kl(statistics, natural), scaled
+        return batch.scale * evidence - torch.stack([kl for _, kl in both.values()]).sum(0), scaled
 
 
 class State(NamedTuple):

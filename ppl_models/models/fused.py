@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.emissions.base import Emission
-from ppl_models.emissions.gaussian import FullGaussian
+from ppl_models.emissions.full_gaussian import FullGaussian
 from ppl_models.inference.conjugate import Statistics
 from ppl_models.latent.rows import Rows
 from ppl_models.latent.workspace import Workspace

@@ -93,11 +93,11 @@ class LatentModel(Model):
 
     def resolve(self, schema: "Schema", params: Mapping[str, Any]) -> "LatentModel":
         """With the scale s² of the prior of Gaussian columns at what the statistics of a fit say it is."""
-        from ppl_models.emissions.gaussian import DiagonalGaussian, FullGaussian
+        from ppl_models.emissions.normal_prior import NormalFactor
 
         if self.state_variance is None:
             for e in self.bind(schema).emissions:
-                if isinstance(e, DiagonalGaussian | FullGaussian):
+                if isinstance(e, NormalFactor):
                     return replace(self, state_variance=float(e.variance(params[e.name])[0]))
         return self
 

@@ -9,7 +9,9 @@ import torch
 
 from ppl_models.emissions.base import Emission
 from ppl_models.emissions.discrete import Bernoulli, Categorical, Poisson
-from ppl_models.emissions.gaussian import DiagonalGaussian, FullGaussian, NormalPrior
+from ppl_models.emissions.full_gaussian import FullGaussian
+from ppl_models.emissions.gaussian import DiagonalGaussian
+from ppl_models.emissions.normal_prior import NormalPrior
 from ppl_models.emissions.positive import Exponential, Gamma
 
 COLUMNS = (0, 1, 2)

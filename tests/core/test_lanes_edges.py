@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ppl_models.data import Schema
-from ppl_models.emissions.gaussian import DiagonalGaussian, NormalPrior
+from ppl_models.emissions.gaussian import DiagonalGaussian
+from ppl_models.emissions.normal_prior import NormalPrior
 from ppl_models.latent import lanes
 from ppl_models.latent.markov import Chain
 from ppl_models.latent.rows import Rows, whole
