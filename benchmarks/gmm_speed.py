@@ -52,7 +52,7 @@ class Setting:
 SETTINGS = [
     Setting("apart", 500_000, 16, 10, 3.0),
     Setting("overlapping", 500_000, 16, 10, 0.7),
-    Setting("thirty", 200_000, 16, 30, 0.7),
+    Setting("thirty", 500_000, 16, 30, 0.7),
     Setting("small", 5_000, 4, 5, 1.5),
 ]
 

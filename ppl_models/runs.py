@@ -268,9 +268,7 @@ def load(path: Any, model: Any = None) -> Fit:
         )
         restarts = m["restarts"]
         if restarts is not None:
-            restarts = Restarts(
-                tuple(restarts["elbo"]), restarts["rows"], restarts["steps"], restarts["within"]
-            )
+            restarts = Restarts(**restarts | {"elbo": tuple(restarts["elbo"])})
         settings = Settings(**m["settings"])
         params = {k: torch.from_numpy(np.array(v)) for k, v in stored.params().items()}
         own = {k: v for k, v in params.items() if not k.startswith(CALIBRATED)}

@@ -107,11 +107,13 @@ def _restarts(fit: "Fit") -> list[Check]:
                 f"{agree} of {n} starts ended within {r.within:.3g} nat{'s' * (r.within > 1)} of the best",
             )
         ]
-    gap = r.elbo[0] - r.elbo[1]
-    reason = (
-        f"only 1 of {n} starts found the best optimum, the next is {gap:.1f} nats below; "
-        "there may be a better one: try more --restarts, or a smaller model"
-    )
+    if agree:
+        found = (
+            f"only 1 of {n} starts found the best optimum, the next is {r.elbo[0] - r.elbo[1]:.1f} nats below"
+        )
+    else:
+        found = f"no start found the best optimum, which is {r.gain:.1f} nats above theirs after exchanges"
+    reason = f"{found}; there may be a better one: try more --restarts, or a smaller model"
     return [Check("restarts agree", agree, "warn", reason)]
 
 

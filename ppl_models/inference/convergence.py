@@ -65,6 +65,28 @@ class Plateau:
 
 
 @dataclass
+class Knockout(Plateau):
+    """Also stops the worse half of the restarts, every few steps, and the last when it is alone.
+
+    Attributes:
+        every: steps.
+    """
+
+    every: int = 10
+    steps: int = 0
+
+    def update(self, info: Info) -> Tensor:
+        """(R,) whether each restart is done."""
+        done = super().update(info)
+        self.steps += 1
+        if self.steps % self.every == 0 and len(info.elbo) > 1:
+            order = info.elbo.argsort(descending=True)
+            done[order[(len(order) + 1) // 2 :]] = True
+            done |= (~done).sum() == 1
+        return done
+
+
+@dataclass
 class Windows:
     """Stops a mini-batch fit by the means of successive windows of its noisy ELBO.
 

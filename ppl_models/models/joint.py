@@ -22,6 +22,7 @@ from ppl_models.emissions.base import Emission, Features
 from ppl_models.errors import DataError
 from ppl_models.factors import Factor, Sticks, Theta
 from ppl_models.inference.conjugate import Conjugate, Statistics
+from ppl_models.latent.independent import Independent
 from ppl_models.latent.lanes import Forgetful
 from ppl_models.latent.rows import Rows
 from ppl_models.latent.structure import LogDensity, Structure
@@ -53,13 +54,14 @@ class Batch:
         values: (n, C) in the user's units, NaN where missing.
         rows: the sequences and weights.
         scale: N/B.
-        base: Σ_n w_n log h(x_n): the part of the log density that no latent touches.
+        base: Σ_n w_n log h(x_n): the part of the log density that no latent touches; (R,) where
+            parameter sets weigh rows differently.
     """
 
     values: Tensor
     rows: Rows
     scale: float
-    base: float
+    base: Tensor | float
     work: Workspace = field(default_factory=Workspace)
     cached: list[Features] | None = None
     lanes: SideBySide | None = None
@@ -100,8 +102,8 @@ class Joint(Conjugate, Bayesian):
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
             x = torch.as_tensor(values, dtype=torch.float64).to(device)
         base = self.log_base(x)
-        total = float(base.sum() if rows.weight is None else base @ torch.as_tensor(rows.weight).to(base))
-        batch = Batch(x, rows, scale, total)
+        total = base.sum() if rows.weight is None else torch.as_tensor(rows.weight).to(base) @ base
+        batch = Batch(x, rows, scale, total if total.dim() else float(total))
         width = self.width
         small = 8 * width * x.shape[0] <= CACHE
         if self.exchangeable and fused.possible(self.emissions, x):
@@ -208,7 +210,8 @@ class Joint(Conjugate, Bayesian):
                 pass
         log_c, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
         weight = batch.rows.weight
-        return (log_c.sum(-1) if weight is None else log_c @ torch.as_tensor(weight).to(log_c)) + batch.base
+        each = log_c if weight is None else log_c * torch.as_tensor(weight).to(log_c)
+        return each.sum(-1) + batch.base
 
     def from_labels(self, batch: Batch, labels: Tensor, smooth: float = 0.1) -> dict[str, Tensor]:
         """Statistics of a guess at the latents, (R, n) labels, a share `smooth` of each row in all states."""
@@ -224,7 +227,7 @@ class Joint(Conjugate, Bayesian):
                 gamma = torch.nn.functional.one_hot(labels[:, at], K).to(torch.float64)
                 gamma = (1 - smooth) * gamma + smooth / K
                 if batch.rows.weight is not None:
-                    gamma = gamma * torch.as_tensor(batch.rows.weight[at]).to(gamma)[:, None]
+                    gamma = gamma * torch.as_tensor(batch.rows.weight[..., at]).to(gamma)[..., None]
                 total = total + e.statistics(batch.features(e, i, at), gamma, natural)
             statistics[e.name] = total
         return statistics
@@ -281,6 +284,13 @@ class Joint(Conjugate, Bayesian):
     def structure_theta(self, theta: Mapping[str, Theta]) -> Theta:
         """The values of the structure's own parameters, site by site."""
         return {site: v for name in self.structure.factors for site, v in theta[name].items()}
+
+    def resized(self, states: int) -> "Joint":
+        """The same priors over another number of components, of a mixture whose components are alike."""
+        assert isinstance(self.structure, Independent)
+        return Joint(
+            self.structure.resized(states), tuple(e.resized(states) for e in self.emissions), self.schema
+        )
 
     # Draws of θ
 

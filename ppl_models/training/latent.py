@@ -1,20 +1,22 @@
-"""Training of models with discrete latents: restarts that race, then the best one on all rows."""
+"""Training of models with discrete latents: restarts race, the best exchanges components, then all rows."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.data.batches import minibatches
 from ppl_models.data.excerpt import excerpt
 from ppl_models.data.files import budget
 from ppl_models.inference.conjugate import ConjugateRule, Statistics
-from ppl_models.inference.convergence import Plateau, Windows
+from ppl_models.inference.convergence import Knockout, Plateau, Windows
 from ppl_models.inference.starts import starts
 from ppl_models.latent.rows import Rows
 from ppl_models.models.joint import Batch, Joint
+from ppl_models.training import exchange
 from ppl_models.training.loop import (
     FROM_START,
     Course,
@@ -47,54 +49,153 @@ On fewer the prior would merge components that all rows tell apart, and nothing 
 """
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows that stand for all.
+
+    Attributes:
+        data: the rows, with their weights.
+        worth: rows that each stands for.
+    """
+
+    data: Dataset
+    worth: float
+
+    @property
+    def total(self) -> float:
+        """Rows that all of them stand for."""
+        return self.worth * self.data.rows
+
+
+@dataclass(eq=False)
+class Candidate:
+    """What a phase of the training hands to the next.
+
+    Attributes:
+        statistics: of the rows of the part, R = 1.
+        part: the rows.
+        elbo: on them.
+        status: how the phase ended.
+        steps: so far.
+        restarts: how they ended.
+        done: whether nothing is left to be gained on these rows.
+    """
+
+    statistics: dict[str, Tensor]
+    part: Part
+    elbo: float
+    status: Status
+    steps: int
+    restarts: Restarts
+    done: bool = True
+
+    def scaled(self, total: float) -> dict[str, Tensor]:
+        """Statistics of `total` rows."""
+        return {name: total / self.part.total * value for name, value in self.statistics.items()}
+
+
 def train(joint: Joint, data: Dataset, settings: Settings, course: Course = FROM_START) -> Trained:
-    """Race the restarts, then train the best one on all rows."""
+    """Race the restarts, exchange components of the best, then train it on all rows.
+
+    On many rows components are exchanged only if few of the restarts agree.
+    """
     log = Log(joint.parameters, course.progress)
-    rule = ConjugateRule()
     limit = settings.tolerance * max(joint.parameters, 1)
+    found = _race(joint, data, settings, limit, log)
+    doubtful = found.restarts.disagree or found.part.data is data
+    if found.status is Status.CONVERGED and settings.restarts > 1 and exchange.possible(joint) and doubtful:
+        _exchange(joint, data, settings, found, log)
+    size = settings.batch_size or _batch_size(joint, data)
+    if found.status is Status.INTERRUPTED:
+        found.statistics = found.scaled(data.rows)  # as wide as the posterior of all rows would be
+        found.elbo *= data.rows / found.part.total
+    elif found.part.data is not data or size or not found.done:
+        _all_rows(joint, data, settings, limit, size, found, log)
+    return Trained(
+        joint.canonical(found.statistics), found.elbo, found.status, found.steps, log.seconds,
+        tuple(log.history), found.restarts, why(found.status, settings), ConjugateRule.name,
+    )  # fmt: skip
+
+
+def part(joint: Joint, data: Dataset, rows: int, seed: int) -> Part:
+    """About `rows` rows, which weigh as many as the prior needs to be as weak on them as on all."""
+    some = excerpt(data, rows, ordered=not joint.exchangeable, seed=seed)
+    if some is data or not joint.exchangeable:
+        return Part(some, 1.0)
+    worth = float(np.clip(WORTH * joint.parameters / some.rows, 1.0, data.rows / some.rows))
+    each = np.ones(some.rows) if some.weight is None else some.weight
+    return Part(replace(some, weight=worth * each), worth)
+
+
+def _race(joint: Joint, data: Dataset, settings: Settings, limit: float, log: Log) -> Candidate:
+    """The best of several starts on a part of the rows."""
     rows = int(np.clip(4 * joint.parameters, RACE, MOST)) if joint.exchangeable else RACE
-    some = excerpt(data, rows, ordered=not joint.exchangeable, seed=settings.seed)
-    worth, race = 1.0, limit
-    if some is not data and joint.exchangeable:
-        worth = float(np.clip(WORTH * joint.parameters / some.rows, 1.0, data.rows / some.rows))
-        each = np.ones(some.rows) if some.weight is None else some.weight
-        some = replace(some, weight=worth * each)
-        race = max(limit, LOOSE * worth * some.rows)
-    batch = joint.dataset_batch(some, settings.device)
+    some = part(joint, data, rows, settings.seed)
+    batch = joint.dataset_batch(some.data, settings.device)
     number = 1 if joint.states == 1 else settings.restarts
     ordered = not joint.exchangeable
-    labels = np.stack(list(starts(some, batch.rows, joint.states, number, settings.seed, ordered=ordered)))
-    first = joint.from_labels(batch, torch.as_tensor(labels, device=batch.values.device))
-    raced = loop(rule, joint, first, repeat(batch), Plateau(race), settings.most(), log.phase("restarts"))
-    ranked = raced.elbo.nan_to_num(nan=-torch.inf, neginf=-torch.inf).sort(descending=True)
-    best = ranked.indices[:1]
-    statistics = {name: value[best] for name, value in raced.params.items()}
-    finished, status, steps = float(ranked.values[0]), raced.status, raced.steps
-    restarts = Restarts(
-        tuple((ranked.values / worth).tolist()), some.rows, raced.steps, max(1.0, 2 * race / worth)
+    labels = np.stack(
+        list(starts(some.data, batch.rows, joint.states, number, settings.seed, ordered=ordered))
     )
-
-    size = settings.batch_size or _batch_size(joint, data)
-    if status is not Status.INTERRUPTED and (some is not data or size):
-        scale = data.rows / some.rows / worth
-        statistics = {name: scale * value for name, value in statistics.items()}
-        if size and size < data.rows:
-            batches, monitor = _stochastic(joint, data, settings, size, statistics)
-            rule = replace(rule, delay=float(monitor.size))  # the start weighs as much as a pass
-        else:
-            batches = repeat(joint.dataset_batch(data, settings.device))
-            monitor = Plateau(limit)
-        ended = loop(rule, joint, statistics, batches, monitor, settings.most(), log.phase("all rows"))
-        statistics, finished, status = ended.params, float(ended.elbo[0]), ended.status
-        steps += ended.steps
-        if size and size < data.rows:  # one pass with all rows: the ELBO, and a last step without noise
-            whole = joint.dataset_batch(data, settings.device)
-            _, statistics = joint.elbo(whole, statistics)
-            finished = float(joint.elbo(whole, statistics)[0][0])
-    return Trained(
-        joint.canonical(statistics), finished, status, steps, log.seconds, tuple(log.history), restarts,
-        why(status, settings), rule.name,
+    first = joint.from_labels(batch, torch.as_tensor(labels, device=batch.values.device))
+    monitor = Plateau(limit)
+    if some.data is not data and joint.exchangeable:
+        limit = max(limit, LOOSE * some.total)
+        exchanged = settings.restarts > 1 and exchange.possible(joint)
+        monitor = Knockout(limit) if exchanged else Plateau(limit)
+    raced = loop(
+        ConjugateRule(), joint, first, repeat(batch), monitor, settings.most(), log.phase("restarts")
+    )
+    ranked = raced.elbo.nan_to_num(nan=-torch.inf, neginf=-torch.inf).sort(descending=True)
+    restarts = Restarts(
+        tuple((ranked.values / some.worth).tolist()), some.data.rows, raced.steps,
+        max(1.0, 2 * limit / some.worth),
     )  # fmt: skip
+    statistics = {name: value[ranked.indices[:1]] for name, value in raced.params.items()}
+    return Candidate(statistics, some, float(ranked.values[0]), raced.status, raced.steps, restarts)
+
+
+def _exchange(joint: Joint, data: Dataset, settings: Settings, found: Candidate, log: Log) -> None:
+    """Exchange components of what was found, as long as that gains something."""
+    some = part(joint, data, exchange.rows(joint), settings.seed)
+    limit = 1.0 if some.data is data else max(1.0, 0.1 * LOOSE * some.total)
+    ended = exchange.improve(
+        joint, some.data, found.scaled(some.total), limit, settings.seed, settings.device,
+        log.phase("exchanges"),
+    )  # fmt: skip
+    found.elbo = (found.elbo / found.part.total + ended.gain / some.total) * some.total
+    found.statistics, found.part, found.done = ended.statistics, some, False
+    found.steps += ended.steps
+    if ended.status is Status.INTERRUPTED:
+        found.status = ended.status
+    found.restarts = replace(found.restarts, gain=ended.gain * found.restarts.rows / some.total)
+
+
+def _all_rows(
+    joint: Joint,
+    data: Dataset,
+    settings: Settings,
+    limit: float,
+    size: int | None,
+    found: Candidate,
+    log: Log,
+) -> None:
+    """Train what was found on all rows, or on mini-batches of them."""
+    statistics, rule = found.scaled(data.rows), ConjugateRule()
+    whole = None
+    if size is not None and size < data.rows:
+        batches, monitor = _stochastic(joint, data, settings, size, statistics)
+        rule = replace(rule, delay=float(monitor.size))  # the start weighs as much as a pass
+        whole = joint.dataset_batch(data, settings.device)
+    else:
+        batches = repeat(joint.dataset_batch(data, settings.device))
+        monitor = Plateau(limit)
+    ended = loop(rule, joint, statistics, batches, monitor, settings.most(), log.phase("all rows"))
+    found.statistics, found.elbo, found.status = ended.params, float(ended.elbo[0]), ended.status
+    found.steps += ended.steps
+    if whole is not None:  # one pass with all rows: the ELBO, and a last step without noise
+        _, found.statistics = joint.elbo(whole, found.statistics)
+        found.elbo = float(joint.elbo(whole, found.statistics)[0][0])
 
 
 def _batch_size(joint: Joint, data: Dataset) -> int | None:

@@ -58,17 +58,31 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Restarts:
-    """How the restarts ended: their ELBOs on the rows they raced on, best first."""
+    """How the restarts ended.
+
+    Attributes:
+        elbo: their ELBOs on the rows they raced on, best first.
+        rows: those rows.
+        steps: of the longest.
+        within: nats from the best in which others are taken to be the same optimum.
+        gain: nats on those rows that exchanging components gained on the best.
+    """
 
     elbo: tuple[float, ...]
     rows: int
     steps: int
     within: float = 1.0
+    gain: float = 0.0
 
     @property
     def agreeing(self) -> int:
         """Restarts that ended within `within` nats of the best: as far as they were trained, the same."""
-        return sum(self.elbo[0] - value < self.within for value in self.elbo)
+        return sum(self.elbo[0] + self.gain - value < self.within for value in self.elbo)
+
+    @property
+    def disagree(self) -> bool:
+        """Whether there are several, and fewer than three of them ended with the best."""
+        return len(self.elbo) > 1 and self.agreeing < min(3, len(self.elbo))
 
 
 @dataclass(frozen=True, eq=False)

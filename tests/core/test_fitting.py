@@ -8,7 +8,7 @@ import ppl_models as ppl
 from ppl_models import fitting
 from ppl_models.data.excerpt import excerpt
 from ppl_models.inference.conjugate import ConjugateRule, Info
-from ppl_models.inference.convergence import Windows
+from ppl_models.inference.convergence import Knockout, Windows
 from ppl_models.training import Status
 
 
@@ -48,6 +48,20 @@ def test_an_excerpt_is_made_of_pieces_of_sequences(lengths):
         assert (np.diff(rows) == 1).all()
         assert len(set(owner[rows])) == 1
     assert excerpt(ppl.read(x[:9_000]), 8_000, ordered=True, seed=0).rows == 9_000
+
+
+def test_restarts_that_fall_behind_are_knocked_out():
+    monitor, steps = Knockout(1e-6, every=3), 0
+    elbo = torch.tensor([1.0, 4.0, 2.0, 3.0, 0.0], dtype=torch.float64)
+    left = torch.arange(5)
+    while len(left):
+        steps += 1
+        now = elbo[left] + steps * (1 + 0.1 * left)  # all go on rising
+        done = monitor.update(Info(now, torch.ones_like(now, dtype=torch.bool), True, 1.0, {}))
+        left = left[~done]
+        monitor.select((~done).nonzero().squeeze(-1))
+        assert left.tolist() == {1: [0, 1, 2, 3, 4], 2: [1, 2, 3], 3: [1, 3], 4: []}[1 + steps // 3]
+    assert steps == 9
 
 
 def info(elbo):

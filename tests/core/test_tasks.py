@@ -436,6 +436,11 @@ def test_lonely_restarts_warn(fitted):
     assert found.value == 1
     assert "2.0 nats" in found.reason
 
+    better = replace(restarts, elbo=(0.0, -0.2, -0.3), gain=7.0)  # than what all of them found
+    found = check_named(replace(fit, trained=replace(fit.trained, restarts=better)), "restarts agree")
+    assert (found.level, found.value) == ("warn", 0)
+    assert "7.0 nats above" in found.reason
+
 
 # Wrong use
 
