@@ -109,9 +109,10 @@ def centres(points: np.ndarray, number: int, rng: np.random.Generator) -> np.nda
     """Centres of a k-means partition found on a subsample, (K, F); fewer where points coincide."""
     n = len(points)
     sample = points if n <= CLUSTERED else points[rng.choice(n, CLUSTERED, replace=False)]
-    distinct = np.unique(sample, axis=0)
-    if len(distinct) <= number:  # fewer points than states: each gets its own, the rest stay empty
-        return distinct
+    if all(len(np.unique(column)) <= number for column in sample.T):
+        distinct = np.unique(sample, axis=0)
+        if len(distinct) <= number:  # fewer points than states: each gets its own, the rest stay empty
+            return distinct
     found = seeds(sample, number, rng)
     for _ in range(30):
         label = nearest(sample, found)
