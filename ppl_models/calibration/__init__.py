@@ -11,7 +11,8 @@ nothing of one another. What is done about it goes as far as it has to, and as t
    until they have forgotten where they came from.
 4. `linear response`: where there are too many dimensions or rows for these, the posterior is close to a
    Gaussian, whose covariance follows from the mean-field one and from how much the latents are not known
-   (Giordano, Broderick & Jordan 2018, Covariances, robustness, and variational Bayes, JMLR 19).
+   (Giordano, Broderick & Jordan 2018, Covariances, robustness, and variational Bayes, JMLR 19). On small data
+   its draws are moved as well, up to some hundred dimensions.
 
 On data of every size the first that is good enough is taken.
 """

@@ -35,6 +35,9 @@ RESPONSE = 4_000
 RESPONSE_WORK, LEAST = 20_000_000_000, 2_000
 """Multiplications that it may take, and the rows that it needs at least."""
 
+MOVED, MOVING = 400, 100
+"""Dimensions up to which draws of linear response are moved on, and how many of them."""
+
 WIDE = 1.1
 """Factor by which an sd may be off before it is corrected."""
 
@@ -60,8 +63,9 @@ def _calibrated(learned: Learned, exact: ExactPosterior, data: Dataset, device: 
     draws = number_of_draws(joint, data)
     weighed = weigh(joint, exact.batch, learned, draws, seed)
     if not small:
-        alike = weighed.good
-        return Calibrated("mean field", learned) if alike else respond(learned, exact, data, device, seed)
+        if weighed.good:
+            return Calibrated("mean field", learned)
+        return moved_on(exact, respond(learned, exact, data, device, seed), learned.params)
     u = exact.space.point(learned.draw(1_000))
     if weighed.good and not _cross(joint, exact, u):
         return Calibrated("mean field", learned)
@@ -139,6 +143,26 @@ def respond(learned: Learned, exact: ExactPosterior, data: Dataset, device: str,
         return restored(joint, "mean field", learned.params, {"ratio": torch.full_like(sd, torch.inf)})
     parts = {"loc": loc, "scale_tril": scale_tril, "ratio": ratio}
     return restored(joint, "linear response", learned.params, parts)
+
+
+def moved_on(exact: ExactPosterior, found: Calibrated, params: Params) -> Calibrated:
+    """Draws of linear response moved on, where they are so few and so short that this is affordable.
+
+    A Gaussian is not the shape of covariances that few rows speak of: its intervals are too narrow.
+    """
+    joint, guide = exact.joint, found.guide
+    work = exact.batch.rows.steps * joint.states * MOVING * 4 * 16
+    if not isinstance(guide, GaussianGuide) or exact.dimension > MOVED or work > MOVE_WORK:
+        return found
+    moved = move(
+        exact,
+        guide.points(MOVING),
+        guide.scale_tril,
+        most=ROUNDS,
+        identify=lambda u: identify(joint, guide, u),
+    )
+    memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
+    return restored(joint, "moved", params, found.params | {"points": moved.points, "memory": memory})
 
 
 def observed_information(

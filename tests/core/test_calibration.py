@@ -312,15 +312,15 @@ def test_linear_response_leaves_what_is_right():
     assert found.ratio.max() < 1.1
 
 
-@pytest.mark.parametrize("limit", ["mean field", "Gaussian", "linear response"])
+@pytest.mark.parametrize("limit", ["mean field", "Gaussian", "linear response", "moved"])
 def test_each_way_is_taken_where_it_belongs(limit, monkeypatch):
     rng = np.random.default_rng(3)
     apart = np.concatenate([rng.normal(c, 1.0, (200, 1)) for c in (0, 12)])
     near = overlapping(300)[:, :1]
     fit = ppl.fit(ppl.GMM(components=2), apart if limit == "mean field" else near, restarts=2)
-    if limit == "Gaussian":
+    if limit in ("Gaussian", "linear response"):
         monkeypatch.setattr(latent, "MOVE_WORK", 0)
-    if limit == "linear response":
+    if limit in ("linear response", "moved"):
         monkeypatch.setattr(latent, "RULE_WORK", 0)
     assert RULE_WORK > 0
     assert calibrate(fit.bound, fit.data, fit.params, "cpu", 0).method == limit
