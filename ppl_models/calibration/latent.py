@@ -77,16 +77,23 @@ def _calibrated(learned: Learned, exact: ExactPosterior, data: Dataset, device: 
             exact.joint, "Gaussian", learned.params, {"loc": guide.loc, "scale_tril": guide.scale_tril}
         )
     most = int(np.clip(MOVE_WORK // (each * CHAINS * 4), 8, ROUNDS))
+    parts = {"loc": guide.loc, "scale_tril": guide.scale_tril}
+    return _moved(exact, guide, CHAINS, most, learned.params, parts)
+
+
+def _moved(
+    exact: ExactPosterior, guide: GaussianGuide, chains: int, most: int, params: Params, parts: Params
+) -> Calibrated:
+    """Draws of a guide, moved on the exact posterior."""
     moved = move(
         exact,
-        guide.points(CHAINS),
+        guide.points(chains),
         guide.scale_tril,
         most=most,
-        identify=lambda u: identify(joint, guide, u),
+        identify=lambda u: identify(exact.joint, guide, u),
     )
     memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
-    parts = {"loc": guide.loc, "scale_tril": guide.scale_tril, "points": moved.points, "memory": memory}
-    return restored(joint, "moved", learned.params, parts)
+    return restored(exact.joint, "moved", params, {**parts, "points": moved.points, "memory": memory})
 
 
 def _cross(joint: Joint, exact: ExactPosterior, points: Tensor) -> bool:
@@ -150,19 +157,10 @@ def moved_on(exact: ExactPosterior, found: Calibrated, params: Params) -> Calibr
 
     A Gaussian is not the shape of covariances that few rows speak of: its intervals are too narrow.
     """
-    joint, guide = exact.joint, found.guide
-    work = exact.batch.rows.steps * joint.states * MOVING * 4 * 16
+    guide, work = found.guide, exact.batch.rows.steps * exact.joint.states * MOVING * 4 * 16
     if not isinstance(guide, GaussianGuide) or exact.dimension > MOVED or work > MOVE_WORK:
         return found
-    moved = move(
-        exact,
-        guide.points(MOVING),
-        guide.scale_tril,
-        most=ROUNDS,
-        identify=lambda u: identify(joint, guide, u),
-    )
-    memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
-    return restored(joint, "moved", params, found.params | {"points": moved.points, "memory": memory})
+    return _moved(exact, guide, MOVING, ROUNDS, params, found.params)
 
 
 def observed_information(
