@@ -32,7 +32,7 @@ import ppl_models as ppl
 from ppl_models import VAE
 from ppl_models.inference.gradient import GradientRule, Rows
 from ppl_models.inference.policies import Patience
-from ppl_models.neural.elbo import terms
+from ppl_models.models.vae.elbo import terms
 
 LEARNING_RATE, TEST_ROWS = 1e-3, 1_000
 MODEL = VAE(latent=20, hidden="400", likelihood="bernoulli", warm_up=0.0)

@@ -14,20 +14,21 @@ from ppl_models.importing import uncollected
 
 _HOME = {
     "DataError": "errors",
-    "Fit": "fitting",
-    "GMM": "models.gmm",
-    "HMM": "models.hmm",
-    "Logistic": "models.logistic",
+    "Fit": "api",
+    "GMM": "models.gmm.model",
+    "HMM": "models.hmm.model",
+    "Logistic": "models.logistic.model",
     "Model": "model",
     "PplError": "errors",
+    "PyroModel": "models.program.model",
     "RunError": "errors",
     "UsageError": "errors",
-    "VAE": "models.vae",
-    "fit": "fitting",
-    "load": "runs",
+    "VAE": "models.vae.model",
+    "fit": "api",
+    "load": "api",
     "read": "data",
-    "resume": "resuming",
-    "select": "selection",
+    "resume": "api",
+    "select": "api",
 }
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Logistic",
     "Model",
     "PplError",
+    "PyroModel",
     "RunError",
     "UsageError",
     "VAE",
@@ -49,17 +51,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from ppl_models.api import Fit, fit, load, resume, select
     from ppl_models.data import read
     from ppl_models.errors import DataError, PplError, RunError, UsageError
-    from ppl_models.fitting import Fit, fit
     from ppl_models.model import Model
-    from ppl_models.models.gmm import GMM
-    from ppl_models.models.hmm import HMM
-    from ppl_models.models.logistic import Logistic
-    from ppl_models.models.vae import VAE
-    from ppl_models.resuming import resume
-    from ppl_models.runs import load
-    from ppl_models.selection import select
+    from ppl_models.models.gmm.model import GMM
+    from ppl_models.models.hmm.model import HMM
+    from ppl_models.models.logistic.model import Logistic
+    from ppl_models.models.program.model import PyroModel
+    from ppl_models.models.vae.model import VAE
 
 
 def __getattr__(name: str) -> Any:

@@ -2,10 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from ppl_models.inference.settings import Training
 
 if TYPE_CHECKING:
+    from ppl_models.bound import Bound
     from ppl_models.data import Dataset, Schema
 
 
@@ -13,8 +16,9 @@ if TYPE_CHECKING:
 class Model(ABC):
     """A probabilistic model: a frozen dataclass whose fields are its hyperparameters.
 
-    Learned values never live in a model. Fields become options of the command line: their help is the
-    string in `Annotated[type, "help"]`, their choices those of a `Literal`.
+    Learned values never live in a model, and it need not have a density: what it can do is said by what
+    `bind` gives. Fields become options of the command line: their help is the string in
+    `Annotated[type, "help"]`, their choices those of a `Literal`. Users subclass `ppl_models.PyroModel`.
     """
 
     name: ClassVar[str]
@@ -29,27 +33,17 @@ class Model(ABC):
     select: ClassVar[str | None] = None
     """The field that `ppl fit --FIELD 1:6` selects by its evidence, if there is one."""
 
-    settings: ClassVar[tuple[str, ...]] = (
-        "restarts", "batch_size", "steps", "tolerance", "guide", "elbo", "particles", "learning_rate",
-        "checkpoint_every",
-    )  # fmt: skip
-    """The settings of training that `ppl fit NAME` has options for."""
+    settings: ClassVar[type[Training]] = Training
+    """The settings of its update rule, which are keywords of `fit` and options of `ppl fit NAME`."""
+
+    @classmethod
+    @abstractmethod
+    def bounds(cls) -> "tuple[type[Bound], ...]":
+        """The classes that `bind` may give: what the model can do, before there is a schema."""
 
     @abstractmethod
-    def model(self, data: "Dataset") -> None:
-        """The joint density as a Pyro program, line by line."""
-
-    def guide(self, data: "Dataset", fit: Any = None) -> None:
-        """The approximation of the posterior as a Pyro program; that of the Gaussian rule if not given."""
-        from ppl_models.programs.pair import guide
-
-        guide(self, data, fit)
-
-    def bind(self, schema: "Schema") -> Any:
-        """The model over the columns of a table, ready for its update rule: a Pyro program if not given."""
-        from ppl_models.programs.bound import Program
-
-        return Program(self, schema)
+    def bind(self, schema: "Schema") -> "Bound":
+        """The model over the columns of a table, ready for its update rule."""
 
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options of `ppl_models.data.read`, with what the model's own fields say of them."""
@@ -59,10 +53,11 @@ class Model(ABC):
         """The schema with whatever else of the data the priors refer to."""
         return data.schema
 
-    def resolve(self, schema: "Schema", params: Mapping[str, Any]) -> "Model":
-        """The model with every field filled in that it leaves to what was learned."""
-        return self
-
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Columns that the model wants read as another kind than was inferred, by name."""
         return {}
+
+    def with_learned(self, learned: Mapping[str, Any]) -> Self:
+        """The model with the fields filled in that it left to the data."""
+        own = {field.name for field in fields(self)}
+        return replace(self, **{name: value for name, value in learned.items() if name in own})

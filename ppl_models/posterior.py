@@ -1,24 +1,21 @@
 """From a fit to draws, and from draws to ArviZ. The only module that knows which ArviZ is installed."""
 
-from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ppl_models.calibration import ALIKE, draw, evenness, number_of_draws
+from ppl_models.bound import Bayesian
+from ppl_models.capabilities import Fitted, Grouped
+from ppl_models.draws import Draws, Posterior, number_of, plain, select_draws
 from ppl_models.errors import Unsupported
+from ppl_models.inference.calibration import ALIKE, draw, evenness, number_of_draws
 from ppl_models.inference.psis import smooth
-from ppl_models.kinds import KINDS
-from ppl_models.models.bound import Bayesian, Draws, number_of, plain, select_draws
 from ppl_models.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-
-    from ppl_models.fitting import Fit
 
 CELLS = 4_000_000
 """Numbers that are stored row by row: log likelihoods, observed data, replicated data."""
@@ -30,47 +27,7 @@ BATCHES = 5
 """Parts of the proposals whose own k̂ say how far it can be known."""
 
 
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """Draws of θ, weighed against the exact joint density.
-
-    Proposals come from the guide. Where their k̂ is at most 0.7 the draws are proposals drawn again with
-    their smoothed weights, so that they follow the posterior rather than the guide; draws that were moved
-    follow it anyway.
-
-    Attributes:
-        theta: θ of every factor, in the units of the priors, (S, ...).
-        log_p: log p(x, θ) with the latents summed out, (S,).
-        log_q: log q(θ), (S,).
-        log_weight: smoothed and normalised importance weights of the draws, equal if they were corrected,
-            (S,).
-        k_hat: the Pareto shape of the weights; below 0.7 the guide is close to the posterior.
-        k_hat_sd: the standard error of `k_hat`, from parts of the proposals.
-        even: effective draws as a share of the proposals.
-        corrected: whether the draws were drawn again by their weights.
-        log_likelihood: log p(x_t | x_{1:t−1}, θ) of each row (S, n), or of each sequence (S, sequences); the
-            total (S, 1) where there are too many.
-        unit: what a column of `log_likelihood` is: `row`, `sequence` or `all`.
-    """
-
-    theta: Draws
-    log_p: np.ndarray
-    log_q: np.ndarray
-    log_weight: np.ndarray
-    k_hat: float
-    k_hat_sd: float
-    even: float
-    corrected: bool
-    log_likelihood: np.ndarray
-    unit: str
-
-    @property
-    def draws(self) -> int:
-        """S."""
-        return len(self.log_p)
-
-
-def draw_posterior(fit: "Fit", draws: int | None = None) -> Posterior:
+def draw_posterior(fit: Fitted, draws: int | None = None) -> Posterior:
     """Draw θ from the guide, weigh it against the exact log joint, and draw again where the weights allow.
 
     Args:
@@ -79,7 +36,7 @@ def draw_posterior(fit: "Fit", draws: int | None = None) -> Posterior:
     """
     bound, data = fit.bound, fit.data
     if not isinstance(bound, Bayesian):
-        raise Unsupported(f"the parameters of {fit.model.name} are point estimates, without draws")
+        raise Unsupported(f"the parameters of {fit.name} are point estimates, without draws")
     calibrated = fit.calibrated
     guide, size = calibrated.guide, draws or number_of_draws(bound, data)
     small = threads_for(data.rows * getattr(bound, "states", 1) * 500)
@@ -108,10 +65,10 @@ def draw_posterior(fit: "Fit", draws: int | None = None) -> Posterior:
     )
 
 
-def _densities(fit: "Fit", theta: Draws) -> tuple[np.ndarray, np.ndarray]:
+def _densities(fit: Fitted, theta: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Log p(x, θ) and log q(θ), (S,) each."""
     log_p = fit.bound.log_evidence(fit.batch, theta) + fit.bound.log_prior(theta)
-    return log_p.numpy(), fit.guide.log_prob(theta).numpy()
+    return log_p.numpy(), fit.calibrated.guide.log_prob(theta).numpy()
 
 
 def systematic(weight: np.ndarray, start: float) -> np.ndarray:
@@ -121,7 +78,7 @@ def systematic(weight: np.ndarray, start: float) -> np.ndarray:
     return np.random.default_rng(size).permutation(at.clip(0, size - 1))
 
 
-def _by_unit(fit: "Fit", theta: Draws, log_p: np.ndarray) -> tuple[np.ndarray, str]:
+def _by_unit(fit: Fitted, theta: Draws, log_p: np.ndarray) -> tuple[np.ndarray, str]:
     """The log likelihood of each draw by row or sequence, or its total."""
     bound, data = fit.bound, fit.data
     by_row = bound.exchangeable or len(data.lengths) == 1
@@ -133,13 +90,13 @@ def _by_unit(fit: "Fit", theta: Draws, log_p: np.ndarray) -> tuple[np.ndarray, s
     return found, "row" if by_row else "sequence"
 
 
-def groups_of(fit: "Fit") -> dict[str, "xr.Dataset"]:
+def groups_of(fit: Fitted) -> dict[str, "xr.Dataset"]:
     """The posterior as xarray data sets, group by group, with named dimensions and the user's units."""
-    module, _, function = KINDS[fit.bound.kind].groups.partition(":")
-    return getattr(import_module(f"ppl_models.{module}"), function)(fit)
+    own = fit.bound
+    return own.groups(fit) if isinstance(own, Grouped) else groups_of_draws(fit)
 
 
-def groups_of_draws(fit: "Fit") -> dict[str, "xr.Dataset"]:
+def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
     """The same where parameters have a posterior, from its draws."""
     import xarray as xr
 
@@ -149,7 +106,7 @@ def groups_of_draws(fit: "Fit") -> dict[str, "xr.Dataset"]:
         {n: (("chain", "draw", *dims), v[None]) for n, (dims, v) in variables.items()},
         coords={"chain": [0], "draw": np.arange(p.draws), **coords},
         attrs={
-            "model": fit.model.name,
+            "model": fit.name,
             "guide": fit.calibrated.method,
             "k_hat": p.k_hat,
             "corrected": int(p.corrected),
@@ -184,14 +141,14 @@ def groups_of_draws(fit: "Fit") -> dict[str, "xr.Dataset"]:
     return found
 
 
-def replicate(fit: "Fit", draws: int) -> np.ndarray:
+def replicate(fit: Fitted, draws: int) -> np.ndarray:
     """Data sets of the same shape as the one that was fitted, (draws, n, C)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.settings.seed + 5)
         return fit.bound.replicate(fit.data, select_draws(fit.posterior_draws.theta, slice(0, draws)))
 
 
-def to_arviz(fit: "Fit") -> Any:
+def to_arviz(fit: Fitted) -> Any:
     """`InferenceData` on ArviZ 0.x, a `DataTree` on 1.x."""
     import arviz as az
 
@@ -203,7 +160,7 @@ def to_arviz(fit: "Fit") -> Any:
     return xr.DataTree.from_dict({f"/{name}": group for name, group in found.items()})
 
 
-def netcdf(fit: "Fit") -> bytes:
+def netcdf(fit: Fitted) -> bytes:
     """Every group as one netCDF file, without ArviZ; made in memory, as HDF5 dies on a full disk."""
     import xarray as xr
 
@@ -226,7 +183,7 @@ def _pairs(posterior: "xr.Dataset") -> "xr.Dataset":
     return posterior
 
 
-def summarise(fit: "Fit", level: float = 0.89) -> "pd.DataFrame":
+def summarise(fit: Fitted, level: float = 0.89) -> "pd.DataFrame":
     """Mean, sd and interval of every parameter by ArviZ: highest density on 0.x, equal tails on 1.x."""
     import warnings
 

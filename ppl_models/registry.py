@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -20,17 +20,20 @@ from typing import TYPE_CHECKING, Any
 from ppl_models.errors import UsageError
 from ppl_models.importing import uncollected
 from ppl_models.model import Model
+from ppl_models.models.program.model import PyroModel
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from ppl_models.bound import Bound
+
 GROUP = "ppl_models.models"
 
 BUILT_IN = {
-    "gmm": "ppl_models.models.gmm:GMM",
-    "hmm": "ppl_models.models.hmm:HMM",
-    "logistic": "ppl_models.models.logistic:Logistic",
-    "vae": "ppl_models.models.vae:VAE",
+    "gmm": "ppl_models.models.gmm.model:GMM",
+    "hmm": "ppl_models.models.hmm.model:HMM",
+    "logistic": "ppl_models.models.logistic.model:Logistic",
+    "vae": "ppl_models.models.vae.model:VAE",
 }
 
 
@@ -74,7 +77,7 @@ def find(name: str, *, files: bool = False) -> type[Model]:
 
     Example:
         >>> find("hmm")
-        <class 'ppl_models.models.hmm.HMM'>
+        <class 'ppl_models.models.hmm.model.HMM'>
         >>> find("hnm")
         Traceback (most recent call last):
             ...
@@ -89,6 +92,26 @@ def find(name: str, *, files: bool = False) -> type[Model]:
     close = difflib.get_close_matches(name.lower(), names(), n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names())}"
     raise UsageError(f"there is no model {_quoted(name)}; {hint}")
+
+
+def those(has: "Callable[[type[Bound]], bool]") -> list[str]:
+    """The names of the models, one of whose bound forms has a property; user-defined ones in words."""
+    found = []
+    for name in names():
+        try:
+            bounds = find(name).bounds()
+        except UsageError:
+            continue  # a plug-in that cannot be imported
+        if any(map(has, bounds)):
+            found.append(name)
+    if any(map(has, PyroModel.bounds())):
+        found.append("models of your own (FILE.py:Class)")
+    return found
+
+
+def numeric_targets() -> str:
+    """Those that predict numbers, in words."""
+    return ", ".join(those(lambda bound: bound.numeric_target))
 
 
 def reference(model: type[Model]) -> str:
@@ -246,7 +269,8 @@ def _checked(found: Any, where: str, name: str) -> type[Model]:
         raise UsageError(f"{where} is not a subclass of ppl_models.Model")
     lacks = ", ".join(f"{method}()" for method in sorted(found.__abstractmethods__))
     if lacks:
-        raise UsageError(f"{where} does not define {lacks}")
+        program = "; a Pyro program subclasses ppl_models.PyroModel" if hasattr(found, "model") else ""
+        raise UsageError(f"{where} does not define {lacks}{program}")
     return complete(found, name, where)
 
 

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ppl_models import store
+from ppl_models.engine import fitted
 from ppl_models.errors import RunError, UsageError
-from ppl_models.fitting import Fit, fitted
+from ppl_models.inference.loop import Course, Progress, Status
+from ppl_models.inference.settings import GradientSettings
+from ppl_models.inference.stochastic import STEPS
+from ppl_models.record import Record
 from ppl_models.runs import file_of, keeper, load, version_of
-from ppl_models.training import Course, Progress, Status
 
 MATTER = ("ppl_models", "torch", "pyro-ppl", "numpy")
 """Libraries whose version may change the numbers."""
@@ -22,7 +25,7 @@ def resume(
     force: bool = False,
     checkpoint_every: float = 60.0,
     progress: Progress | None = None,
-) -> Fit:
+) -> Record:
     """Go on with a fit from its run directory: on a CPU to the same numbers, bit for bit.
 
     A fit by stochastic gradients goes on from its checkpoint; one by natural gradients, which takes seconds,
@@ -52,16 +55,21 @@ def resume(
         for difference in changed(fit, manifest):
             raise RunError(f"{name}: {difference}; --force goes on all the same")
     checkpoint = fit.trained.checkpoint
-    most = settings.most("gradient")
+    most = settings.most(STEPS)
     if checkpoint is not None and most <= checkpoint.numbers["step"]:
         raise UsageError(f"{name} has taken its {most} steps; allow more with --steps to go on")
-    keep = keeper(fit.model, fit.data, settings, path, fit.candidates)
+    if isinstance(settings, GradientSettings):
+        settings = replace(settings, checkpoint_every=checkpoint_every)
+    write = keeper(path)
     history = fit.trained.history if checkpoint is not None else ()
-    course = Course(progress, checkpoint, history, keep, checkpoint_every)
-    return replace(fitted(fit.model, fit.data, settings, course), candidates=fit.candidates)
+    found = fitted(
+        fit.model, fit.data, settings, Course(progress, checkpoint, history),
+        keep=lambda record: write(replace(record, candidates=fit.candidates)),
+    )  # fmt: skip
+    return replace(found, candidates=fit.candidates)
 
 
-def changed(fit: Fit, manifest: dict[str, Any]) -> list[str]:
+def changed(fit: Record, manifest: dict[str, Any]) -> list[str]:
     """What is no longer as it was when the run was written, in words."""
     found = []
     for name in MATTER:

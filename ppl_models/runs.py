@@ -1,10 +1,11 @@
 """Fits on disk: a run directory from a fit, and a fit from a run directory.
 
-run.json             model, fields, data schema and fingerprint, settings, status, verdict, versions
-params.safetensors   what was learned (of a conjugate model expected sufficient statistics), and the
-calibrated guide data.safetensors     the rows the model was fitted to, and the lengths of their sequences
-history.jsonl        phase, step, ELBO, step size, seconds posterior.nc         draws and their groups, for
-ArviZ
+run.json                model, fields, data schema and fingerprint, settings, status, verdict, versions
+params.safetensors      what was learned (of a conjugate model expected sufficient statistics), and the
+calibrated guide
+data.safetensors        the rows the model was fitted to, and the lengths of their sequences
+history.jsonl           phase, step, ELBO, step size, seconds
+posterior.nc            draws and their groups, for ArviZ
 checkpoint.safetensors  of a fit that was stopped: what `resume` goes on from
 """
 
@@ -21,15 +22,14 @@ import numpy as np
 import torch
 
 from ppl_models import registry, store
-from ppl_models.calibration import restored
 from ppl_models.data import Dataset, Schema, read
 from ppl_models.data.spill import SPILL_BYTES
 from ppl_models.errors import DataError, RunError, UsageError
-from ppl_models.fitting import Fit
-from ppl_models.model import Model
-from ppl_models.models.bound import Bayesian
-from ppl_models.training import Restarts, Settings, Status, Trained, resolve_device
-from ppl_models.training.checkpoint import Checkpoint
+from ppl_models.inference.checkpoint import Checkpoint
+from ppl_models.inference.loop import Restarts, Status, Trained, resolve_device
+from ppl_models.inference.settings import restored
+from ppl_models.posterior import netcdf
+from ppl_models.record import Record
 
 CALIBRATED = "calibrated."
 """What the names of parameters of a calibrated guide begin with in params.safetensors."""
@@ -45,7 +45,7 @@ ARRAY = "array."
 LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
 
 
-def save(fit: Fit, path: Any = None, *, force: bool = False) -> Path:
+def save(fit: Record, path: Any = None, *, force: bool = False) -> Path:
     """Write a run directory.
 
     Args:
@@ -56,24 +56,19 @@ def save(fit: Fit, path: Any = None, *, force: bool = False) -> Path:
     Raises:
         OutputError: if it cannot be written, or a run is there already.
     """
-    from ppl_models.posterior import netcdf
-
     if path is None:
         path, force = store.next_run_directory(Path("runs"), fit.model.name, Path(fit.data.source).stem), True
     params = {}
-    if isinstance(fit.bound, Bayesian):
+    if fit.bayesian:
         params = {f"{CALIBRATED}{name}": value for name, value in fit.calibrated.params.items()}
     said = manifest(fit) | judged(fit)
     return _write(path, fit, said, params, {"posterior.nc": netcdf(fit)}, force)
 
 
-def keeper(
-    model: Model, data: Dataset, settings: Settings, path: Any, candidates: tuple[Any, ...] = ()
-) -> Callable[[Trained], None]:
-    """What writes a run that is not finished, to go on from with `resume`: without draws or a verdict."""
+def keeper(path: Any) -> Callable[[Record], None]:
+    """What writes a fit that is not finished, to go on from with `resume`: without draws or a verdict."""
 
-    def keep(trained: Trained) -> None:
-        fit = Fit(model, data, trained, settings, candidates)
+    def keep(fit: Record) -> None:
         said = {"calibration": None, "k_hat": None, "verdict": "not trusted", "checks": []}
         _write(path, fit, manifest(fit) | said, {}, {}, True)
 
@@ -81,7 +76,7 @@ def keeper(
 
 
 def _write(
-    path: Any, fit: Fit, said: dict[str, Any], params: dict[str, Any], files: dict[str, bytes], force: bool
+    path: Any, fit: Record, said: dict[str, Any], params: dict[str, Any], files: dict[str, bytes], force: bool
 ) -> Path:
     from safetensors.numpy import save as to_bytes
 
@@ -121,7 +116,7 @@ def _reread(run: str, stored: dict[str, Any], schema: Schema) -> np.ndarray:
     return data.values
 
 
-def manifest(fit: Fit) -> dict[str, Any]:
+def manifest(fit: Record) -> dict[str, Any]:
     """What run.json says, but for the verdict."""
     data, t = fit.data, fit.trained
     times = data.times
@@ -162,9 +157,9 @@ def manifest(fit: Fit) -> dict[str, Any]:
     }
 
 
-def judged(fit: Fit) -> dict[str, Any]:
+def judged(fit: Record) -> dict[str, Any]:
     """What run.json says of how far the fit can be trusted."""
-    report, bayesian = fit.check(), isinstance(fit.bound, Bayesian)
+    report, bayesian = fit.report, fit.bayesian
     return {
         "calibration": fit.calibrated.method if bayesian else None,
         "k_hat": fit.posterior_draws.k_hat if bayesian else None,
@@ -231,7 +226,7 @@ def _checkpoint(stored: store.StoredRun) -> Checkpoint | None:
     return Checkpoint(tensors, {str(name): float(value) for name, value in numbers.items()})
 
 
-def load(path: Any, model: Any = None) -> Fit:
+def load(path: Any, model: Any = None) -> Record:
     """A fit from a run directory; nothing in it is executed.
 
     Args:
@@ -269,7 +264,7 @@ def load(path: Any, model: Any = None) -> Fit:
         restarts = m["restarts"]
         if restarts is not None:
             restarts = Restarts(**restarts | {"elbo": tuple(restarts["elbo"])})
-        settings = Settings(**m["settings"])
+        settings = restored(kind.settings, m["settings"])
         params = {k: torch.from_numpy(np.array(v)) for k, v in stored.params().items()}
         own = {k: v for k, v in params.items() if not k.startswith(CALIBRATED)}
         trained = Trained(
@@ -278,8 +273,8 @@ def load(path: Any, model: Any = None) -> Fit:
             tuple(stored.history()), restarts, m["reason"], m["rule"],
             tuple(m["training_notes"]), m["separated"], _checkpoint(stored),
         )  # fmt: skip
-        fit = Fit(model, data, trained, settings, tuple(m["candidates"]), str(path))
-        wanted = model.bind(schema).shapes()
+        origin = model.bind(schema)
+        wanted = origin.shapes()
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise RunError(
             f"{name}: run.json does not describe a fit that this version can read ({error})"
@@ -292,9 +287,11 @@ def load(path: Any, model: Any = None) -> Fit:
         where = "data.safetensors" if m["data"]["stored"] else str(data.path)
         raise RunError(f"{name}: {where} is not the data that run.json describes")
     if not settings.device.startswith("cpu"):
-        fit = replace(fit, settings=replace(settings, device=resolve_device("auto")))
+        settings = replace(settings, device=resolve_device("auto"))
+    origin = origin.learn(data)
+    fit = Record(model, data, trained, settings, origin, tuple(m["candidates"]), str(path))
     calibrated = {k.removeprefix(CALIBRATED): v for k, v in params.items() if k.startswith(CALIBRATED)}
     if m["calibration"] is None:  # there are no draws, or it was written on the way to them
         return fit
-    fit.__dict__["calibrated"] = restored(fit.bound, m["calibration"], own, calibrated)
+    fit.__dict__["calibrated"] = fit.bound.restored(m["calibration"], own, calibrated)
     return fit

@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from inspect import signature
-from math import lgamma, log
+from math import log
 from typing import Any
 
 import numpy as np
 import torch
 
+from ppl_models.capabilities import Selectable
 from ppl_models.data import Dataset
 from ppl_models.data.excerpt import excerpt
+from ppl_models.engine import fitted, read_for, settings_for
 from ppl_models.errors import UsageError
-from ppl_models.fitting import Fit, fit, read_for
+from ppl_models.inference.loop import Course, Progress, Status
 from ppl_models.inference.psis import smooth
 from ppl_models.model import Model
-from ppl_models.training import Status
+from ppl_models.record import Record
 
 HELD_OUT = 0.2
 """Share of the rows, or of the sequences, that are held out."""
@@ -23,13 +24,18 @@ HELD_OUT = 0.2
 DRAWS, ROWS = 400, 2_000
 """Draws of θ and rows that the predictive figures are made of, at most."""
 
-_FIT_OPTIONS = {n for n, p in signature(fit).parameters.items() if p.kind is p.KEYWORD_ONLY}
 
-
-def select(model: Model, data: Any, values: Mapping[str, Any], **options: Any) -> Fit:
+def select(
+    model: Model,
+    data: Any,
+    values: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    reading: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> Record:
     """Fit a model for each value of one field, and keep the one with the highest evidence.
 
-    Side by side, in `Fit.candidates`:
+    Side by side, in `candidates`:
 
     - `evidence`: the ELBO, with log K! added for the K! orders of the states, all equally good, of which
       the guide covers one (Bishop 2006, PRML, §10.2.4), where the density does not tell them apart. It
@@ -44,45 +50,49 @@ def select(model: Model, data: Any, values: Mapping[str, Any], **options: Any) -
         model: the other fields.
         data: as for `fit`; read once.
         values: the field and its values, `{"states": range(1, 7)}`.
-        **options: as for `fit`.
+        settings: how to train, by name.
+        reading: options of `ppl_models.data.read`.
+        progress: called after every step.
+
+    Raises:
+        UsageError: there is nothing to select from, or the model's sizes cannot be compared.
     """
     ((name, tried),) = values.items()
     tried = list(tried)
     if not tried:
         raise UsageError(f"no values of {name} to select from")
-    reading = {k: options.pop(k) for k in list(options) if k not in _FIT_OPTIONS}
+    how = settings_for(model, settings)
     dataset = read_for(model, data, reading)
     fits, rows = [], []
     for value in tried:
         candidate = replace(model, **{name: value})
-        each = fit(candidate, dataset, **options)
+        each = fitted(candidate, dataset, how, Course(progress))
         fits.append(each)
-        rows.append({name: value} | _figures(each, options))
+        rows.append({name: value} | _figures(each))
         if each.status is Status.INTERRUPTED:
             break
     best = max(range(len(fits)), key=lambda i: (rows[i]["empty"] == 0, rows[i]["evidence"]))
     return replace(fits[best], candidates=tuple(rows))
 
 
-def _figures(each: Fit, options: Mapping[str, Any]) -> dict[str, Any]:
+def _figures(each: Record) -> dict[str, Any]:
     """A row of the table."""
-    joint, data = each.bound, each.data
-    natural = joint.expected_natural(each.params)
-    likelihood = float(joint.local(each.batch, natural)[0][0])
-    occupied = joint.occupied(each.params)
-    orders = lgamma(joint.states + 1) if joint.symmetric else 0.0
-    found: dict[str, Any] = {"evidence": each.elbo + orders, "log_likelihood": likelihood}
-    found |= _held_out(each, options) | _loo(each)
+    bound, data = each.bound, each.data
+    if not isinstance(bound, Selectable):
+        raise UsageError(f"{each.name} has no evidence by which its sizes could be compared")
+    own = bound.evidence(each.batch, each.params)
+    found: dict[str, Any] = {"evidence": each.elbo + own.orders, "log_likelihood": own.log_likelihood}
+    found |= _held_out(each) | _loo(each)
     return found | {
-        "empty": 0 if joint.prunes else int((occupied < 1.0).sum()),
-        "parameters": joint.parameters,
-        "bic": joint.parameters * log(max(data.rows, 1)) - 2 * likelihood,
+        "empty": own.empty,
+        "parameters": bound.parameters,
+        "bic": bound.parameters * log(max(data.rows, 1)) - 2 * own.log_likelihood,
         "status": str(each.status),
         "seconds": round(each.trained.seconds, 3),
     }
 
 
-def _theta(each: Fit) -> Any:
+def _theta(each: Record) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(each.settings.seed + 4)
         return each.bound.draw({k: v.cpu() for k, v in each.params.items()}, DRAWS)
@@ -93,7 +103,7 @@ def _log_mean(x: np.ndarray) -> np.ndarray:
     return np.log(np.exp(x - top).mean(0)) + top
 
 
-def _held_out(each: Fit, options: Mapping[str, Any]) -> dict[str, Any]:
+def _held_out(each: Record) -> dict[str, Any]:
     """A second fit on a part, scored on the rest."""
     data, exchangeable = each.data, each.bound.exchangeable
     units = data.rows if exchangeable else len(data.lengths)
@@ -102,8 +112,7 @@ def _held_out(each: Fit, options: Mapping[str, Any]) -> dict[str, Any]:
     out = np.zeros(units, dtype=bool)
     out[np.random.default_rng(each.settings.seed).permutation(units)[: max(1, int(HELD_OUT * units))]] = True
     by_row = out if exchangeable else np.repeat(out, data.lengths)
-    quiet = {k: v for k, v in options.items() if k != "progress"}
-    part = fit(each.model, data.subset(~by_row), **quiet)
+    part = fitted(each.model, data.subset(~by_row), each.settings, Course())
     rest = data.subset(by_row)
     if exchangeable:
         rest = excerpt(rest, ROWS, ordered=False, seed=0)
@@ -113,7 +122,7 @@ def _held_out(each: Fit, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"held_out": float(density.mean()), "held_out_se": float(density.std() / len(density) ** 0.5)}
 
 
-def _loo(each: Fit) -> dict[str, Any]:
+def _loo(each: Record) -> dict[str, Any]:
     """Log p(x_n | all others) by importance weights 1/p(x_n | θ), smoothed, row by row."""
     if not each.bound.exchangeable:
         return {}

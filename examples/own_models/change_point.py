@@ -23,7 +23,7 @@ import ppl_models as ppl
 
 
 @dataclass(frozen=True)
-class ChangePoint(ppl.Model):
+class ChangePoint(ppl.PyroModel):
     """One change of level: y_t ~ Normal(early if t < year else late, noise)."""
 
     centre: Annotated[float, "prior mean of both levels"] = 900.0

@@ -17,7 +17,7 @@ import ppl_models as ppl
 
 
 @dataclass(frozen=True)
-class Coin(ppl.Model):
+class Coin(ppl.PyroModel):
     """A coin whose bias is not known: p ~ Beta(a, a), heads_n ~ Bernoulli(p)."""
 
     concentration: Annotated[float, "prior heads and tails"] = 1.0

@@ -21,7 +21,7 @@ import ppl_models as ppl
 
 
 @dataclass(frozen=True)
-class EightSchools(ppl.Model):
+class EightSchools(ppl.PyroModel):
     """Eight schools: theta_j = mu + tau z_j, y_j ~ Normal(theta_j, sigma_j)."""
 
     scale: Annotated[float, "of the priors of mu and tau"] = 5.0

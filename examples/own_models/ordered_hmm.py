@@ -26,7 +26,7 @@ import ppl_models as ppl
 
 
 @dataclass(frozen=True)
-class OrderedHMM(ppl.Model):
+class OrderedHMM(ppl.PyroModel):
     """Poisson counts whose rate depends on a hidden state; the states in the order of their rates."""
 
     states: Annotated[int, "hidden states"] = 2

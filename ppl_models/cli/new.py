@@ -35,7 +35,7 @@ import ppl_models as ppl
 
 
 @dataclass(frozen=True)
-class {title}(ppl.Model):
+class {title}(ppl.PyroModel):
     """A line through points: y ~ Normal(intercept + slope x, noise)."""
 
     # Fields are hyperparameters: each is an option of `ppl fit`, here --scale, with its help.

@@ -1,6 +1,6 @@
 """The conjugate natural-gradient rule: variational EM, and its stochastic form.
 
-The guide is q(θ | S) q(z), the factors of `ppl_models.factors` times the optimal q(z) given E_q[η(θ)]:
+The guide is q(θ | S) q(z), factors (`ppl_models.inference.factors`) times the optimal q(z) given E_q[η(θ)]:
 
     local step    q*(z) ∝ exp E_q(θ)[log p(x, z | θ)], with log evidence log Z_z and Ŝ = E_q*(z)[t(x, z)]
     ELBO          log Z_z − Σ_factors KL(q(θ | S) ‖ p(θ))
@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ppl_models.factors import Factor
+    from ppl_models.inference.factors import Factor
 
 Statistics = Mapping[str, Float[Tensor, "r ..."]]
 """Expected sufficient statistics of every factor, with one leading dimension of restarts."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ppl_models.data import Dataset, Kind
-from ppl_models.latent.rows import Rows
+from ppl_models.kernels.rows import Rows
 
 WINDOWS = (1, 1, 11, 5, 31, 1, 11, 71)
 """Rows of the moving window of each start in turn; 1 is the row itself."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
-from ppl_models.factors import Factor, Theta
+from ppl_models.inference.factors import Factor, Theta
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.factors import Dirichlet, Factor, Sticks, Theta
-from ppl_models.latent.rows import Rows
+from ppl_models.inference.factors import Dirichlet, Factor, Sticks, Theta
+from ppl_models.kernels.rows import Rows
+from ppl_models.kernels.workspace import Workspace
 from ppl_models.latent.structure import LogDensity, Marginals, Observe, Structure
-from ppl_models.latent.workspace import Workspace
 
 CHUNK = 4 * 2**20
 """Numbers that the densities of one chunk of rows may be."""

@@ -8,11 +8,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.factors import Dirichlet, Factor, Theta
-from ppl_models.latent import chain
-from ppl_models.latent.rows import Rows
+from ppl_models.inference.factors import Dirichlet, Factor, Theta
+from ppl_models.kernels import chain
+from ppl_models.kernels.rows import Rows
+from ppl_models.kernels.workspace import Workspace
 from ppl_models.latent.structure import LogDensity, Marginals, Observe, Structure
-from ppl_models.latent.workspace import Workspace
 
 
 class Chain(Structure):

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from ppl_models.factors import Factor, Theta
-from ppl_models.latent.rows import Rows
-from ppl_models.latent.workspace import Workspace
+from ppl_models.inference.factors import Factor, Theta
+from ppl_models.kernels.rows import Rows
+from ppl_models.kernels.workspace import Workspace
 
 LogDensity = Callable[[slice, Tensor], object]
 """Writes log p(x_t | k) of a slice of the rows into the tensor (R, rows, K) it is given."""

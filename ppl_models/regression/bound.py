@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,27 +12,25 @@ from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
 from ppl_models.data.messages import plural
+from ppl_models.draws import Draws, Params, Variables, groups
 from ppl_models.errors import UsageError
-from ppl_models.models.bound import Bayesian, Draws, Params, Variables, groups
 from ppl_models.regression import design as designs
 from ppl_models.regression.design import BLOCK, Design
 from ppl_models.regression.ep import STEP
-from ppl_models.regression.forms import CHAINS, DRAWS, Form, from_params
+from ppl_models.regression.fields import RegressionFields
+from ppl_models.regression.forms import DRAWS, Form, from_params
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
 from ppl_models.regression.priors import NormalPrior, StudentPrior, WithIntercept, contrasts
 from ppl_models.regression.rows import Batch, all_rows
-
-if TYPE_CHECKING:
-    from ppl_models.models.logistic import Logistic
 
 NAME = "regression"
 """The factor that all parameters belong to."""
 
 
 @dataclass(eq=False)
-class Regression(Bayesian):
-    """A `Logistic` over the columns of a schema.
+class Regression:
+    """A regression over the columns of a schema.
 
     Which columns the matrix has, and their means and standard deviations, follow from the rows of the fit:
     `learn` them before anything else. θ is `{"regression": {"intercept": (S, K), "coefficient": (S, p, K)}}`,
@@ -40,11 +38,8 @@ class Regression(Bayesian):
     `device` says.
     """
 
-    model: "Logistic"
+    model: RegressionFields
     schema: Schema
-    kind: str = "regression"
-    chains: int = CHAINS
-    exchangeable: bool = True
     _design: Design | None = None
 
     def learn(self, data: Dataset) -> "Regression":
@@ -116,8 +111,8 @@ class Regression(Bayesian):
         """The number of coefficients, (p + 1)(C − 1)."""
         return self.glm.dimension
 
-    def working_bytes(self, restarts: int) -> int:
-        """Some d × d matrices, and the rows of a few blocks."""
+    def matrices(self) -> int:
+        """Bytes of some d × d matrices, and of the rows of a few blocks."""
         p = len(self.names) if self._design is not None else self._columns_at_most
         d = (p + 1) * max(len(self.levels) - 1, 1)
         return 8 * (6 * min(d, 2_000) ** 2 + 8 * BLOCK * (p + 1))

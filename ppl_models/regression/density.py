@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ppl_models.models.bound import groups
+from ppl_models.draws import groups
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.rows import Batch
 

@@ -14,8 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ppl_models.draws import groups
 from ppl_models.inference.gaussian import Expectations, GaussianTarget
-from ppl_models.models.bound import groups
 from ppl_models.regression.priors import WithIntercept, contrasts
 from ppl_models.regression.quadrature import Moments, binary_moments, softmax_moments
 from ppl_models.regression.rows import Batch, Block

@@ -13,9 +13,9 @@ posterior quantiles, J. Comput. Graph. Statist. 15; Talts et al. 2018, https://a
 from dataclasses import dataclass
 from typing import Any
 
+from ppl_models.bound import Bayesian
 from ppl_models.fitting import Fit, fit
 from ppl_models.model import Model
-from ppl_models.models.bound import Bayesian
 from ppl_models.testing import networks, parts
 from ppl_models.testing.contract import ContractError, training
 from ppl_models.testing.simulating import simulated as simulate

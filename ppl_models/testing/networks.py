@@ -33,7 +33,7 @@ def bound(found: Fit) -> str:
     """The ELBO by Pyro's own evaluation of the model and its guide."""
     from pyro.infer import TraceEnum_ELBO
 
-    from ppl_models.programs.execution import numerics
+    from ppl_models.models.program.execution import numerics
 
     data, pair = found.data, cast(Any, found.resolved)  # whose programs take the fit as well
     elbo = TraceEnum_ELBO(max_plate_nesting=1)

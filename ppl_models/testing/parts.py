@@ -62,7 +62,7 @@ def joint(found: Fit) -> str:
     import pyro
     from pyro.infer import TraceEnum_ELBO, config_enumerate
 
-    from ppl_models.programs.execution import numerics
+    from ppl_models.models.program.execution import numerics
 
     bound, data = found.bound, found.data
     theta = one(found, 1)

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ppl_models.bound import Bayesian
 from ppl_models.data import Dataset, read
 from ppl_models.errors import UsageError
 from ppl_models.fitting import Fit, fit, read_for
 from ppl_models.model import Model
-from ppl_models.models.bound import Bayesian
 from ppl_models.testing.contract import training
 
 
@@ -40,7 +40,7 @@ def refilled(data: Dataset, values: np.ndarray) -> Dataset:
 
 def one(found: Fit, seed: int) -> Any:
     """One draw of θ from the posterior."""
-    from ppl_models.models.bound import number_of, select_draws
+    from ppl_models.draws import number_of, select_draws
 
     theta = found.posterior_draws.theta
     at = int(np.random.default_rng(seed).integers(number_of(theta)))
@@ -66,8 +66,8 @@ def _from_prior(model: Model, rows: int, seed: int) -> tuple[Dataset, dict]:
     import pyro
     from pyro import poutine
 
-    from ppl_models.programs.execution import numerics
-    from ppl_models.programs.failures import telling
+    from ppl_models.models.program.execution import numerics
+    from ppl_models.models.program.failures import telling
 
     columns: Any = _Blank(rows)
     with torch.random.fork_rng(devices=[]), numerics(), pyro.validation_enabled(False), torch.no_grad():

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ppl_models import store
+from ppl_models.checks import Check, Report
 from ppl_models.cli.progress import ProgressLine
-from ppl_models.diagnostics.checks import Check, Report
 
 QUICK = ["--restarts", "2"]
 
@@ -136,7 +136,7 @@ def test_a_failure_leaves_no_empty_run(run):
 @pytest.mark.parametrize(("level", "code"), [("fail", 3), ("warn", 0), ("ok", 0)])
 def test_strict(run, monkeypatch, level, code):
     report = Report((Check("k-hat", 2.0, level, "far off"),))
-    monkeypatch.setattr("ppl_models.diagnostics.checks.check", lambda fit: report)
+    monkeypatch.setattr("ppl_models.checks.check", lambda fit: report)
     result = run("fit", "hmm", "data.csv", *QUICK, "--strict", "--out", "r")
     assert result.exit_code == code, said(result)
     assert ("not trusted: k-hat: far off" in result.stderr) is (code == 3)

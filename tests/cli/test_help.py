@@ -7,10 +7,10 @@ from importlib import import_module
 
 import click
 import pytest
+from ppl_models.kinds import KINDS
 
 from ppl_models.cli.fit import TRAINING
 from ppl_models.cli.root import ppl
-from ppl_models.kinds import KINDS
 
 HEAVY = {"torch", "pyro", "pandas", "pyarrow", "numba", "scipy", "sklearn", "arviz", "xarray", "rich"}
 

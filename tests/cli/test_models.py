@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ppl_models.kinds import KINDS
 
 import ppl_models as ppl
-from ppl_models.kinds import KINDS
 
 KIND = {"mixture": "mixture", "classes": "mixture", "regression": "regression"}
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ppl_models.model import Model
-from ppl_models.models.hmm import HMM
+from ppl_models.models.hmm.model import HMM
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def test_what_is_wrong_with_a_file(text, name, message):
 @pytest.fixture
 def plugins(monkeypatch):
     entries = [
-        EntryPoint("good", "ppl_models.models.hmm:HMM", registry.GROUP),
+        EntryPoint("good", "ppl_models.models.hmm.model:HMM", registry.GROUP),
         EntryPoint("broken", "no_such_package:Model", registry.GROUP),
         EntryPoint("odd", "json:dumps", registry.GROUP),
         EntryPoint("hmm", "evil:HMM", registry.GROUP),
@@ -103,7 +103,7 @@ def test_plugins():
     listed = {(each.name, bool(each.problem)) for each in registry.models()}
     ours = {(name, False) for name in registry.BUILT_IN}
     assert listed == ours | {("good", False), ("broken", True), ("odd", True), ("hmm", True)}
-    assert registry.find("hmm").__module__ == "ppl_models.models.hmm"
+    assert registry.find("hmm").__module__ == "ppl_models.models.hmm.model"
     assert registry.find("good").name == "hmm"
     with pytest.raises(
         UsageError, match="model 'broken' of no_such_package.* cannot be imported: ModuleNotFound"

@@ -14,7 +14,7 @@ import pytest
 import ppl_models as ppl
 from ppl_models import resuming
 from ppl_models.errors import RunError, UsageError
-from ppl_models.training import Status
+from ppl_models.inference.loop import Status
 
 IRIS = Path(__file__).parents[2] / "examples" / "iris.csv"
 PPL = [sys.executable, "-c", "from ppl_models.cli import main; main()"]

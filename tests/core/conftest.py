@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from ppl_models.emissions.base import Emission
-from ppl_models.emissions.discrete import Bernoulli, Categorical, Poisson
-from ppl_models.emissions.full_gaussian import FullGaussian
-from ppl_models.emissions.gaussian import DiagonalGaussian
-from ppl_models.emissions.normal_prior import NormalPrior
-from ppl_models.emissions.positive import Exponential, Gamma
+from ppl_models.families.base import Emission
+from ppl_models.families.discrete import Bernoulli, Categorical, Poisson
+from ppl_models.families.full_gaussian import FullGaussian
+from ppl_models.families.gaussian import DiagonalGaussian
+from ppl_models.families.normal_prior import NormalPrior
+from ppl_models.families.positive import Exponential, Gamma
 
 COLUMNS = (0, 1, 2)
 CENTRE = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)

@@ -6,8 +6,7 @@ import torch
 from torch.autograd.functional import jacobian
 
 import ppl_models as ppl
-from ppl_models.calibration import calibrate, latent
-from ppl_models.calibration.latent import RULE_WORK, observed_information, respond
+from ppl_models.inference.calibration import Learned
 from ppl_models.inference.gaussian import (
     Expectations,
     GaussianRule,
@@ -17,9 +16,10 @@ from ppl_models.inference.gaussian import (
     normal_points,
 )
 from ppl_models.inference.moves import correlation, move
-from ppl_models.models.bound import Learned
-from ppl_models.models.identify import identify
-from ppl_models.models.unconstrained import ExactPosterior, GaussianGuide
+from ppl_models.latent import calibrate as latent
+from ppl_models.latent.calibrate import RULE_WORK, observed_information, respond
+from ppl_models.latent.identify import identify
+from ppl_models.latent.unconstrained import ExactPosterior, GaussianGuide
 
 
 def eye(d):
@@ -323,7 +323,7 @@ def test_each_way_is_taken_where_it_belongs(limit, monkeypatch):
     if limit in ("linear response", "moved"):
         monkeypatch.setattr(latent, "RULE_WORK", 0)
     assert RULE_WORK > 0
-    assert calibrate(fit.bound, fit.data, fit.params, "cpu", 0).method == limit
+    assert fit.bound.calibrate(fit.params, fit.data, "cpu", 0).method == limit
 
 
 def test_draws_of_one_fit_are_the_same_each_time_and_after_loading(tmp_path):

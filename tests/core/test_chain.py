@@ -9,9 +9,9 @@ import scipy.stats as ss
 import torch
 
 from ppl_models.errors import DataError
-from ppl_models.latent import chain, scan, workspace
-from ppl_models.latent.rows import Rows, whole
-from ppl_models.latent.workspace import Workspace
+from ppl_models.kernels import chain, scan, workspace
+from ppl_models.kernels.rows import Rows, whole
+from ppl_models.kernels.workspace import Workspace
 
 LENGTHS = np.array([4, 1, 3, 1, 5])
 

@@ -11,7 +11,7 @@ import torch
 
 import ppl_models as ppl
 from ppl_models import registry
-from ppl_models.programs.bound import Program
+from ppl_models.models.program.program import Program
 from ppl_models.testing import ContractError, check_model
 
 OWN = Path(__file__).parents[2] / "examples" / "own_models"

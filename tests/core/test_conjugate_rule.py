@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ppl_models.fitting import Fit
 
 import ppl_models as ppl
 from ppl_models.data.batches import gather, minibatches, pieces
-from ppl_models.fitting import Fit
 from ppl_models.inference.conjugate import ConjugateRule
 from ppl_models.inference.convergence import Plateau
-from ppl_models.latent.rows import Rows
+from ppl_models.inference.loop import Settings, Status, Trained
+from ppl_models.kernels.rows import Rows
 from ppl_models.posterior import draw_posterior
-from ppl_models.training import Settings, Status, Trained
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import ppl_models as ppl
-from ppl_models.latent.rows import Rows
-from ppl_models.training import Settings, exchange, latent
-from ppl_models.training.loop import Log
+from ppl_models.inference.loop import Log, Settings
+from ppl_models.kernels.rows import Rows
+from ppl_models.latent import exchange
+from ppl_models.latent import train as latent
 
 CENTRES = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0], [9.0, 9.0]])
 

@@ -6,14 +6,14 @@ import scipy.special as sp
 import scipy.stats as ss
 import torch
 
-from ppl_models.emissions.base import BLOCK, weighted_sums
-from ppl_models.emissions.discrete import Bernoulli, Categorical, Poisson
-from ppl_models.emissions.full_gaussian import FullGaussian
-from ppl_models.emissions.gaussian import DiagonalGaussian
-from ppl_models.emissions.normal_prior import NormalPrior
-from ppl_models.emissions.positive import Exponential, Gamma
-from ppl_models.factors import Dirichlet
-from ppl_models.latent.workspace import Workspace
+from ppl_models.families.base import BLOCK, weighted_sums
+from ppl_models.families.discrete import Bernoulli, Categorical, Poisson
+from ppl_models.families.full_gaussian import FullGaussian
+from ppl_models.families.gaussian import DiagonalGaussian
+from ppl_models.families.normal_prior import NormalPrior
+from ppl_models.families.positive import Exponential, Gamma
+from ppl_models.inference.factors import Dirichlet
+from ppl_models.kernels.workspace import Workspace
 
 R, K, N = 2, 2, 40
 

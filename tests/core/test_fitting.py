@@ -9,7 +9,7 @@ from ppl_models import fitting
 from ppl_models.data.excerpt import excerpt
 from ppl_models.inference.conjugate import ConjugateRule, Info
 from ppl_models.inference.convergence import Knockout, Windows
-from ppl_models.training import Status
+from ppl_models.inference.loop import Status
 
 
 def regimes(n, seed, stay=0.98):

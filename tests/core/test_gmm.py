@@ -14,10 +14,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticD
 from sklearn.mixture import GaussianMixture
 
 import ppl_models as ppl
-from ppl_models.emissions.label import Label
-from ppl_models.factors import Sticks
+from ppl_models.families.label import Label
+from ppl_models.inference.factors import Sticks
+from ppl_models.inference.loop import Settings, Status, Trained
 from ppl_models.latent.independent import Independent
-from ppl_models.training import Settings, Status, Trained
 
 IRIS = load_iris().data
 

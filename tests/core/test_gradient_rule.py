@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from ppl_models.inference.gradient import GradientRule, GradientTarget
+from ppl_models.inference.loop import Course, Settings, Status
 from ppl_models.inference.policies import Patience, Stationary, split_r_hat
-from ppl_models.training.gradient import train_gradient
-from ppl_models.training.loop import Course, Settings, Status
-from ppl_models.training.signals import Whole
+from ppl_models.inference.signals import Whole
+from ppl_models.inference.stochastic import train_gradient
 
 
 @pytest.fixture(autouse=True)

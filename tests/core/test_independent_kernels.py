@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from ppl_models.emissions.full_gaussian import FullGaussian
-from ppl_models.emissions.normal_prior import NormalPrior
 from ppl_models.errors import UsageError
-from ppl_models.latent import independent_kernels as fast
-from ppl_models.latent.workspace import Workspace
+from ppl_models.families.full_gaussian import FullGaussian
+from ppl_models.families.normal_prior import NormalPrior
+from ppl_models.kernels import independent_kernels as fast
+from ppl_models.kernels.workspace import Workspace
 
 
 def pairs(z):
@@ -167,7 +167,7 @@ def test_features_by_pieces(small_pieces):
 
 def test_any_memory(small_pieces, tmp_path):
     """Mapped read-only from a file, not contiguous, or of another type; and compiled once for all of them."""
-    from ppl_models.latent import tile_kernels
+    from ppl_models.kernels import tile_kernels
 
     x, centre, scale, W, c = problem(3_001, 2, 3, 4)
     np.save(tmp_path / "x.npy", x)
@@ -245,5 +245,5 @@ def test_features_of_the_wrong_shape():
 
 
 def test_numba_is_not_imported_early():
-    code = "import sys, ppl_models.latent.independent_kernels; sys.exit('numba' in sys.modules)"
+    code = "import sys, ppl_models.kernels.independent_kernels; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import ppl_models as ppl
+from ppl_models.draws import groups, select_draws
 from ppl_models.inference.conjugate import Conjugate
-from ppl_models.latent import lanes
-from ppl_models.models import side_by_side
-from ppl_models.models.bound import groups, select_draws
+from ppl_models.kernels import lanes
+from ppl_models.latent import side_by_side
 
 
 def series(n, D, K, seed, stay=0.95, missing=0.0):

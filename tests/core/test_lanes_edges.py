@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from ppl_models.data import Schema
-from ppl_models.emissions.gaussian import DiagonalGaussian
-from ppl_models.emissions.normal_prior import NormalPrior
-from ppl_models.latent import lanes
+from ppl_models.families.gaussian import DiagonalGaussian
+from ppl_models.families.normal_prior import NormalPrior
+from ppl_models.kernels import lanes
+from ppl_models.kernels.rows import Rows, whole
+from ppl_models.latent import side_by_side
+from ppl_models.latent.joint import Joint
 from ppl_models.latent.markov import Chain
-from ppl_models.latent.rows import Rows, whole
-from ppl_models.models import side_by_side
-from ppl_models.models.joint import Joint
 
 R, K = 3, 3
 
@@ -86,7 +86,7 @@ def test_chunks_groups_and_threads(family, groups, threads, keep, monkeypatch):
     monkeypatch.setattr(side_by_side, "BUDGET", 1)
     monkeypatch.setattr(lanes, "groups_for", lambda rows: groups)
     if not keep:
-        monkeypatch.setattr("ppl_models.models.joint.CACHE", 0)
+        monkeypatch.setattr("ppl_models.latent.joint.CACHE", 0)
     lengths = [300, 1, 64, 63, 172]
     before = torch.get_num_threads()
     try:

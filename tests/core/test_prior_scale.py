@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ppl_models as ppl
-from ppl_models.emissions.normal_prior import NormalPrior, most_probable
+from ppl_models.families.normal_prior import NormalPrior, most_probable
 from ppl_models.runs import manifest
 
 COVARIANCES = ["full", "tied", "diag", "spherical"]

@@ -9,7 +9,7 @@ import torch
 
 from ppl_models.data import read
 from ppl_models.errors import DataError, UsageError
-from ppl_models.models.logistic import Logistic
+from ppl_models.models.logistic.model import Logistic
 from ppl_models.regression import design as designs
 from ppl_models.regression import separation
 from ppl_models.regression.formula import FormulaCoding, target_of

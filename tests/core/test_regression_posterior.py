@@ -13,7 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
 
 from ppl_models.data import read
-from ppl_models.models.logistic import Logistic
+from ppl_models.models.logistic.model import Logistic
 from ppl_models.regression import newton, wide
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.fitting import fit_regression

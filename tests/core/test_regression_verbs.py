@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ppl_models.tasks import regression as verbs
 from sklearn.datasets import load_iris
 
 from ppl_models.data import read
 from ppl_models.errors import UsageError
-from ppl_models.models.logistic import Logistic
+from ppl_models.models.logistic.model import Logistic
 from ppl_models.regression.fitting import fit_regression
 from ppl_models.regression.forms import from_params
-from ppl_models.tasks import regression as verbs
 
 
 def fitted(model, frame, draws=400, **options):

@@ -7,14 +7,13 @@ import pandas as pd
 import pytest
 import scipy.stats as ss
 import torch
+from ppl_models.fitting import Fit
 
 import ppl_models as ppl
-from ppl_models.calibration import Calibrated
 from ppl_models.errors import DataError, UsageError
-from ppl_models.fitting import Fit
-from ppl_models.latent.rows import whole
-from ppl_models.models.bound import Learned
-from ppl_models.training import Settings, Status, Trained
+from ppl_models.inference.calibration import Calibrated, Learned
+from ppl_models.inference.loop import Settings, Status, Trained
+from ppl_models.kernels.rows import whole
 
 A, START = np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0.5, 0.5])
 MEANS, SDS = np.array([0.0, 5.0]), np.array([1.0, 2.0])

@@ -11,9 +11,9 @@ from pyro.poutine import condition, replay, trace
 from vae_fits import SCHEMAS, adam, fitted, schema_of
 
 from ppl_models.data import read
-from ppl_models.models.vae import VAE
-from ppl_models.neural.bound import VAEBound
-from ppl_models.neural.elbo import drawn, terms, unlabelled_sum
+from ppl_models.models.vae.bound import VAEBound
+from ppl_models.models.vae.elbo import drawn, terms, unlabelled_sum
+from ppl_models.models.vae.model import VAE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,10 +11,10 @@ import torch
 from vae_fits import columns_of, fit_of, fitted, schema_of
 
 from ppl_models.data import read
-from ppl_models.diagnostics.vae import active, checks
 from ppl_models.errors import Unsupported, UsageError
-from ppl_models.models.vae import VAE
-from ppl_models.neural.importance import particles
+from ppl_models.models.vae.checks import active, checks
+from ppl_models.models.vae.importance import particles
+from ppl_models.models.vae.model import VAE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

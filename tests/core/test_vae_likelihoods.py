@@ -10,9 +10,9 @@ from vae_fits import SCHEMAS, schema_of
 
 from ppl_models.data import Column, Kind, read
 from ppl_models.errors import DataError, UsageError
-from ppl_models.neural.families import families, two_valued, unit_intervals
-from ppl_models.neural.likelihoods import FLOOR, ContinuousBernoulli, Gaussian, log_normaliser
-from ppl_models.neural.product import Product
+from ppl_models.families.likelihood_kinds import families, two_valued, unit_intervals
+from ppl_models.families.likelihoods import FLOOR, ContinuousBernoulli, Gaussian, log_normaliser
+from ppl_models.networks.product import Product
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from ppl_models.fitting import Fit
 
 from ppl_models.data import Dataset, read
-from ppl_models.fitting import Fit
-from ppl_models.models.vae import VAE
-from ppl_models.neural.objective import VAETarget
-from ppl_models.training import Settings, Status, Trained
+from ppl_models.inference.loop import Settings, Status, Trained
+from ppl_models.models.vae.model import VAE
+from ppl_models.models.vae.objective import VAETarget
 
 
 def adam(target: VAETarget, epochs: int, batch: int = 128, lr: float = 3e-3) -> None:

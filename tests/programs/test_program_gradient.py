@@ -13,8 +13,8 @@ from scipy.special import betaln
 
 import ppl_models as ppl
 from ppl_models.errors import UsageError
-from ppl_models.programs.gradient import ProgramTarget
-from ppl_models.programs.guides import local
+from ppl_models.models.program.gradient import ProgramTarget
+from ppl_models.models.program.guides import local
 
 HEADS = pd.DataFrame({"heads": np.array([1] * 13 + [0] * 37)})
 

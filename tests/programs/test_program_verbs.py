@@ -17,7 +17,7 @@ from programs.conftest import OWN, ROOT, Line, Mixture, Normals, own
 import ppl_models as ppl
 from ppl_models.data import read
 from ppl_models.errors import DataError, RunError, Unsupported, UsageError
-from ppl_models.programs.columns import Columns
+from ppl_models.models.program.columns import Columns
 
 
 def line(n=40, seed=0):

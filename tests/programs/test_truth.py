@@ -13,8 +13,8 @@ from programs.nuts import two_bumps
 
 import ppl_models as ppl
 from ppl_models.data import read
-from ppl_models.programs.density import Density
-from ppl_models.programs.execution import numerics
+from ppl_models.models.program.density import Density
+from ppl_models.models.program.execution import numerics
 
 
 def tables():
@@ -115,7 +115,7 @@ def test_mixture_by_brute_force():
 
 
 def test_chain_by_hand_is_the_hmm_and_brute_force():
-    from ppl_models.programs.simulate import marginals
+    from ppl_models.models.program.simulate import marginals
 
     counts = np.array([12, 30, 28, 10, 14, 27, 22, 9])
     fit = ppl.fit(own("ordered_hmm.py:OrderedHMM")(), pd.DataFrame({"earthquakes": counts}), restarts=2)

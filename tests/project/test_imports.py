@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from ppl_models.kinds import KINDS
 
 import ppl_models
 from ppl_models import tasks
-from ppl_models.kinds import KINDS
 from ppl_models.registry import BUILT_IN
 
 ROOT = Path(ppl_models.__file__).parent
@@ -140,7 +140,7 @@ fit.summary(), fit.predict(), fit.check(), repr(fit)
                 "arviz",
                 "ppl_models.latent",
                 "ppl_models.emissions",
-                "ppl_models.models.joint",
+                "ppl_models.latent.joint",
             ),
         ),
         (

@@ -6,9 +6,9 @@ import torch
 from pyro import poutine
 
 from ppl_models.data import read
-from ppl_models.models.gmm import GMM
-from ppl_models.models.hmm import HMM
-from ppl_models.models.logistic import Logistic
+from ppl_models.models.gmm.model import GMM
+from ppl_models.models.hmm.model import HMM
+from ppl_models.models.logistic.model import Logistic
 from references.cases import CASES
 from references.tables import HERE, load
 

@@ -8,8 +8,8 @@ import torch
 from pyro.infer import MCMC, NUTS
 
 from ppl_models.data import read
-from ppl_models.models.gmm import GMM
-from ppl_models.models.logistic import Logistic
+from ppl_models.models.gmm.model import GMM
+from ppl_models.models.logistic.model import Logistic
 from references.cases import CASES
 from references.tables import load
 

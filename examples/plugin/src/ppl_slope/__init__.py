@@ -17,7 +17,7 @@ import ppl_models as ppl
 
 
 @dataclass(frozen=True)
-class Slope(ppl.Model):
+class Slope(ppl.PyroModel):
     """A line through points with heavy tails: y ~ Student_4(intercept + slope x, noise)."""
 
     scale: Annotated[float, "sd of the priors"] = 10.0

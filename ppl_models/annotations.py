@@ -1,0 +1,128 @@
+"""Types with notes: what `Annotated` says of a field or a parameter, for checks, options and documentation.
+
+    steps: Annotated[int | None, "Steps at most; by the rule if not given.", AtLeast(1)] = None
+
+is one place that says the type, the help and the bounds; the command line and the messages follow from it.
+"""
+
+from dataclasses import fields
+from functools import cache
+from operator import index
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from ppl_models.errors import UsageError
+
+
+class AtLeast(NamedTuple):
+    """The value must be a whole number, no smaller than this."""
+
+    least: int
+
+
+class Positive(NamedTuple):
+    """The value must be positive and finite."""
+
+
+class Metavar(NamedTuple):
+    """What stands for the value in the help of the command line."""
+
+    text: str
+
+
+class Hint(NamedTuple):
+    """The type of a field, taken apart.
+
+    Attributes:
+        type: without `Annotated` and `None`.
+        optional: whether None is a value too.
+        help: the first text in `Annotated`.
+        notes: all that stands in it.
+    """
+
+    type: Any
+    optional: bool
+    help: str
+    notes: tuple[Any, ...]
+
+    def note(self, kind: type) -> Any:
+        """The note of a class, or None."""
+        return next((note for note in self.notes if isinstance(note, kind)), None)
+
+
+def hint(annotation: Any) -> Hint:
+    """Take an annotation apart.
+
+    Example:
+        >>> hint(Annotated[int | None, "how many", AtLeast(1)])
+        Hint(type=<class 'int'>, optional=True, help='how many', notes=('how many', AtLeast(least=1)))
+    """
+    notes: tuple[Any, ...] = ()
+    if get_origin(annotation) is Annotated:
+        annotation, *found = get_args(annotation)
+        notes = tuple(found)
+    optional = False
+    if get_origin(annotation) in (Union, UnionType):
+        rest = [each for each in get_args(annotation) if each is not type(None)]
+        optional = len(rest) < len(get_args(annotation))
+        annotation = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007
+    text = next((note for note in notes if isinstance(note, str)), "")
+    return Hint(annotation, optional, text, notes)
+
+
+@cache
+def hints(owner: type) -> dict[str, Hint]:
+    """The fields of a dataclass and their types, in order."""
+    every = get_type_hints(owner, include_extras=True)
+    return {field.name: hint(every[field.name]) for field in fields(owner)}
+
+
+def checked(name: str, value: Any, about: Hint) -> Any:
+    """The value as Python's own number where it is NumPy's.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    least = about.note(AtLeast)
+    if least is not None:
+        try:
+            number = None if isinstance(value, bool) else index(value)
+        except TypeError:
+            number = None
+        if number is None or number < least.least:
+            raise UsageError(f"{name} must be a whole number of at least {least.least}, got {value!r}")
+        return number
+    if about.note(Positive) is not None:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if isinstance(value, bool | str) or not 0 < number < float("inf"):
+            raise UsageError(f"{name} must be positive and finite, got {value}")
+        return number
+    if get_origin(about.type) is Literal and value not in get_args(about.type):
+        raise UsageError(f"{name} must be one of {', '.join(get_args(about.type))}, got {value!r}")
+    if about.type is bool and not isinstance(value, bool):
+        raise UsageError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A count as Python's own integer, also where it is NumPy's.
+
+    Raises:
+        UsageError: it is not a whole number, or below `least`.
+
+    Example:
+        >>> whole("states", 3)
+        3
+    """
+    try:
+        number = None if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise UsageError(f"{name} must be a whole number, got {value!r}")
+    if number < least:
+        raise UsageError(f"{name} must be at least {least}, got {number}")
+    return number

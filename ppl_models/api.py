@@ -1,0 +1,203 @@
+"""The façade: `Fit` with its verbs, and fit(), select(), load() and resume(), which give one."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from inspect import Parameter, Signature, signature
+from typing import Any, final
+
+from ppl_models import engine, resuming, runs, selection
+from ppl_models.checks import Report
+from ppl_models.data import read
+from ppl_models.errors import UsageError
+from ppl_models.inference.loop import Course, Progress
+from ppl_models.inference.settings import every_setting
+from ppl_models.model import Model
+from ppl_models.record import Record
+from ppl_models.report.text import fit_html, fit_text
+from ppl_models.verbs import Verbs
+
+
+@final
+class Fit(Verbs, Record):
+    """A model fitted to data: what was learned, how training went, and the verbs.
+
+    Attributes:
+        model: the model.
+        data: what it was fitted to.
+        trained: the guide's statistics, ELBO, status and history.
+        settings: seed, device and the like.
+        origin: the model bound to the columns of the data.
+        candidates: the scores of all models that were tried, when one was selected.
+        path: the run directory it was loaded from or saved to, if any.
+    """
+
+    @classmethod
+    def of(cls, record: Record) -> "Fit":
+        """The same with verbs; what was computed already is kept."""
+        fit = cls(**{field.name: getattr(record, field.name) for field in fields(record)})
+        fit.__dict__.update(record.__dict__)
+        return fit
+
+    def check(self) -> Report:
+        """Whether to trust the fit: checks with reasons and a verdict."""
+        return self.report
+
+    def save(self, path: Any = None, *, force: bool = False) -> Any:
+        """Write a run directory and return its path; `runs/MODEL-STEM-NNN` if none is given.
+
+        Args:
+            path: where.
+            force: replace a run that is there.
+
+        Raises:
+            OutputError: if it cannot be written, or a run is there already.
+        """
+        return runs.save(self, path, force=force)
+
+    def _repr_html_(self) -> str:
+        return fit_html(self)
+
+    def __repr__(self) -> str:
+        return fit_text(self)
+
+
+def fit(
+    model: Model,
+    data: Any,
+    *,
+    checkpoint: Any = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Fit:
+    """Fit a model to data.
+
+    Args:
+        model: for instance `HMM(states=3)`.
+        data: a path, `-` for stdin, a data frame, an array or a list of arrays, or a `Dataset`.
+        checkpoint: a run directory to write to while a fit by stochastic gradients is under way, so that
+            `resume` can go on from there should the process die. Save the finished fit over it.
+        progress: called after every step as (phase, step, ELBO, nats a parameter left to gain).
+        **options: how to train, as the model's rule has it (`type(model).settings`: `seed`, `device`,
+            `steps`, `tolerance`, `restarts`, …), and how to read the data (`columns`, `ignore`, `types`,
+            `sequence`, `time`, `target`, …: see `ppl_models.data.read`).
+
+    Returns:
+        The fit. One that did not converge is returned as well, and says so in `status` and `check()`.
+
+    Raises:
+        DataError: if the data cannot be read, or the model cannot be fitted to it.
+        UsageError: if an option cannot be meant.
+    """
+    model = engine.checked(model)
+    given, reading = _apart(options)
+    settings = engine.settings_for(model, given)
+    dataset = engine.read_for(model, data, reading)
+    keep = None if checkpoint is None else runs.keeper(checkpoint)
+    return Fit.of(engine.fitted(model, dataset, settings, Course(progress), keep))
+
+
+def select(
+    model: Model, data: Any, values: Mapping[str, Any], *, progress: Progress | None = None, **options: Any
+) -> Fit:
+    """Fit a model for each value of one field, and keep the one with the highest evidence.
+
+    See `ppl_models.selection.select` for what is compared, side by side in `Fit.candidates`.
+
+    Args:
+        model: the other fields.
+        data: as for `fit`; read once.
+        values: the field and its values, `{"states": range(1, 7)}`.
+        progress: as for `fit`.
+        **options: as for `fit`.
+    """
+    given, reading = _apart(options)
+    return Fit.of(selection.select(engine.checked(model), data, values, given, reading, progress))
+
+
+def load(path: Any, model: Any = None) -> Fit:
+    """A fit from a run directory; nothing in it is executed.
+
+    Args:
+        path: the run directory.
+        model: the class of a user-defined model, or `FILE.py:Class`, which is executed. Not needed where the
+            model is built in, of a package, or of a file that this process has executed before.
+
+    Raises:
+        RunError: if it is damaged, foreign, of a newer version, or of a model whose code has changed since.
+    """
+    return Fit.of(runs.load(path, model))
+
+
+def resume(
+    path: Any,
+    *,
+    model: Any = None,
+    steps: int | None = None,
+    force: bool = False,
+    checkpoint_every: float = 60.0,
+    progress: Progress | None = None,
+) -> Fit:
+    """Go on with a fit from its run directory: on a CPU to the same numbers, bit for bit.
+
+    A fit by stochastic gradients goes on from its checkpoint; one by natural gradients, which takes seconds,
+    starts again from the data and seed of the run.
+
+    Args:
+        path: the run directory.
+        model: as for `load`.
+        steps: at most, in all; as many as the fit was given if not given.
+        force: go on although the data or the versions of libraries have changed.
+        checkpoint_every: seconds between two checkpoints, which are written to `path`.
+        progress: called after every step.
+
+    Raises:
+        RunError: if it is damaged, or the data or a version has changed; it names the difference.
+        UsageError: if there is nothing to resume.
+    """
+    return Fit.of(
+        resuming.resume(
+            path, model=model, steps=steps, force=force, checkpoint_every=checkpoint_every, progress=progress
+        )
+    )
+
+
+@cache
+def _reading() -> dict[str, Parameter]:
+    """The options of `read` that a fit may be given."""
+    own = {"data", "schema", "require_schema_columns", "unseen"}
+    return {name: p for name, p in signature(read).parameters.items() if name not in own}
+
+
+def _apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the training, and options of reading.
+
+    Raises:
+        UsageError: an option is neither.
+    """
+    settings, reading = every_setting(), _reading()
+    for name in options:
+        if name not in settings and name not in reading:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, [*settings, *reading], n=2)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(settings)}"
+            raise UsageError(f"fit has no option {name!r}; {hint}")
+    given = {name: value for name, value in options.items() if name in settings}
+    return given, {name: value for name, value in options.items() if name in reading}
+
+
+def _shown(function: Any) -> Signature:
+    """The signature with every option in the place of `**options`, for notebooks and help()."""
+    own = signature(function)
+    before = [p for p in own.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+    options = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=about.type)
+        for name, (about, default) in every_setting().items()
+    ]
+    options += [p.replace(kind=Parameter.KEYWORD_ONLY) for p in _reading().values()]
+    return own.replace(parameters=[*before, *options])
+
+
+fit.__signature__ = _shown(fit)  # type: ignore[attr-defined]
+select.__signature__ = _shown(select)  # type: ignore[attr-defined]

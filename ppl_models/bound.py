@@ -1,0 +1,136 @@
+"""A model over the columns of a table: how it is trained, checked, and its parameters drawn."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from ppl_models.capabilities import Fitted
+from ppl_models.checks import Check
+from ppl_models.data import Dataset, Schema
+from ppl_models.draws import Draws, Params, Variables
+from ppl_models.inference.calibration import Calibrated
+from ppl_models.inference.loop import Course, Trained
+from ppl_models.inference.settings import Training
+
+
+class Bound(ABC):
+    """What every model is once it knows its columns.
+
+    What it can do beyond this is said by the protocols of `ppl_models.capabilities` that it implements.
+
+    Attributes:
+        schema: the columns.
+        exchangeable: whether rows are independent given θ.
+        takes_arrays: whether arrays of other shapes than the rows may stand beside them.
+        partial_rows: whether later rows may lack columns of the fit, which are then what is asked for.
+        numeric_target: whether a target may be a number; else it must be labels.
+    """
+
+    schema: Schema
+    exchangeable: bool
+    takes_arrays: bool = False
+    partial_rows: bool = False
+    numeric_target: bool = False
+
+    def learn(self, data: Dataset) -> Self:
+        """The same, knowing what else of the rows of the fit it needs."""
+        return self
+
+    @property
+    @abstractmethod
+    def describe(self) -> str:
+        """Its size in a few words: `3 states`."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """The number of free parameters."""
+
+    @abstractmethod
+    def working_bytes(self, settings: Training) -> int:
+        """Memory that a fit takes beside its rows."""
+
+    @abstractmethod
+    def train(self, data: Dataset, settings: Any, course: Course) -> Trained:
+        """Fit it to the rows of a data set, by the update rule that `settings` are of."""
+
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]] | None:
+        """The shapes of `Params` without the first dimension, where the schema alone says them."""
+
+    @abstractmethod
+    def rows(self, data: Dataset, device: str = "cpu") -> Any:
+        """The rows of a data set as its capabilities take them."""
+
+    @abstractmethod
+    def numbers(self, data: Dataset) -> int:
+        """Numbers held for each draw of θ where all rows are looked at, by which draws are budgeted."""
+
+    def learned(self, params: Params) -> dict[str, Any]:
+        """Fields of the model that were left to the data, as the parameters of a fit have them."""
+        return {}
+
+    def at(self, learned: Mapping[str, Any]) -> Self:
+        """The same with these fields filled in."""
+        return self
+
+    def checks(self, fitted: Fitted) -> Sequence[Check]:
+        """What is looked at beside convergence, starts and the posterior."""
+        return ()
+
+
+class Bayesian(Bound):
+    """A bound model whose parameters θ have a posterior, rather than point estimates.
+
+    Attributes:
+        chains: of how many Markov chains `exact` draws are.
+    """
+
+    chains: int = 0
+
+    def exact(self, params: Params) -> Draws | None:
+        """Draws of the posterior itself, where training has made some."""
+        return None
+
+    @abstractmethod
+    def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
+        """From the guide that training left to one whose draws have the right widths."""
+
+    @abstractmethod
+    def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
+        """What `calibrate` gave, from its method and `Calibrated.params`."""
+
+    @abstractmethod
+    def dataset_batch(self, data: Dataset, device: str = "cpu") -> Any:
+        """All rows of a data set, ready to be scored by `log_evidence`."""
+
+    @abstractmethod
+    def draw(self, params: Params, draws: int) -> Draws:
+        """θ from the guide, by torch's global generator."""
+
+    @abstractmethod
+    def log_q(self, theta: Draws, params: Params) -> Tensor:
+        """Log density of the guide, (S,)."""
+
+    @abstractmethod
+    def log_prior(self, theta: Draws) -> Tensor:
+        """Log density of the prior, (S,)."""
+
+    @abstractmethod
+    def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
+        """Log density of the data by unit, in the user's units: (S, rows), or (S, sequences) of a chain."""
+
+    @abstractmethod
+    def log_evidence(self, batch: Any, theta: Draws) -> Tensor:
+        """Log density of all data of a batch, (S,)."""
+
+    @abstractmethod
+    def variables(self, theta: Draws) -> tuple[Variables, dict[str, Any]]:
+        """θ in the user's units, and the coordinates of the dimensions."""
+
+    @abstractmethod
+    def replicate(self, data: Dataset, theta: Draws) -> np.ndarray:
+        """Data sets of the same shape as `data`, one for each draw, (S, n, C), by torch's generator."""

@@ -1,0 +1,375 @@
+"""What models can do, as small protocols: numbers in, numbers out.
+
+A bound model (a model over the columns of a schema) implements those that it can; a verb asks for them by
+`isinstance`, and owns the rest: reading against the schema, seeds, how many draws, intervals, labels, the
+table. Nothing is said by a name or a kind.
+
+    protocol      what it gives                                          verbs
+    Scores        log p(x_n | θ) of rows                                 score
+    Bounded       a lower bound of it as well                            score
+    Conditional   p(y_n | x_n), classes of a target                      predict, score
+    Uncertain     the same for each draw of θ, so that it has intervals  predict
+    Assigns       p(z_n | x), discrete latents of rows                   predict
+    Observes      p(x_n) of observed sites of a program                  predict
+    Samples       new rows                                               sample
+    Sequences     new sequences                                          sample, score by sequence
+    Redraws       a table with what is random in it drawn anew           sample
+    Continues     the rows that follow a sequence                        forecast
+    Completes     missing cells                                          impute
+    Latents       rows as features                                       transform
+    Decodes       rows as their latents have them                        reconstruct
+    Named         parameters in the user's units                         summary
+    Summarises    more of them than their moments                        summary
+    Selectable    evidence by which sizes are compared                   (selection)
+    Importance    integrates latents by weighted draws, of any number    score, predict, impute
+
+`draws` are draws of θ, S of them, or the one point estimate as S = 1; `rows` are what `Bound.rows` made of a
+data set. Random numbers come from torch's global generator, which the verb has seeded.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+    from torch import Tensor
+
+    from ppl_models.data import Dataset
+    from ppl_models.draws import Draws, Params, Posterior, Variables
+    from ppl_models.inference.calibration import Calibrated
+    from ppl_models.inference.loop import Trained
+    from ppl_models.inference.settings import Training
+
+
+NETWORKS = "networks"
+"""The factor that the weights of networks are under, in draws of models with a point estimate."""
+
+
+class Fitted(Protocol):
+    """A fit as those below it see it: what was fitted, to what, and how it went.
+
+    Attributes:
+        data: the rows of the fit.
+        trained: parameters, ELBO, status, history.
+        settings: seed, device and the like.
+        bound: the model over the columns, with what it learned.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        ...
+
+    @property
+    def data(self) -> "Dataset":
+        """The rows of the fit."""
+        ...
+
+    @property
+    def trained(self) -> "Trained":
+        """How training went."""
+        ...
+
+    @property
+    def settings(self) -> "Training":
+        """Seed, device and the like."""
+        ...
+
+    @property
+    def bound(self) -> Any:
+        """The model over the columns."""
+        ...
+
+    @property
+    def params(self) -> "Params":
+        """What was learned."""
+        ...
+
+    @property
+    def batch(self) -> Any:
+        """The rows on the device, ready to be scored."""
+        ...
+
+    @property
+    def calibrated(self) -> "Calibrated":
+        """The guide that draws come from."""
+        ...
+
+    @property
+    def posterior_draws(self) -> "Posterior":
+        """Draws of θ, weighed."""
+        ...
+
+
+class Probabilities(NamedTuple):
+    """Of some rows.
+
+    Attributes:
+        index: (m,) positions of the rows.
+        values: (S, m, C) probabilities of the classes under each draw.
+    """
+
+    index: "np.ndarray"
+    values: "Tensor"
+
+
+class Assigned(NamedTuple):
+    """Discrete latents of rows.
+
+    Attributes:
+        name: of the latent: `state`, `component`.
+        best: (n,) the most probable value of each row.
+        shares: (n, K) probabilities by the name that their columns begin with.
+    """
+
+    name: str
+    best: "np.ndarray"
+    shares: Mapping[str, "np.ndarray"]
+
+
+class Sampled(NamedTuple):
+    """New rows.
+
+    Attributes:
+        values: (N, C) cells in the user's units, codes for labels.
+        beside: (N,) what else was drawn of each row, by name, such as its state.
+    """
+
+    values: "np.ndarray"
+    beside: Mapping[str, "np.ndarray"]
+
+
+class Ahead(NamedTuple):
+    """The rows after the last one of a sequence.
+
+    Attributes:
+        values: (S, T, C) draws of their cells.
+        shares: (T, K) probabilities of the latents by the name that their columns begin with.
+    """
+
+    values: "np.ndarray"
+    shares: Mapping[str, "np.ndarray"]
+
+
+class Completed(NamedTuple):
+    """Some rows with draws of their missing cells.
+
+    Attributes:
+        index: (m,) positions of the rows.
+        drawn: (S, m, C) cells, observed ones as they are.
+        best: column -> (m,) values to fill in, where better ones are known than the draws say.
+        sure: column -> (m,) probabilities of these, of labels.
+    """
+
+    index: "np.ndarray"
+    drawn: "np.ndarray"
+    best: Mapping[int, "np.ndarray"]
+    sure: Mapping[int, "np.ndarray"]
+
+
+class Evidence(NamedTuple):
+    """By what models of different sizes are compared.
+
+    Attributes:
+        orders: log K! of the K! orders of states that are equally good, of which a guide covers one.
+        log_likelihood: of the rows, at the expected natural parameters.
+        empty: states that no row is in, although they were not meant to stay empty.
+    """
+
+    orders: float
+    log_likelihood: float
+    empty: int
+
+
+@runtime_checkable
+class Selectable(Protocol):
+    """Has an evidence by which its sizes can be compared."""
+
+    def evidence(self, batch: Any, learned: "Params") -> Evidence:
+        """What belongs beside the ELBO."""
+        ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """Has a density of rows."""
+
+    def log_density(self, rows: Any, draws: "Draws") -> "Tensor":
+        """Log p(x_n | θ_s) in nats, of the user's units, (S, n): of a sequence given the rows before.
+
+        Missing cells are integrated out; (S, 1) of all rows where they cannot be told apart.
+        """
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """Has a lower bound of the log density beside an estimate of it."""
+
+    def log_density_bounds(self, rows: Any, draws: "Draws") -> "tuple[Tensor, Tensor]":
+        """The evidence lower bound and the log density of each row, (n,) each."""
+        ...
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """Has the probabilities of the classes of a target given the other columns."""
+
+    def labels(self) -> tuple[str, ...]:
+        """Of the C classes."""
+        ...
+
+    def predictive(self, rows: Any, draws: "Draws") -> "np.ndarray":
+        """p(y_n = c | x_n), averaged over the draws, (n, C); NaN where a predictor is missing."""
+        ...
+
+    def log_probability(self, rows: Any, draws: "Draws") -> "np.ndarray":
+        """Log p(y_n | x_n) of the observed class, (n,); NaN where there is none."""
+        ...
+
+
+@runtime_checkable
+class Uncertain(Protocol):
+    """Has these probabilities under each draw of θ."""
+
+    def probabilities(self, rows: Any, draws: "Draws") -> Iterator[Probabilities]:
+        """Those of rows that have every predictor, some rows at a time."""
+        ...
+
+
+@runtime_checkable
+class Assigns(Protocol):
+    """Has discrete latents of rows."""
+
+    def assign(self, rows: Any, draws: "Draws", learned: "Params") -> Assigned:
+        """Their most probable values, and their probabilities averaged over the draws."""
+        ...
+
+
+@runtime_checkable
+class Observes(Protocol):
+    """A program whose observed sites and latents are of rows."""
+
+    def observed(self, rows: Any, draws: "Draws") -> "dict[str, np.ndarray]":
+        """Draws (S, n) of sites that have one number for every row, given θ and not the row's own value."""
+        ...
+
+    def enumerated(self, rows: Any, draws: "Draws") -> "dict[str, np.ndarray]":
+        """Probabilities (n, K) of discrete latents, one for every row, given what was observed."""
+        ...
+
+    def shapes_observed(self) -> str:
+        """What it observes, in words."""
+        ...
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Makes up rows."""
+
+    def sample(self, number: int, draws: "Draws", given: "Dataset | None") -> Sampled:
+        """N independent rows, each from a draw of its own; the cells of the row `given` stay."""
+        ...
+
+
+@runtime_checkable
+class Sequences(Protocol):
+    """Makes up sequences."""
+
+    def sample_sequences(self, number: int, steps: int, draws: "Draws") -> Sampled:
+        """`number` sequences of `steps` rows, one below the other, each from a draw of its own."""
+        ...
+
+
+@runtime_checkable
+class Redraws(Protocol):
+    """Makes up what is random in a table, given the rest."""
+
+    def redraw(self, data: "Dataset", draws: "Draws", tables: int) -> "np.ndarray | dict[str, Tensor]":
+        """(tables, n, C); sites by name, (tables, ...), where none is a column."""
+        ...
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """Goes on from the end of a sequence."""
+
+    def ahead(self, rows: Any, steps: int, draws: "Draws") -> Iterator[Ahead]:
+        """The `steps` rows after each sequence, sequence by sequence."""
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Fills in missing cells."""
+
+    def complete(
+        self, data: "Dataset", holes: "np.ndarray", number: int, draws: "Draws"
+    ) -> Iterator[Completed]:
+        """The rows at positions `holes`, some at a time, with about `number` draws of their missing cells."""
+        ...
+
+
+@runtime_checkable
+class Latents(Protocol):
+    """Turns rows into features."""
+
+    def latents(self, rows: Any, draws: "Draws") -> "dict[str, np.ndarray]":
+        """Features (n,) by name."""
+        ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Turns latents of rows back into rows."""
+
+    def decode(self, rows: Any, number: int, draws: "Draws") -> Iterator[Completed]:
+        """Expected cells of all rows, some at a time, by `number` draws of their latents."""
+        ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Has parameters with names and a posterior."""
+
+    def variables(self, theta: "Draws") -> "tuple[Variables, dict[str, Any]]":
+        """θ in the user's units, and the coordinates of the dimensions."""
+        ...
+
+
+@runtime_checkable
+class Summarises(Protocol):
+    """Has a table of its parameters that says more than their moments."""
+
+    def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> "dict[str, dict[str, Any]]":
+        """Figures for each parameter, by name; `tails` are the probabilities of the interval's ends."""
+        ...
+
+
+@runtime_checkable
+class Glances(Protocol):
+    """Has a table of its own that is shown with a fit."""
+
+    def glance(self, fitted: Fitted) -> "pd.DataFrame":
+        """A row for each of its parts."""
+        ...
+
+
+@runtime_checkable
+class Importance(Protocol):
+    """Integrates latents by weighted draws."""
+
+    def with_particles(self, number: int) -> Self:
+        """The same with so many of them for each row."""
+        ...
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """Has groups of its own for ArviZ, where it is not parameters that have a posterior."""
+
+    def groups(self, fitted: Fitted) -> "dict[str, xr.Dataset]":
+        """Data sets by group: `posterior`, `constant_data`, …."""
+        ...

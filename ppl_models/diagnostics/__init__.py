@@ -1,1 +1,0 @@
-"""Checks on a fit: each a value with a reason."""

@@ -1,1 +1,0 @@
-"""Emission families: what a row looks like in each state. Mixtures and HMMs share them."""

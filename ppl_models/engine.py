@@ -1,0 +1,126 @@
+"""From a model and data to a record of a fit: reading, binding, training. Nothing here offers verbs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ppl_models.bound import Bound
+from ppl_models.data import Dataset, read
+from ppl_models.data.files import budget
+from ppl_models.errors import DataError, UsageError
+from ppl_models.inference.loop import FROM_START, Course, resolve_device
+from ppl_models.inference.settings import Training, settings_of
+from ppl_models.model import Model
+from ppl_models.record import Record
+from ppl_models.registry import complete, numeric_targets
+
+
+def checked(model: Any) -> Model:
+    """The model, if it is one, with a name.
+
+    Raises:
+        UsageError: it is not a model.
+    """
+    if not isinstance(model, Model):
+        raise UsageError(f"the first argument must be a model such as HMM(states=3), got {model!r}")
+    complete(type(model), type(model).__name__.lower())
+    return model
+
+
+def settings_for(model: Model, given: Mapping[str, Any]) -> Training:
+    """How to train a model, on a device that is there.
+
+    Raises:
+        UsageError: its rule has no such setting, or a value cannot be meant.
+    """
+    found = settings_of(type(model).settings, given, model.name)
+    return replace(found, device=resolve_device(found.device))
+
+
+def read_for(model: Model, data: Any, reading: Mapping[str, Any]) -> Dataset:
+    """Read data once, with the kinds of column that the model asks for, and what its priors refer to."""
+    if isinstance(data, Dataset):
+        if any(value is not None for value in reading.values()):
+            raise UsageError(f"data was read already; {', '.join(reading)} can no longer apply")
+        return data
+    options = model.reading(reading)
+    dataset = read(data, **options)
+    types = dict(model.types(dataset.schema))
+    if not types:
+        return dataset
+    if isinstance(data, str) and data == "-":
+        raise UsageError(f"standard input can be read once; give --types {','.join(types)}=… with it")
+    return read(data, **(options | {"types": types | dict(options.get("types") or {})}))
+
+
+def fitted(
+    model: Model,
+    data: Dataset,
+    settings: Training,
+    course: Course = FROM_START,
+    keep: Callable[[Record], None] | None = None,
+) -> Record:
+    """Fit a model to data that was read for it, from the start or from a checkpoint.
+
+    Args:
+        model: the model.
+        data: the rows.
+        settings: how to train.
+        course: a checkpoint to go on from, and whom to tell.
+        keep: handed what there is from time to time, so that a run can go on from there.
+
+    Raises:
+        DataError: the model cannot be fitted to it.
+        UsageError: an option cannot be meant.
+    """
+    data = replace(data, schema=model.refer(data))
+    bound = model.bind(data.schema)
+    _check_form(model, bound, data)
+    bound = bound.learn(data)
+    if data.weight is not None and not bound.exchangeable:
+        raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
+    _check_memory(bound, data, settings)
+    if keep is not None:
+        course = replace(course, keep=lambda trained: keep(Record(model, data, trained, settings, bound)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        trained = bound.train(data, settings, course)
+    return Record(model, data, trained, settings, bound)
+
+
+def _check_form(model: Model, bound: Bound, data: Dataset) -> None:
+    """Refuse data whose form the model cannot take.
+
+    Raises:
+        DataError: saying which.
+    """
+    if data.arrays and not bound.takes_arrays:
+        names = ", ".join(data.arrays)
+        raise DataError(f"{data.source}: {model.name} takes a table; {names} have other shapes than its rows")
+    if data.rows < 1 and not data.arrays:
+        raise DataError(f"{data.source}: no rows; {model.name} needs at least one")
+    target = data.schema.target
+    if target is not None and not bound.numeric_target:
+        column = data.schema.columns[data.schema.names.index(target)]
+        if not column.labelled:
+            raise DataError(
+                f"{data.source}, column {target!r}: is {column.kind}, and {model.name} predicts labels; "
+                f"numbers are predicted by {numeric_targets()}"
+            )
+
+
+def _check_memory(bound: Bound, data: Dataset, settings: Training) -> None:
+    """Refuse what would not fit, before anything is done.
+
+    Raises:
+        DataError: with the estimate.
+    """
+    need, free = bound.working_bytes(settings), budget()
+    if need > free:
+        columns = len(data.names)
+        raise DataError(
+            f"{data.source}: {bound.describe} over {columns} columns takes about {need / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free; use --covariance diag, fewer --columns or --restarts"
+        )

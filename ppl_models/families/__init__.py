@@ -1,0 +1,1 @@
+"""Families of distributions: what the columns of a row may follow."""

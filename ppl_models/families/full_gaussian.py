@@ -1,0 +1,354 @@
+"""Gaussian emissions with full or tied covariance, with the conjugate prior, and any cells missing."""
+
+import math
+from contextlib import AbstractContextManager
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ppl_models.families.base import EPSILON, Emission, Features, columns_of, weighted_sums
+from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalPrior, most_probable
+from ppl_models.inference.factors import Site, Theta
+from ppl_models.kernels.workspace import Workspace
+from ppl_models.threads import threads_for
+
+
+def scale_tril_of(precision: Tensor) -> Tensor:
+    """The Cholesky factor of the inverse of each matrix; not a number where there is none.
+
+    That of the matrix with rows and columns turned round, turned back, is the inverse factor.
+    """
+    factor, failed = torch.linalg.cholesky_ex(precision.flip((-2, -1)))
+    factor = torch.where(failed[..., None, None] > 0, torch.nan, factor).flip((-2, -1)).mT
+    eye = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    return torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
+
+
+class FullGaussian(NormalFactor, Emission):
+    """x | k ~ N(μ_k, Λ_k⁻¹), Λ_k ~ Wishart(ν₀, W₀), W₀⁻¹ = ν₀ s² C, μ_k | Λ_k ~ N(0, (κ₀ Λ_k)⁻¹).
+
+    C is the correlation of the data: states are thought to be shaped like all rows together, but smaller.
+
+    With S = (n, Σx, Σxxᵀ): κ = κ₀ + n, m = Σx/κ, ν = ν₀ + n, W⁻¹ = W₀⁻¹ + Σxxᵀ − κ m mᵀ, and
+    Z = (κ₀/κ)^{D/2} · Z_W(ν, W)/Z_W(ν₀, W₀) · (2π)^{−nD/2}. (Bishop 2006, PRML, §10.2; Murphy 2007.)
+    Tied: one Λ for all states, ν and W⁻¹ summed over them.
+
+    Missing cells of a row are latent: q(x_missing | k) is the Gaussian ∝ exp E[log p(x | k)], integrated
+    out for the state and completed for the statistics. Given θ rather than its expectation the same
+    formulas are the exact marginal and conditional Gaussians.
+
+    The features are x and the upper triangle of xxᵀ, with 0 in missing cells.
+    """
+
+    name = "gaussian"
+    masks_cells = False
+
+    def __init__(
+        self,
+        columns: tuple[int, ...],
+        states: int,
+        centre: Tensor,
+        scale: Tensor,
+        prior: NormalPrior,
+        tied: bool = False,
+        correlation: Tensor | None = None,
+    ) -> None:
+        self.columns, self.states = columns, states
+        self.centre, self.scale = centre, scale
+        self.prior, self.tied = prior, tied
+        C = torch.eye(len(columns), dtype=torch.float64) if correlation is None else correlation
+        self.correlation = C
+        self.whiten = torch.linalg.inv(torch.linalg.cholesky(C))
+        i, j = torch.triu_indices(len(columns), len(columns))
+        self._entry = i * len(columns) + j  # of the upper triangle in the matrix, row by row
+        self._place = torch.empty(len(columns) ** 2, dtype=torch.int64)  # of the matrix in the triangle
+        self._place[self._entry] = self._place[j * len(columns) + i] = torch.arange(len(i))
+        self._times = torch.where(i == j, 1.0, 2.0).double()  # that an entry of the triangle is in the matrix
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K, 1 + D + D(D+1)/2)."""
+        D = len(self.columns)
+        return (self.states, 1 + D + D * (D + 1) // 2)
+
+    @property
+    def free_parameters(self) -> int:
+        """Means, and covariances of each state or of all."""
+        D = len(self.columns)
+        return self.states * D + (1 if self.tied else self.states) * D * (D + 1) // 2
+
+    def possible(self, statistics: Tensor) -> Tensor:
+        """Counts are not negative, and W⁻¹ is positive definite, at the least s² if that is learned."""
+        positive = statistics[..., 0] >= 0
+        _, _, _, scatter = self._sums(statistics)
+        _, info = torch.linalg.cholesky_ex(self._inverse_scale(scatter, self.prior.variance) + scatter)
+        return positive.flatten(1).all(-1) & (info == 0).flatten(1).all(-1)
+
+    # Between vectors of statistics or natural parameters and (scalar, vector, symmetric matrix).
+
+    def _unpack(self, S: Tensor, halve: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """(…, 1 + D + D(D+1)/2) -> (…), (…, D), (…, D, D); `halve` spreads an entry over both places."""
+        D = len(self.columns)
+        entries = S[..., 1 + D :]
+        if halve:
+            entries = entries / self._times.to(S)
+        matrix = entries.index_select(-1, self._place.to(S.device)).unflatten(-1, (D, D))
+        return S[..., 0], S[..., 1 : 1 + D], matrix
+
+    def _pack(self, zero: Tensor, one: Tensor, two: Tensor, double: bool = False) -> Tensor:
+        entries = two.flatten(-2).index_select(-1, self._entry.to(one.device))
+        if double:
+            entries = entries * self._times.to(one)
+        return torch.cat([zero.unsqueeze(-1), one, entries], -1)
+
+    def features(self, values: Tensor, take: Workspace, key: str, masked: bool | None = None) -> Features:
+        """x, and x_i x_j for i ≤ j, with the pattern of missing cells of each row."""
+        x = columns_of(values, self.columns)
+        n, D = x.shape
+        matrix = take.take(key, (n, self.shape[1] - 1), values)
+        torch.sub(x, self.centre.to(x), out=matrix[:, :D]).div_(self.scale.to(x))
+        missing = torch.isnan(x)
+        pattern = patterns = None
+        if bool(missing.any()):
+            matrix[:, :D].masked_fill_(missing, 0.0)
+            observed = (~missing).cpu().numpy()
+            packed = np.ascontiguousarray(np.packbits(observed, axis=1))
+            _, first, pattern = np.unique(
+                packed.view(f"V{packed.shape[1]}").ravel(), return_index=True, return_inverse=True
+            )
+            patterns = observed[first]
+        at = D
+        for i in range(D):
+            torch.mul(matrix[:, i : i + 1], matrix[:, i:D], out=matrix[:, at : at + D - i])
+            at += D - i
+        return Features(matrix, pattern, patterns)
+
+    def _parts(self, natural: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The scalar, Λμ and Λ of natural parameters."""
+        zero, linear, matrix = self._unpack(natural, halve=True)
+        return zero, linear, -2 * matrix
+
+    def _by_pattern(self, features: Features):
+        """Each pattern of missing cells with the rows that have it."""
+        assert features.pattern is not None
+        assert features.patterns is not None
+        order = np.argsort(features.pattern, kind="stable")
+        found, starts = np.unique(features.pattern[order], return_index=True)
+        for p, rows in zip(found, np.split(order, starts[1:]), strict=True):
+            device = features.matrix.device
+            seen = torch.as_tensor(features.patterns[p], device=device)
+            yield seen, torch.as_tensor(rows, device=device)
+
+    def _regression(self, linear: Tensor, precision: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Missing cells given the observed: Cholesky factor of their precision, c and B of c + B x."""
+        hidden = ~seen
+        factor = torch.linalg.cholesky(precision[..., hidden, :][..., hidden])
+        c = torch.cholesky_solve(linear[..., hidden].unsqueeze(-1), factor).squeeze(-1)
+        B = -torch.cholesky_solve(precision[..., hidden, :][..., seen], factor)
+        return factor, c, B
+
+    def _marginal(self, zero: Tensor, linear: Tensor, precision: Tensor, seen: Tensor) -> Tensor:
+        """Natural parameters of ∫ exp⟨t(x), η⟩ dx_missing, zero where a missing cell would enter."""
+        factor, c, B = self._regression(linear, precision, seen)
+        h = linear[..., ~seen]
+        zero = zero + 0.5 * (h * c).sum(-1) + 0.5 * LOG_2PI * int((~seen).sum())
+        zero = zero - factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
+        one, two = torch.zeros_like(linear), torch.zeros_like(precision)
+        one[..., seen] = linear[..., seen] + (B * h.unsqueeze(-1)).sum(-2)
+        o = seen.nonzero().squeeze(-1)
+        two[..., o[:, None], o] = precision[..., o[:, None], o] + precision[..., seen, :][..., ~seen] @ B
+        return self._pack(zero, one, -0.5 * two, double=True)
+
+    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """For complete rows."""
+        return natural[..., 1:], natural[..., 0]
+
+    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
+        """For complete rows."""
+        return torch.cat([count.unsqueeze(-1), sums], -1)
+
+    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
+        """One product where rows are complete, one for each pattern of missing cells elsewhere."""
+        if features.pattern is None:
+            super().log_density(features, natural, out, add)
+            return
+        parts = self._parts(natural)
+        with self._threads(features, natural):
+            for seen, rows in self._by_pattern(features):
+                if not bool(seen.any()):  # nothing is said of the state, nor by it
+                    if not add:
+                        out.index_fill_(1, rows, 0.0)
+                    continue
+                eta = natural if bool(seen.all()) else self._marginal(*parts, seen)
+                value = features.matrix[rows] @ eta[..., 1:].transpose(1, 2) + eta[:, None, :, 0]
+                (out.index_add_ if add else out.index_copy_)(1, rows, value)
+
+    def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
+        """Weighted sums of the features, with missing cells completed state by state."""
+        if features.pattern is None:
+            return super().statistics(features, gamma, natural)
+        total = gamma.new_zeros(gamma.shape[0], *self.shape)
+        parts = self._parts(natural)
+        with self._threads(features, natural):
+            for seen, rows in self._by_pattern(features):
+                if not bool(seen.any()):
+                    continue
+                weight = gamma[:, rows]
+                S = self.collect(weighted_sums(weight, features.matrix[rows]), weight.sum(1))
+                total += S if bool(seen.all()) else self._completed(S, *parts[1:], seen)
+        return total
+
+    def _threads(self, features: Features, natural: Tensor) -> AbstractContextManager[None]:
+        """One thread where a pattern has few rows: its matrices are small, and there are many of them."""
+        assert features.patterns is not None
+        return threads_for(features.matrix.shape[0] // len(features.patterns) * natural.numel())
+
+    def _completed(self, S: Tensor, linear: Tensor, precision: Tensor, seen: Tensor) -> Tensor:
+        """Statistics of x = P x_observed + q + noise, where P and q fill in the missing cells."""
+        n, sx, sxx = self._unpack(S)
+        factor, c, B = self._regression(linear, precision, seen)
+        D = len(self.columns)
+        P = S.new_zeros(*n.shape, D, D)
+        q = S.new_zeros(*n.shape, D)
+        o, h = seen.nonzero().squeeze(-1), (~seen).nonzero().squeeze(-1)
+        P[..., o, o] = 1.0
+        P[..., h[:, None], o] = B
+        q[..., h] = c
+        moved = (P @ sx.unsqueeze(-1)).squeeze(-1)
+        cross = moved.unsqueeze(-1) * q.unsqueeze(-2)
+        two = P @ sxx @ P.mT + cross + cross.mT + n[..., None, None] * q.unsqueeze(-1) * q.unsqueeze(-2)
+        two[..., h[:, None], h] += n[..., None, None] * torch.cholesky_inverse(factor)
+        return self._pack(n, moved + n.unsqueeze(-1) * q, two)
+
+    def _inverse_scale(self, like: Tensor, variance: Tensor | float) -> Tensor:
+        """W₀⁻¹."""
+        return self.prior.dof * variance * self.correlation.to(like)
+
+    def _sums(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """κ (R, K), m (R, K, D), ν (R, K) and Σxxᵀ − κ m mᵀ; the last two (R, 1, ...) if tied."""
+        p = self.prior
+        n, sx, sxx = self._unpack(S)
+        kappa = p.mean_precision + n
+        mean = sx / kappa.unsqueeze(-1)
+        scatter = sxx - kappa[..., None, None] * mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        if self.tied:
+            n, scatter = n.sum(-1, keepdim=True), scatter.sum(-3, keepdim=True)
+        return kappa, mean, p.dof + n, scatter
+
+    def _variance(self, dof: Tensor, scatter: Tensor) -> Tensor:
+        p = self.prior
+        if p.widest is None:
+            return scatter.new_full(scatter.shape[:1], p.variance)
+        whiten = self.whiten.to(scatter)
+        with threads_for(scatter.numel()):
+            axes = torch.linalg.eigvalsh(whiten @ scatter @ whiten.mT)
+            return most_probable(p, dof.unsqueeze(-1), axes)
+
+    def variance(self, statistics: Tensor) -> Tensor:
+        """s², (R,)."""
+        return self._variance(*self._sums(statistics)[2:])
+
+    def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """κ (R, K), m (R, K, D), ν and the Cholesky factor of W⁻¹, (R, K) or (R, 1) if tied, and W₀⁻¹."""
+        kappa, mean, dof, scatter = self._sums(S)
+        prior = self._inverse_scale(scatter, self._variance(dof, scatter)[:, None, None, None])
+        return kappa, mean, dof, torch.linalg.cholesky(prior + scatter), prior
+
+    def _log_z(
+        self, count: Tensor, kappa: Tensor, mean: Tensor, dof: Tensor, factor: Tensor, prior: Tensor
+    ) -> Tensor:
+        """Log Z as in the class docstring."""
+        p, D = self.prior, len(self.columns)
+        prior_dof = torch.full_like(dof, p.dof)
+        normal = 0.5 * D * (math.log(p.mean_precision) - kappa.log() - LOG_2PI * count)
+
+        def log_z(dof: Tensor, log_det_inverse: Tensor) -> Tensor:
+            return 0.5 * dof * (D * math.log(2) - log_det_inverse) + torch.mvlgamma(0.5 * dof, D)
+
+        log_det = 2 * factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
+        wishart = log_z(dof, log_det) - log_z(prior_dof, torch.logdet(prior))
+        return normal.sum(-1) + wishart.sum(-1)
+
+    def _natural(self, kappa: Tensor, mean: Tensor, dof: Tensor, factor: Tensor, prior: Tensor) -> Tensor:
+        """E[½ log|Λ| − ½ μᵀΛμ], E[Λμ] = ν W m, −½ E[Λ] = −½ ν W."""
+        D = len(self.columns)
+        precision = dof[..., None, None] * torch.cholesky_inverse(factor)
+        steps = torch.arange(D, dtype=dof.dtype, device=dof.device)
+        log_det = torch.digamma(0.5 * (dof.unsqueeze(-1) - steps)).sum(-1) + D * math.log(2)
+        log_det = log_det - 2 * factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
+        linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
+        zero = 0.5 * (log_det - D * LOG_2PI - D / kappa - (mean * linear).sum(-1))
+        return self._pack(zero, linear, -0.5 * precision.expand(*kappa.shape, D, D), double=True)
+
+    def sites(self, statistics: Tensor, site: Site) -> Theta:
+        """`precision`, then `mean` given it."""
+        kappa, mean, dof, factor, _ = self._posterior(statistics)
+        inverse = factor @ factor.mT
+        precision = site("precision", dist.Wishart(dof, precision_matrix=inverse, validate_args=False))
+        spread = (kappa[..., None, None] * precision).expand(*mean.shape, mean.shape[-1])
+        normal = dist.MultivariateNormal(mean, scale_tril=scale_tril_of(spread), validate_args=False)
+        return {"precision": precision, "mean": site("mean", normal)}
+
+    def natural(self, theta: Theta) -> Tensor:
+        """(½ log|Λ| − ½ μᵀΛμ − D/2 log 2π, Λμ, −½ Λ)."""
+        mean, D = theta["mean"], len(self.columns)
+        precision = theta["precision"].expand(*mean.shape, D)
+        linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
+        zero = 0.5 * (torch.logdet(precision) - D * LOG_2PI - (mean * linear).sum(-1))
+        return self._pack(zero, linear, -0.5 * precision, double=True)
+
+    def log_base(self, values: Tensor) -> Tensor:
+        """The change of units of the observed cells."""
+        x, log_scale = columns_of(values, self.columns), self.scale.to(values).log()
+        if not bool(x.sum().isnan()):
+            return x.new_full((x.shape[0],), -float(log_scale.sum()))
+        return -((~torch.isnan(x)).to(values) @ log_scale)
+
+    def _moments(self, theta: Theta) -> tuple[Tensor, Tensor]:
+        mean, scale = theta["mean"], self.scale.to(theta["mean"])
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
+        covariance = (covariance * scale * scale.unsqueeze(-1)).expand(*mean.shape, mean.shape[-1])
+        return self.centre.to(mean) + scale * mean, covariance
+
+    def local(self, theta: Theta) -> dist.TorchDistribution:
+        """A multivariate normal in the user's units."""
+        return dist.MultivariateNormal(*self._moments(theta), validate_args=False)
+
+    def observe(self, theta: Theta, rows: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
+        """The marginal normal of the observed cells."""
+        x = rows[..., list(self.columns)]
+        seen = ~torch.isnan(x.reshape(-1, x.shape[-1])[0])
+        mean, covariance = self._moments(theta)
+        if not bool(seen.any()):
+            return dist.Delta(mean.new_zeros(mean.shape[:-1])), mean.new_zeros(x.shape[:-1])
+        marginal = dist.MultivariateNormal(
+            mean[..., seen], covariance[..., seen, :][..., seen], validate_args=False
+        )
+        return marginal, x[..., seen]
+
+    def complete(self, theta: Theta, x: Tensor) -> Tensor:
+        """Draw from the conditional normal: add to a joint draw what observed cells are off by (Matheron)."""
+        mean, covariance = self._moments(theta)
+        drawn = dist.MultivariateNormal(mean, covariance, validate_args=False).sample()
+        off = torch.where(torch.isnan(x), torch.zeros_like(x), x - drawn)
+        seen = (~torch.isnan(x)).to(x)
+        inner = covariance * seen.unsqueeze(-1) * seen.unsqueeze(-2) + torch.diag_embed(1 - seen)
+        gain = torch.linalg.solve(inner, off.unsqueeze(-1))
+        return torch.where(torch.isnan(x), drawn + (covariance @ gain).squeeze(-1), x)
+
+    def order_key(self, statistics: Tensor) -> Tensor:
+        """The mean of the first column."""
+        return statistics[..., 1] / (statistics[..., 0] + EPSILON)
+
+    def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """`mean`, `sd` and `correlation` of each state."""
+        mean, covariance = self._moments(theta)
+        sd = covariance.diagonal(dim1=-1, dim2=-2).sqrt()
+        correlation = covariance / (sd.unsqueeze(-1) * sd.unsqueeze(-2))
+        return {
+            "mean": (mean, ("column",)),
+            "sd": (sd, ("column",)),
+            "correlation": (correlation, ("column", "column_to")),
+        }

@@ -1,0 +1,110 @@
+"""Components that belong to classes: what turns a mixture into a generative classifier."""
+
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ppl_models.families.base import Emission, Features, columns_of
+from ppl_models.inference.factors import Site, Theta
+from ppl_models.kernels.workspace import Workspace
+
+IMPOSSIBLE = -1e30
+"""Log probability of a label that a component cannot have."""
+
+
+class Label(Emission):
+    """p(y_n | z_n = k) = 1 if component k belongs to the class y_n, else 0: nothing is learned of it.
+
+    A row with a label is in one of the components of its class; one without may be in any, so that rows
+    without labels take part (semi-supervised learning). Quadratic discriminant analysis is a component a
+    class with covariances of their own, linear discriminant analysis with a tied one.
+
+    Args:
+        column: the column of labels.
+        owner: (K,) the class of each component.
+        classes: how many there are.
+    """
+
+    name = "class"
+
+    def __init__(self, column: int, owner: Sequence[int], classes: int) -> None:
+        self.columns, self.states, self.classes = (column,), len(owner), classes
+        self.member = torch.nn.functional.one_hot(torch.tensor(owner), classes).to(torch.float64)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K, L)."""
+        return (self.states, self.classes)
+
+    @property
+    def free_parameters(self) -> int:
+        """None."""
+        return 0
+
+    def possible(self, statistics: Tensor) -> Tensor:
+        """Always."""
+        return torch.ones(statistics.shape[0], dtype=torch.bool, device=statistics.device)
+
+    def features(self, values: Tensor, take: Workspace, key: str, masked: bool | None = None) -> Features:
+        """One-hot, all zero for a missing label."""
+        x = columns_of(values, self.columns)
+        matrix = take.take(key, (x.shape[0], self.classes), values)
+        torch.eq(x, torch.arange(self.classes, dtype=x.dtype, device=x.device), out=matrix)
+        return Features(matrix)
+
+    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """A missing label adds nothing."""
+        return natural, torch.zeros_like(natural[..., 0])
+
+    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
+        """Counts of each class."""
+        return sums
+
+    def log_base(self, values: Tensor) -> Tensor:
+        """h(y) = 1."""
+        return values.new_zeros(values.shape[0])
+
+    def log_normalizer(self, statistics: Tensor) -> Tensor:
+        """No parameters, so 0."""
+        return statistics.new_zeros(statistics.shape[0])
+
+    def evaluate(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        """No parameters, so no divergence."""
+        return self._log(statistics), statistics.new_zeros(statistics.shape[0])
+
+    def _log(self, like: Tensor) -> Tensor:
+        return ((1.0 - self.member.to(like)) * IMPOSSIBLE).expand(like.shape[0], *self.shape)
+
+    def expected_natural(self, statistics: Tensor) -> Tensor:
+        """0 where a component may have a label, and next to −∞ elsewhere."""
+        return self._log(statistics)
+
+    def sites(self, statistics: Tensor, site: Site) -> Theta:
+        """No site: `member` is given."""
+        return {"member": self.member.to(statistics).expand(statistics.shape[0], *self.shape)}
+
+    def natural(self, theta: Theta) -> Tensor:
+        """As expected."""
+        return self._log(theta["member"])
+
+    def local(self, theta: Theta) -> dist.TorchDistribution:
+        """The class of the component."""
+        return dist.Categorical(theta["member"].unsqueeze(-2), validate_args=False).to_event(1)
+
+    def fill(self, x: Tensor) -> Tensor:
+        """The first class."""
+        return torch.zeros_like(x)
+
+    def complete(self, theta: Theta, x: Tensor) -> Tensor:
+        """The class of the component, where it is missing."""
+        return torch.where(torch.isnan(x), theta["member"].argmax(-1, keepdim=True).to(x), x)
+
+    def order_key(self, statistics: Tensor) -> Tensor:
+        """The class."""
+        return self.member.argmax(-1).to(statistics).expand(statistics.shape[0], -1)
+
+    def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """Nothing was learned."""
+        return {}

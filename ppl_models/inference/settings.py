@@ -1,0 +1,175 @@
+"""How to train, apart from what to fit: a dataclass for each update rule.
+
+A model names the class of its rule's settings (`Model.settings`); the keywords of `ppl_models.fit` and the
+options of `ppl fit NAME` are made from their fields, so that a further setting is a further field here. The
+help of an option is the text in `Annotated`, beside which stand the bounds that the value is checked against.
+
+    Training                       every rule: seed, device, steps, tolerance
+    ├── ConjugateSettings          conjugate natural gradient: gmm, hmm
+    ├── GaussianSettings           Gaussian natural gradient on a likelihood of moments: logistic
+    └── GradientSettings           stochastic gradients
+        ├── NetworkSettings        of a network, stopped by held-out rows: vae
+        └── ProgramSettings        of user-defined models, which the Gaussian rule or a guide may fit
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+from ppl_models.annotations import AtLeast, Hint, Metavar, Positive, checked, hints
+from ppl_models.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What every update rule has to be told.
+
+    Attributes:
+        seed: of starts, draws and batches. Equal seeds give equal fits on one machine.
+        device: where to compute: `auto`, `cpu` or `cuda`.
+        steps: at most; by the rule if None.
+        tolerance: nats a parameter that may be left to gain; of a network, nats a row that count as a gain.
+
+    Raises:
+        UsageError: a value cannot be meant; it names the setting.
+    """
+
+    seed: Annotated[int, "Seed of starts, draws and batches.", AtLeast(0)] = 0
+    device: Annotated[str, "Where to compute.", Metavar("auto|cpu|cuda")] = "auto"
+    steps: Annotated[int | None, "Steps at most; by the update rule if not given.", AtLeast(1)] = None
+    tolerance: Annotated[
+        float, "Stop when so many nats a parameter are left to gain; a row, of a network.", Positive()
+    ] = 1e-3
+
+    def __post_init__(self) -> None:
+        for name, about in hints(type(self)).items():
+            value = getattr(self, name)
+            if value is not None or not about.optional:
+                object.__setattr__(self, name, checked(name, value, about))
+
+    def most(self, otherwise: int) -> int:
+        """Steps at most: `otherwise` if none are given."""
+        return otherwise if self.steps is None else self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConjugateSettings(Training):
+    """Of the conjugate natural-gradient rule.
+
+    Attributes:
+        restarts: starts that race; the best is kept.
+        batch_size: rows of a mini-batch; all rows at once if None and they fit into memory.
+    """
+
+    restarts: Annotated[int, "Starts that race; the best is kept.", AtLeast(1)] = 8
+    batch_size: Annotated[
+        int | None, "Rows of a mini-batch; by the rule if not given.", Metavar("ROWS"), AtLeast(1)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianSettings(Training):
+    """Of the Gaussian natural-gradient rule: nothing more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientSettings(Training):
+    """Of the rule of stochastic gradients.
+
+    Attributes:
+        batch_size: rows of a mini-batch; by the model if None.
+        learning_rate: step size; by the model if None.
+        checkpoint_every: seconds between two checkpoints.
+    """
+
+    batch_size: Annotated[
+        int | None, "Rows of a mini-batch; by the rule if not given.", Metavar("ROWS"), AtLeast(1)
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        "Step size of stochastic gradients; by the model if not given.",
+        Metavar("SIZE"),
+        Positive(),
+    ] = None
+    checkpoint_every: Annotated[
+        float,
+        "How often to write what there is, for `ppl resume` should the process die.",
+        Metavar("SECONDS"),
+        Positive(),
+    ] = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(GradientSettings):
+    """Of stochastic gradients for a network, stopped by held-out rows.
+
+    Attributes:
+        patience: looks at the held-out ELBO without a gain before the step size is cut.
+        precision: of matrix products: `float32`, or `bfloat16` by automatic mixed precision.
+        compile: compile the loss with `torch.compile`.
+    """
+
+    patience: Annotated[
+        int, "Looks at held-out rows without a gain before the step size is cut.", AtLeast(1)
+    ] = 10
+    precision: Annotated[Literal["float32", "bfloat16"], "Of the matrix products of a network."] = "float32"
+    compile: Annotated[bool, "Compile the network with torch.compile."] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramSettings(GradientSettings):
+    """Of user-defined models.
+
+    Attributes:
+        restarts: points of the prior that searches set out from.
+        guide: the approximation of the posterior: `auto` is the Gaussian rule where it can be, else `own` or
+            `normal`.
+        elbo: what stochastic gradients ascend: `auto` is `enum` with discrete latents, else `trace`.
+        particles: draws of the guide a step, of stochastic gradients.
+    """
+
+    restarts: Annotated[int, "Starts that race; the best is kept.", AtLeast(1)] = 8
+    guide: Annotated[
+        Literal["auto", "own", "normal", "full-rank", "low-rank", "flow"],
+        "The approximation of the posterior; auto is the Gaussian rule where it can be.",
+    ] = "auto"
+    elbo: Annotated[
+        Literal["auto", "trace", "mean-field", "enum", "renyi"], "What stochastic gradients ascend."
+    ] = "auto"
+    particles: Annotated[int, "Draws of the guide a step, of stochastic gradients.", AtLeast(1)] = 1
+
+
+RULES: tuple[type[Training], ...] = (ConjugateSettings, GaussianSettings, NetworkSettings, ProgramSettings)
+"""What `Model.settings` may be."""
+
+
+def every_setting() -> dict[str, tuple[Hint, Any]]:
+    """All settings of all rules, each once: their types and defaults, those of every rule first."""
+    found: dict[str, tuple[Hint, Any]] = {}
+    for rule in (Training, *RULES):
+        for field in fields(rule):
+            found.setdefault(field.name, (hints(rule)[field.name], field.default))
+    return found
+
+
+def settings_of(rule: type[Training], given: Mapping[str, Any], model: str) -> Training:
+    """The settings of a rule from keywords.
+
+    Args:
+        rule: the class.
+        given: names and values.
+        model: its name, for messages.
+
+    Raises:
+        UsageError: the rule has no such setting, or a value cannot be meant.
+    """
+    known = hints(rule)
+    for name in given:
+        if name not in known:
+            raise UsageError(f"{model} has no setting {name}; it has {', '.join(known)}")
+    return rule(**given)
+
+
+def restored(rule: type[Training], stored: Mapping[str, Any]) -> Training:
+    """The settings that a run was written with; what the rule does not know is left out."""
+    return rule(**{name: value for name, value in stored.items() if name in hints(rule)})

@@ -1,0 +1,143 @@
+"""Training by stochastic gradients: from a target to what it learned, with checkpoints on the way."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_models.inference.checkpoint import capture, restore
+from ppl_models.inference.convergence import Told
+from ppl_models.inference.gradient import (
+    GradientRule,
+    GradientState,
+    GradientTarget,
+    weights,
+)
+from ppl_models.inference.loop import FROM_START, Course, Log, Status, Trained, loop
+from ppl_models.inference.policies import Patience, Stationary
+from ppl_models.inference.settings import GradientSettings, NetworkSettings
+from ppl_models.inference.signals import Whole
+
+BATCH = 128
+"""Rows of a mini-batch of a network, if not given."""
+
+WARM_UP = 100
+"""Steps over which the step size rises; of a network a pass over the data at most."""
+
+STEPS = 1_000_000
+"""Steps at most; the rule stops long before."""
+
+LOGGED = 1_000
+"""Lines of history of a phase, about, at most."""
+
+
+@dataclass
+class _Started:
+    """The rule with a state that is there already: what the loop's `init` gives."""
+
+    rule: GradientRule
+    state: GradientState
+    name: str = GradientRule.name
+
+    def init(self, params: Any, /) -> GradientState:
+        return self.state
+
+    def step(self, problem: Any, state: Any, batch: Any) -> Any:
+        return self.rule.step(problem, state, batch)
+
+
+def train_gradient(
+    target: GradientTarget,
+    settings: GradientSettings,
+    course: Course = FROM_START,
+    *,
+    learning_rate: float = 1e-3,
+    batch_size: int = BATCH,
+) -> Trained:
+    """Ascend the ELBO until it no longer rises.
+
+    Args:
+        target: what is learned and how good it is.
+        settings: those of a network stop by held-out rows; others by the iterates of the guide.
+        course: a checkpoint to go on from, and whom to tell.
+        learning_rate: if the settings do not say it.
+        batch_size: likewise.
+    """
+    size = min(settings.batch_size or batch_size, target.rows)
+    rate = settings.learning_rate or learning_rate
+    if isinstance(settings, NetworkSettings):
+        rule = GradientRule(
+            Patience(settings.patience, gain=settings.tolerance),
+            rate,
+            warm_up=min(WARM_UP, target.rows // size),
+            batch_size=size,
+            seed=settings.seed,
+            autocast=torch.bfloat16 if settings.precision == "bfloat16" else None,
+        )
+    else:
+        rule = GradientRule(Stationary(), rate, warm_up=WARM_UP, batch_size=size, seed=settings.seed)
+    own = weights(target.module)
+    parameters = sum(value.numel() for value in own.values())
+    state = rule.start(target)
+    log = Log(parameters, course.progress)
+    log.history += course.history
+    log.began -= max((line["seconds"] for line in course.history), default=0.0)
+    if course.resume is not None:
+        restore(course.resume, state, target)
+    first = {name: value[None].clone() for name, value in _best(state, target).items()}
+    write = log.phase("gradient")
+    told = course.history[-1]["elbo"] if course.history else -float("inf")
+    kept = time.monotonic()
+
+    def report(step: int, best: float, size: float, left: float) -> None:
+        nonlocal told
+        if best > told or step % LOGGED == 0:
+            told = best
+            write(step, best, size, left)
+        elif course.progress is not None:
+            course.progress("gradient", step, best, left)
+
+    with Whole() as whole:
+
+        def after(state: GradientState) -> None:
+            nonlocal kept
+            if course.keep is not None and time.monotonic() - kept > settings.checkpoint_every:
+                course.keep(trained(state, Status.INTERRUPTED, state.step))
+                kept = time.monotonic()
+            whole.between()
+
+        def trained(state: GradientState, status: Status, steps: int) -> Trained:
+            params = {name: value[None].cpu() for name, value in _best(state, target).items()}
+            done = status in (Status.CONVERGED, Status.DIVERGED)
+            elbo = float(state.best)
+            if not math.isfinite(elbo):  # the policy has not looked yet
+                elbo = target.evidence() * target.rows
+            return Trained(
+                params, elbo, status, steps, log.seconds, tuple(log.history), None,
+                _why(status, steps, target), rule.name, checkpoint=None if done else capture(state, target),
+            )  # fmt: skip
+
+        ended = loop(
+            _Started(rule, state), target, first, rule.batches(state, target), Told(),
+            settings.most(STEPS), report, after,
+        )  # fmt: skip
+    return trained(ended.state, ended.status, ended.steps)
+
+
+def _best(state: GradientState, target: GradientTarget) -> dict[str, Tensor]:
+    """The best weights that the policy has seen; before it has looked, those that there are."""
+    best = {n.removeprefix("best."): v for n, v in state.tensors.items() if n.startswith("best.")}
+    return best or weights(target.module)
+
+
+def _why(status: Status, steps: int, target: GradientTarget) -> str:
+    if status is Status.CONVERGED:
+        return ""
+    if status is Status.DIVERGED:
+        return f"{target.where()} was not finite, whatever the step size; the last good state is kept"
+    if status is Status.MAX_STEPS:
+        return f"the ELBO was still rising after {steps} steps; `ppl resume` goes on, with more --steps"
+    return "stopped before it was done; `ppl resume` goes on"

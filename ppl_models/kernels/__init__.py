@@ -1,0 +1,1 @@
+"""Compiled recursions and sums: nothing of models in them."""

@@ -1,0 +1,110 @@
+"""What mixtures and chains share once they know their columns: training, calibration, missing cells."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.bound import Bayesian
+from ppl_models.capabilities import Completed, Evidence, Fitted
+from ppl_models.checks import Check
+from ppl_models.data import Dataset
+from ppl_models.draws import Draws, Params, groups, number_of, on_device, select_draws
+from ppl_models.inference.calibration import Calibrated, Learned
+from ppl_models.inference.loop import Course, Trained
+from ppl_models.inference.settings import ConjugateSettings, Training
+from ppl_models.latent import calibrate, checks, train
+from ppl_models.latent.joint import Batch, Joint
+from ppl_models.latent.tables import states_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class LatentBound(Joint, Bayesian):
+    """A joint density of rows and discrete latents that can be fitted."""
+
+    def train(self, data: Dataset, settings: ConjugateSettings, course: Course) -> Trained:
+        """Restarts race, the best exchanges components, then all rows."""
+        return train.train(self, data, settings, course)
+
+    def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
+        """The first way that gives draws of the right widths: see `ppl_models.inference.calibration`."""
+        return calibrate.calibrate(self, Learned(self, params), data, device, seed)
+
+    def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
+        """What `calibrate` gave."""
+        return calibrate.restored(self, method, learned, params)
+
+    def checks(self, fitted: Fitted) -> Sequence[Check]:
+        """Whether rows are in every state."""
+        return checks.occupancy(self, fitted.params)
+
+    def glance(self, fitted: Fitted) -> "pd.DataFrame":
+        """A row for each state: its share of the rows and its emissions."""
+        return states_table(self, fitted.params, fitted.posterior_draws.theta)
+
+    def working_bytes(self, settings: Training) -> int:
+        """Some sets of statistics for each restart, and the features of a chunk."""
+        restarts = getattr(settings, "restarts", 1)
+        statistics = restarts * sum(math.prod(f.shape) for f in self.factors.values())
+        return 8 * (12 * statistics + 3 * self.chunk(restarts) * self.width) + self.cache
+
+    def rows(self, data: Dataset, device: str = "cpu") -> Batch:
+        """The rows on a device, with their features where these are few."""
+        return self.dataset_batch(data, device)
+
+    def numbers(self, data: Dataset) -> int:
+        """Rows × states."""
+        return data.rows * self.states
+
+    def learned(self, params: Params) -> dict[str, Any]:
+        """The scale of the prior of Gaussian columns, at what the statistics say it is."""
+        found: dict[str, Any] = {}
+        for e in self.emissions:
+            found |= e.learned(params[e.name])
+        return found
+
+    def at(self, learned: Mapping[str, Any]) -> Self:
+        """The same densities under priors in which nothing is left open."""
+        if not learned:
+            return self
+        return type(self)(self.structure, self.fixed(learned), self.schema)
+
+    def evidence(self, batch: Batch, learned: Params) -> Evidence:
+        """Log K! where the density is the same under every renaming, and states that no row is in."""
+        likelihood = float(self.local(batch, self.expected_natural(learned))[0][0])
+        orders = math.lgamma(self.states + 1) if self.symmetric else 0.0
+        empty = 0 if self.prunes else int((self.occupied(learned) < 1.0).sum())
+        return Evidence(orders, likelihood, empty)
+
+    def smoothed(self, batch: Batch, draws: Draws) -> np.ndarray:
+        """p(z_n = k | all rows), averaged over the draws, (n, K)."""
+        total, device = torch.zeros((), dtype=torch.float64), batch.values.device
+        for at in groups(number_of(draws), 2 * batch.rows.steps * self.states):
+            natural = self.natural(on_device(select_draws(draws, at), device))
+            marginals = self.structure.marginals(self.density(batch, natural), natural, batch.rows)
+            total = total.to(device) + marginals.smoothed.sum(0)
+        return (total / number_of(draws)).cpu().numpy()
+
+    def complete(self, data: Dataset, holes: np.ndarray, number: int, draws: Draws) -> Iterator[Completed]:
+        """For each draw of θ a path of latents given all cells, and missing cells given it and their row."""
+        S = number_of(draws)
+        number = int(np.clip(COMPLETE // max(self.numbers(data), 1), LEAST, number))
+        chosen = torch.randperm(S)[:number] if number <= S else torch.randint(S, (number,))
+        theta, batch = select_draws(draws, chosen), self.dataset_batch(data)
+        given = torch.as_tensor(data.values[holes])
+        parts: list[Tensor] = []
+        for at in groups(number, self.numbers(data)):
+            some = select_draws(theta, at)
+            natural = self.natural(some)
+            path = self.structure.draw_paths(self.density(batch, natural), natural, batch.rows)
+            parts.append(self.emit(some, path[:, holes], given))
+        yield Completed(holes, torch.cat(parts).numpy(), {}, {})
+
+
+COMPLETE, LEAST = 200_000_000, 50
+"""Rows × states × draws that missing cells are drawn by, about, and the least draws."""

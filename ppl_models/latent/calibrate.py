@@ -1,0 +1,197 @@
+"""Calibration of mixtures and hidden Markov models: what it takes until draws have the right widths."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.data import Dataset
+from ppl_models.data.excerpt import excerpt
+from ppl_models.draws import Params
+from ppl_models.inference.calibration import (
+    CHAINS,
+    DIMENSIONS,
+    MOVE_WORK,
+    ROUNDS,
+    Calibrated,
+    Learned,
+    number_of_draws,
+    weigh,
+)
+from ppl_models.inference.gaussian import GaussianRule, Sampled, covariance_factor, normal_points
+from ppl_models.inference.moves import move
+from ppl_models.latent.identify import identify
+from ppl_models.latent.joint import Joint
+from ppl_models.latent.unconstrained import ExactPosterior, GaussianGuide
+from ppl_models.threads import threads_for
+
+CROSSING = 0.01
+"""Share of draws that may be out of the order of their states."""
+
+RULE_WORK = 400_000_000
+"""Rows × states × points × steps that the Gaussian rule may take."""
+
+RESPONSE = 4_000
+"""Dimensions up to which linear response is asked for."""
+
+RESPONSE_WORK, LEAST = 20_000_000_000, 2_000
+"""Multiplications that it may take, and the rows that it needs at least."""
+
+MOVED, MOVING = 400, 100
+"""Dimensions up to which draws of linear response are moved on, and how many of them."""
+
+WIDE = 1.1
+"""Factor by which an sd may be off before it is corrected."""
+
+STEPS = 30
+"""Steps of the Gaussian rule at most."""
+
+
+def calibrate(joint: Joint, learned: Learned, data: Dataset, device: str, seed: int) -> Calibrated:
+    """The first of the ways that is good enough."""
+    with torch.random.fork_rng(devices=[]), threads_for(data.rows * joint.states * CHAINS):
+        torch.manual_seed(seed + 3)
+        exact = ExactPosterior(joint, joint.dataset_batch(data, device))
+        return _calibrated(learned, exact, data, device, seed)
+
+
+def _calibrated(learned: Learned, exact: ExactPosterior, data: Dataset, device: str, seed: int) -> Calibrated:
+    joint = exact.joint
+    d, each = exact.dimension, data.rows * joint.states
+    points = max(64, 4 * d)
+    small = d <= DIMENSIONS and each * points * STEPS <= RULE_WORK
+    draws = number_of_draws(joint, data)
+    weighed = weigh(joint, exact.batch, learned, draws, seed)
+    if not small:
+        if weighed.good:
+            return Calibrated("mean field", learned)
+        return moved_on(exact, respond(learned, exact, data, device, seed), learned.params)
+    u = exact.space.point(learned.draw(1_000))
+    if weighed.good and not _cross(joint, exact, u):
+        return Calibrated("mean field", learned)
+    guide = refine(exact, u.mean(0), torch.cov(u.T).reshape(d, d), points, seed)
+    found = weigh(joint, exact.batch, guide, draws, seed)
+    apart = not _cross(joint, exact, guide.points(1_000))
+    if (found.good and apart) or each * CHAINS * 4 * 16 > MOVE_WORK:
+        return restored(
+            exact.joint, "Gaussian", learned.params, {"loc": guide.loc, "scale_tril": guide.scale_tril}
+        )
+    most = int(np.clip(MOVE_WORK // (each * CHAINS * 4), 8, ROUNDS))
+    parts = {"loc": guide.loc, "scale_tril": guide.scale_tril}
+    return _moved(exact, guide, CHAINS, most, learned.params, parts)
+
+
+def _moved(
+    exact: ExactPosterior, guide: GaussianGuide, chains: int, most: int, params: Params, parts: Params
+) -> Calibrated:
+    """Draws of a guide, moved on the exact posterior."""
+    moved = move(
+        exact,
+        guide.points(chains),
+        guide.scale_tril,
+        most=most,
+        identify=lambda u: identify(exact.joint, guide, u),
+    )
+    memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
+    return restored(exact.joint, "moved", params, {**parts, "points": moved.points, "memory": memory})
+
+
+def _cross(joint: Joint, exact: ExactPosterior, points: Tensor) -> bool:
+    """Whether draws go over into those of other names of the states: the posterior's modes then overlap."""
+    u = points[:CHAINS]
+    covariance = torch.cov(points.T).reshape(len(u.T), -1)
+    nugget = 1e-9 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=u.dtype)
+    around = GaussianGuide(exact.space, points.mean(0), torch.linalg.cholesky(covariance + nugget))
+    named = identify(joint, around, u)
+    return float(((named - u).abs() > 1e-6 * (1 + u.abs())).any(1).double().mean()) > CROSSING
+
+
+def restored(joint: Joint, method: str, learned: Params, params: Params) -> Calibrated:
+    """What `calibrate` gave, from its method and `Calibrated.params`."""
+    params, ratio = dict(params), params.get("ratio")
+    if "loc" not in params:
+        return Calibrated(method, Learned(joint, learned), params, ratio=ratio)
+    points, memory = params.get("points"), params.get("memory")
+    limits = None if memory is None else (float(memory[0]), float(memory[1]))
+    guide = GaussianGuide(ExactPosterior.space_of(joint), params["loc"], params["scale_tril"])
+    draws = None if points is None else guide.space.theta(points)[0]
+    return Calibrated(method, guide, params, draws, limits, ratio)
+
+
+def respond(learned: Learned, exact: ExactPosterior, data: Dataset, device: str, seed: int) -> Calibrated:
+    """Linear response, from as many rows as are affordable; the mean-field guide where it changes little."""
+    joint, d = exact.joint, exact.dimension
+    if d > RESPONSE:
+        return Calibrated("mean field", learned)
+    rows = int(RESPONSE_WORK // (d * joint.states * (joint.width + 8)))
+    some = excerpt(data, max(rows, LEAST), ordered=not joint.exchangeable, seed=seed)
+    part = exact if some is data else ExactPosterior(joint, joint.dataset_batch(some, device))
+    u = exact.space.point(learned.draw(400))
+    loc, sd = u.mean(0), u.std(0)
+    precision = observed_information(part, learned.params, loc, 1e-3 * sd, data.rows / some.rows)
+    factor, failed = torch.linalg.cholesky_ex(precision)
+    if bool(failed):
+        return restored(joint, "mean field", learned.params, {"ratio": torch.full_like(sd, torch.inf)})
+    covariance = torch.cholesky_inverse(factor)
+    ratio = covariance.diagonal().sqrt() / sd
+    if bool(((ratio > 1 / WIDE) & (ratio < WIDE)).all()):
+        return restored(joint, "mean field", learned.params, {"ratio": ratio})
+    scale_tril = torch.linalg.cholesky(covariance)
+    each = exact.batch.rows.steps * joint.states * (joint.width + 8)
+    points = normal_points(16, d, seed) if 48 * each <= RESPONSE_WORK else loc.new_zeros(1, d)
+    value, gradient = exact(loc + points @ scale_tril.T)
+    for _ in range(3):  # the mean's own update of the Gaussian rule, on all rows, where it goes up
+        there = loc + covariance @ gradient.mean(0)
+        new, slope = exact(there + points @ scale_tril.T)
+        if not bool(new.mean() > value.mean()):
+            break
+        loc, value, gradient = there, new, slope
+    if not bool(torch.isfinite(value).all()):
+        return restored(joint, "mean field", learned.params, {"ratio": torch.full_like(sd, torch.inf)})
+    parts = {"loc": loc, "scale_tril": scale_tril, "ratio": ratio}
+    return restored(joint, "linear response", learned.params, parts)
+
+
+def moved_on(exact: ExactPosterior, found: Calibrated, params: Params) -> Calibrated:
+    """Draws of linear response moved on, where they are so few and so short that this is affordable.
+
+    A Gaussian is not the shape of covariances that few rows speak of: its intervals are too narrow.
+    """
+    guide, work = found.guide, exact.batch.rows.steps * exact.joint.states * MOVING * 4 * 16
+    if not isinstance(guide, GaussianGuide) or exact.dimension > MOVED or work > MOVE_WORK:
+        return found
+    return _moved(exact, guide, MOVING, ROUNDS, params, found.params)
+
+
+def observed_information(
+    exact: ExactPosterior, params: Params, loc: Tensor, step: Tensor, scale: float
+) -> Tensor:
+    """−∇² log p(x, θ(u)) at u = loc, (d, d): the complete information less what the latents take away.
+
+    The complete information is −∇² (⟨S, η(u)⟩ + log p(u)), from the statistics S of all rows. What is
+    missing, ∇² (log p(x | η(u)) − ⟨Ŝ, η(u)⟩) with Ŝ = E[t(x, z)] at loc, is that of the rows of `exact`,
+    times `scale` (Louis 1982, J. R. Statist. Soc. B 44). Hessians are differences of gradients.
+    """
+    d = len(loc)
+    points = torch.cat([loc[None], loc + torch.diag(step)])
+    complete = exact.complete(points, params)
+    _, statistics = exact.joint.local(exact.batch, exact.natural(loc[None]))
+    part = exact(points)[1] - exact.complete(points, statistics)
+    gradient = complete + scale * part
+    hessian = (gradient[1:] - gradient[:1]) / step[:, None]
+    return -0.5 * (hessian + hessian.T).reshape(d, d)
+
+
+def refine(exact: ExactPosterior, loc: Tensor, covariance: Tensor, points: int, seed: int) -> GaussianGuide:
+    """The Gaussian rule from a first guess, until the ELBO rises by less than a thousandth of a nat."""
+    rule, target = GaussianRule(), Sampled(exact, exact.dimension, points, seed)
+    nugget = 1e-9 * covariance.diagonal().mean() * torch.eye(len(loc), dtype=loc.dtype)
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance + nugget))
+    state = rule.init({"loc": loc[None], "precision": precision[None]})
+    before = -np.inf
+    for _ in range(STEPS):
+        state, info = rule.step(target, state, None)
+        if bool(info.accepted) and abs(float(info.elbo) - before) < 1e-3:
+            break
+        before = float(info.elbo)
+    assert state.kept is not None
+    return GaussianGuide(exact.space, state.kept[0], covariance_factor(state.kept[1]))

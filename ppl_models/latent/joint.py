@@ -1,0 +1,415 @@
+"""A joint density of rows and discrete latents, bound to the columns of a table.
+
+    p(x, z, θ) = p(z | θ_structure) p(θ_structure) Π_n Π_e p(x_ne | z_n, θ_e) Π_e p(θ_e)
+
+A mixture and a hidden Markov model differ only in the structure of z; both take any emissions e over
+the columns. Parameters θ are kept in the units of their priors and come back in the user's.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.data import Dataset, Schema
+from ppl_models.draws import Draws, Params, Variables, groups, number_of, on_device, plain, select_draws
+from ppl_models.errors import DataError
+from ppl_models.families.base import Emission, Features
+from ppl_models.inference.conjugate import Conjugate, Statistics
+from ppl_models.inference.factors import Factor, Sticks, Theta
+from ppl_models.kernels.lanes import Forgetful
+from ppl_models.kernels.rows import Rows
+from ppl_models.kernels.workspace import Workspace
+from ppl_models.latent import fused, side_by_side
+from ppl_models.latent.fused import Fused
+from ppl_models.latent.independent import Independent
+from ppl_models.latent.side_by_side import SideBySide
+from ppl_models.latent.structure import LogDensity, Structure
+
+CACHE = 32 * 2**20
+"""Bytes of features that are kept between steps; beyond it they are made again, chunk by chunk."""
+
+
+@dataclass(eq=False)
+class Batch:
+    """Rows on a device, with what is worth keeping between steps.
+
+    Attributes:
+        values: (n, C) in the user's units, NaN where missing.
+        rows: the sequences and weights.
+        scale: N/B.
+        base: Σ_n w_n log h(x_n): the part of the log density that no latent touches; (R,) where
+            parameter sets weigh rows differently.
+    """
+
+    values: Tensor
+    rows: Rows
+    scale: float
+    base: Tensor | float
+    work: Workspace = field(default_factory=Workspace)
+    cached: list[Features] | None = None
+    lanes: SideBySide | None = None
+    fused: Fused | None = None
+    _made: dict[str, tuple[slice, Features]] = field(default_factory=dict)
+
+    def features(self, emission: Emission, index: int, at: slice) -> Features:
+        """Features of some rows: a view of what is cached, or made now and kept until the next call."""
+        if self.cached is not None:
+            return self.cached[index].rows(at)
+        made = self._made.get(emission.name)
+        if made is None or made[0] != at:
+            made = (at, emission.features(self.values[at], self.work, emission.name))
+            self._made[emission.name] = made
+        return made[1]
+
+
+class Joint(Conjugate):
+    """Structure and emissions over the columns of a schema."""
+
+    cache = CACHE
+
+    def __init__(self, structure: Structure, emissions: tuple[Emission, ...], schema: Schema) -> None:
+        self.structure, self.emissions, self.schema = structure, emissions, schema
+        self.factors: dict[str, Factor] = {**structure.factors, **{e.name: e for e in emissions}}
+        self.states = structure.states
+
+    # Data
+
+    def batch(
+        self,
+        values: np.ndarray | Tensor,
+        rows: Rows,
+        device: torch.device | str = "cpu",
+        scale: float = 1.0,
+        keep: bool = True,
+    ) -> Batch:
+        """Put rows on a device; `keep` their features where they are small enough."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
+            x = torch.as_tensor(values, dtype=torch.float64).to(device)
+        base = self.log_base(x)
+        total = base.sum() if rows.weight is None else torch.as_tensor(rows.weight).to(base) @ base
+        batch = Batch(x, rows, scale, total if total.dim() else float(total))
+        width = self.width
+        small = 8 * width * x.shape[0] <= CACHE
+        if self.exchangeable and fused.possible(self.emissions, x):
+            batch.fused = Fused(self.emissions, x, rows)
+        if keep and not self.exchangeable and side_by_side.possible(self.emissions, x, rows):
+            batch.lanes = SideBySide(self.emissions, x, rows, small)
+        if keep and small and batch.lanes is None:
+            batch.cached = [e.features(x, Workspace(), e.name) for e in self.emissions]
+        return batch
+
+    def dataset_batch(self, data: Dataset, device: torch.device | str = "cpu", keep: bool = True) -> Batch:
+        """All rows of a data set."""
+        return self.batch(data.values, all_rows(data), device, keep=keep)
+
+    def log_base(self, x: Tensor, chunk: int = 65_536) -> Tensor:
+        """Log h(x_n) of each row, (n,)."""
+        out = x.new_empty(x.shape[0])
+        for lo in range(0, x.shape[0], chunk):
+            part = x[lo : lo + chunk]
+            out[lo : lo + chunk] = torch.stack([e.log_base(part) for e in self.emissions]).sum(0)
+        return out
+
+    def density(self, batch: Batch, natural: Statistics) -> LogDensity:
+        """⟨t(x_n), η_k⟩ over all emissions, missing cells integrated out."""
+
+        def write(at: slice, out: Tensor) -> None:
+            for i, emission in enumerate(self.emissions):
+                emission.log_density(batch.features(emission, i, at), natural[emission.name], out, add=i > 0)
+
+        return write
+
+    @cached_property
+    def width(self) -> int:
+        """Features of a row, at most."""
+        return sum(math.prod(e.shape[1:]) for e in self.emissions)
+
+    def chunk(self, restarts: int) -> int:
+        """Rows that may be worked on at once."""
+        return max(256, CACHE // (8 * (restarts * (3 * self.states + 4) + 2 * self.width)))
+
+    @property
+    def exchangeable(self) -> bool:
+        """Whether rows are independent given θ."""
+        return self.structure.exchangeable
+
+    @property
+    def describe(self) -> str:
+        """`3 states`."""
+        return f"{self.states} {self.structure.noun}{'s' if self.states > 1 else ''}"
+
+    def occupied(self, statistics: Statistics) -> Tensor:
+        """Expected rows in each state or component, (K,), for R = 1."""
+        return self.structure.occupied(statistics)[0].cpu()
+
+    # The conjugate rule
+
+    def local(self, batch: Batch, natural: Statistics) -> tuple[Tensor, dict[str, Tensor]]:
+        """q(z) of the structure, and the statistics that it weighs."""
+        if batch.fused is not None:
+            evidence, own = batch.fused.expect(natural)
+            return evidence + batch.base, own
+        if batch.lanes is not None:
+            try:
+                evidence, own = batch.lanes.expect(natural, batch.work)
+                return evidence + batch.base, own
+            except Forgetful:
+                batch.lanes.failures += 1
+                if batch.lanes.failures >= 3:
+                    batch.lanes = None
+        found: dict[str, Tensor] = {}
+
+        def consume(at: slice | None, gamma: Tensor) -> None:
+            if at is None:
+                found.clear()
+                return
+            for i, emission in enumerate(self.emissions):
+                name = emission.name
+                part = emission.statistics(batch.features(emission, i, at), gamma, natural[name])
+                found[name] = found[name] + part if name in found else part
+
+        density = self.density(batch, natural)
+        chunk = self.chunk(next(iter(natural.values())).shape[0])
+        evidence, own = self.structure.expect(density, natural, batch.rows, consume, batch.work, chunk)
+        return evidence + batch.base, {**own, **found}
+
+    def _log_evidence(self, batch: Batch, natural: Statistics) -> Tensor:
+        """Of all rows with the latents summed out: log p(x | θ), (R,), at natural parameters η(θ)."""
+        if batch.fused is not None:
+            return batch.fused.expect(natural)[0] + batch.base
+        if batch.lanes is not None:
+            try:
+                return batch.lanes.evidence(natural, batch.work) + batch.base
+            except Forgetful:
+                pass
+        log_c, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
+        weight = batch.rows.weight
+        each = log_c if weight is None else log_c * torch.as_tensor(weight).to(log_c)
+        return each.sum(-1) + batch.base
+
+    def from_labels(self, batch: Batch, labels: Tensor, smooth: float = 0.1) -> dict[str, Tensor]:
+        """Statistics of a guess at the latents, (R, n) labels, a share `smooth` of each row in all states."""
+        K = self.states
+        statistics = self.structure.hard(labels, batch.rows, smooth)
+        prior = {e.name: e.zeros(1, batch.values.device) for e in self.emissions}
+        for i, e in enumerate(self.emissions):
+            natural = e.expected_natural(prior[e.name]).expand(len(labels), *e.shape)
+            total = torch.zeros_like(natural)
+            size = self.chunk(len(labels))
+            for lo in range(0, batch.rows.steps, size):
+                at = slice(lo, min(lo + size, batch.rows.steps))
+                gamma = torch.nn.functional.one_hot(labels[:, at], K).to(torch.float64)
+                gamma = (1 - smooth) * gamma + smooth / K
+                if batch.rows.weight is not None:
+                    gamma = gamma * torch.as_tensor(batch.rows.weight[..., at]).to(gamma)[..., None]
+                total = total + e.statistics(batch.features(e, i, at), gamma, natural)
+            statistics[e.name] = total
+        return statistics
+
+    def reorder(self, statistics: Statistics, order: Tensor) -> dict[str, Tensor]:
+        """Rename the states: new state i is the old `order[i]`."""
+        own = self.structure.reorder(statistics, order)
+        return own | {e.name: statistics[e.name][:, order] for e in self.emissions}
+
+    def canonical(self, statistics: Statistics) -> dict[str, Tensor]:
+        """States in order, for R = 1: by class, then by the mean of the first modelled column.
+
+        The sticks of a Dirichlet process are in order of their size, as their prior is.
+        """
+        first = min(self.emissions, key=lambda e: (e.name == "class", e.columns[0]))
+        keys = [first.order_key(statistics[first.name])[0]]
+        if self.prunes:
+            keys = [-self.structure.occupied(statistics)[0]]
+        keys += [e.order_key(statistics[e.name])[0] for e in self.emissions if e.name == "class"]
+        order = torch.as_tensor(np.lexsort([key.cpu().numpy() for key in keys]))
+        return self.reorder(statistics, order.to(keys[0].device))
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of free parameters."""
+        return self.structure.free_parameters + sum(e.free_parameters for e in self.emissions)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether states that are not needed are meant to stay empty."""
+        return any(isinstance(f, Sticks) for f in self.factors.values())
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the density stays the same when the states are renamed."""
+        return self.states > 1 and not self.prunes and all(e.name != "class" for e in self.emissions)
+
+    def permute(self, theta: Draws, order: Tensor) -> dict[str, Theta]:
+        """Draws with the states renamed draw by draw: new i of draw s is the old `order[s, i]`."""
+
+        def renamed(value: Tensor) -> Tensor:
+            if value.shape[1] != self.states:  # one value for all states
+                return value
+            index = order.reshape(*order.shape, *[1] * (value.dim() - 2))
+            return value.gather(1, index.expand(value.shape))
+
+        own = self.structure.permute(self.structure_theta(theta), order)
+        factors: dict[str, Theta] = {
+            name: {site: own[site] for site in theta[name]} for name in self.structure.factors
+        }
+        emissions = {e.name: {s: renamed(v) for s, v in theta[e.name].items()} for e in self.emissions}
+        return factors | emissions
+
+    def structure_theta(self, theta: Mapping[str, Theta]) -> Theta:
+        """The values of the structure's own parameters, site by site."""
+        return {site: v for name in self.structure.factors for site, v in theta[name].items()}
+
+    def fixed(self, learned: Mapping[str, Any]) -> tuple[Emission, ...]:
+        """The emissions with what was learned of their priors filled in, by field."""
+        return tuple(e.fixed(learned) for e in self.emissions)
+
+    def resized(self, states: int) -> "Joint":
+        """The same priors over another number of components, of a mixture whose components are alike."""
+        assert isinstance(self.structure, Independent)
+        return Joint(
+            self.structure.resized(states), tuple(e.resized(states) for e in self.emissions), self.schema
+        )
+
+    # Draws of θ
+
+    def draw(self, statistics: Statistics, draws: int) -> dict[str, Theta]:
+        """θ ~ q(θ | S), `draws` of them, from torch's global generator; `statistics` has R = 1."""
+        return {
+            name: factor.draw(statistics[name].expand(draws, *statistics[name].shape[1:]))
+            for name, factor in self.factors.items()
+        }
+
+    def log_q(self, theta: Draws, params: Params) -> Tensor:
+        """Log q(θ | S), (S,)."""
+        return self.log_prob(theta, params)
+
+    def log_prior(self, theta: Draws) -> Tensor:
+        """Log p(θ), (S,)."""
+        return self.log_prob(theta, None)
+
+    def natural(self, theta: Draws) -> dict[str, Tensor]:
+        """η(θ) of every factor."""
+        return {name: factor.natural(theta[name]) for name, factor in self.factors.items()}
+
+    def log_prob(self, theta: Draws, statistics: Statistics | None) -> Tensor:
+        """Log q(θ | S), (S,); the log prior for None."""
+        total = 0.0
+        for name, factor in self.factors.items():
+            first = next(iter(theta[name].values()))
+            S = factor.zeros(1, first.device) if statistics is None else statistics[name]
+            total = total + factor.log_prob(theta[name], S.expand(first.shape[0], *S.shape[1:]))
+        assert isinstance(total, Tensor)
+        return total
+
+    def local_theta(self, theta: Draws, state: Tensor) -> dict[str, Theta]:
+        """θ of the emissions, at states (S, T) of the draws they belong to."""
+        index = torch.arange(state.shape[0], device=state.device).unsqueeze(-1)
+
+        def at(value: Tensor) -> Tensor:
+            shared = value.shape[1] == 1 and self.states > 1  # one value for all states
+            return value[index, torch.zeros_like(state) if shared else state]
+
+        return {e.name: {site: at(v) for site, v in theta[e.name].items()} for e in self.emissions}
+
+    def emit(self, theta: Draws, state: Tensor, given: Tensor | None = None) -> Tensor:
+        """Draw rows (S, T, C) in the user's units given states (S, T) and, perhaps, some cells (T, C)."""
+        S, T = state.shape
+        C = len(self.schema.columns)
+        rows = torch.full((S, T, C), math.nan, dtype=torch.float64, device=state.device)
+        if given is not None:
+            rows[:] = given
+        local = self.local_theta(theta, state)
+        for e in self.emissions:
+            index = list(e.columns)
+            rows[..., index] = e.complete(local[e.name], rows[..., index])
+        return rows
+
+    # Draws against data
+
+    def log_evidence(self, batch: Batch, theta: Draws) -> Tensor:
+        """Log p(x | θ) of all rows of a batch with the latents summed out, (S,)."""
+        rows, in_lanes = batch.rows.steps, batch.lanes is not None
+        each = 150_000 if in_lanes else rows * self.states  # numbers a draw that are held at once
+        return torch.cat(
+            [self._possible(batch, select_draws(theta, at)) for at in groups(number_of(theta), each)]
+        )
+
+    def _possible(self, batch: Batch, theta: Draws) -> Tensor:
+        """The same of a few draws; −∞ of one under which a row is impossible."""
+        number = number_of(theta)
+        try:
+            natural = self.natural(on_device(theta, batch.values.device))
+            return self._log_evidence(batch, natural).cpu()
+        except (DataError, torch.linalg.LinAlgError):  # pyright: ignore[reportPrivateImportUsage]
+            if number == 1:
+                return torch.tensor([-torch.inf], dtype=torch.float64)
+            halves = slice(0, number // 2), slice(number // 2, number)
+            return torch.cat([self._possible(batch, select_draws(theta, half)) for half in halves])
+
+    def log_density(self, batch: Batch, theta: Draws) -> Tensor:
+        """Log p(x_n | θ_s), (S, n): in a sequence given the rows before, log p(x_t | x_{1:t−1}, θ_s)."""
+        natural = self.natural(on_device(theta, batch.values.device))
+        log_c, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
+        return (log_c + self.log_base(batch.values)).cpu()
+
+    def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
+        """The same of rows (S, n), exchangeable or in one sequence; else of sequences (S, sequences)."""
+        batch = self.dataset_batch(data, device)
+        parts = []
+        for at in groups(number_of(theta), data.rows * self.states):
+            each = self.log_density(batch, select_draws(theta, at))
+            if not self.structure.exchangeable and len(batch.rows.lengths) > 1:
+                each = torch.from_numpy(np.add.reduceat(each.numpy(), batch.rows.offsets[:-1], axis=1))
+            parts.append(each)
+        return torch.cat(parts)
+
+    def replicate(self, data: Dataset, theta: Draws) -> np.ndarray:
+        """Sequences of the same lengths, (S, n, C)."""
+        own = self.structure_theta(theta)
+        lengths = [data.rows] if self.structure.exchangeable else data.lengths
+        latents = [self.structure.simulate(own, int(length)) for length in lengths]
+        return self.emit(theta, torch.cat(latents, 1)).numpy()
+
+    def variables(self, theta: Draws) -> tuple[Variables, dict[str, Any]]:
+        """θ in the user's units: those of the structure, then `mean`, `sd`, … of each family."""
+        noun = self.structure.noun
+        coords: dict[str, Any] = {noun: np.arange(self.states)}
+        found: Variables = {}
+        for name, (value, dims) in self.structure.user(self.structure_theta(theta)).items():
+            found[name] = (dims, value.numpy())
+            coords |= {dim: np.arange(self.states) for dim in dims}
+        modelled = [e for e in self.emissions if e.name != "class"]
+        for e in modelled:
+            columns = [self.schema.columns[i] for i in e.columns]
+            prefix = f"{e.name}_" if len(modelled) > 1 else ""
+            for name, (value, dims) in e.user(theta[e.name]).items():
+                own = []
+                for dim in dims:
+                    if dim.startswith("level_"):
+                        column = columns[int(dim.removeprefix("level_"))]
+                        dim, name = f"level_{plain(column.name)}", f"probability_{plain(column.name)}"
+                        coords[dim] = list(column.levels)
+                    else:
+                        dim = prefix + dim
+                        coords[dim] = [column.name for column in columns]
+                    own.append(dim)
+                label = name if name.startswith("probability_") else prefix + name
+                found[label] = ((noun, *own), value.numpy())
+        return found, coords
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of the statistics."""
+        return {name: factor.shape for name, factor in self.factors.items()}
+
+
+def all_rows(data: Dataset) -> Rows:
+    """The sequences and weights of a data set."""
+    return Rows(np.asarray(data.lengths, np.int64), weight=data.weight)

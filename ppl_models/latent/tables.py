@@ -1,0 +1,44 @@
+"""The states of a fit as a table for people."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ppl_models.draws import Draws, Params
+from ppl_models.latent.joint import Joint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def states_table(joint: Joint, params: Params, theta: Draws) -> "pd.DataFrame":
+    """A row for each state or component: its share of the rows and its emissions (posterior means).
+
+    Args:
+        joint: the model over the columns.
+        params: expected sufficient statistics, R = 1.
+        theta: draws of θ.
+    """
+    import pandas as pd
+
+    counts, schema = joint.occupied(params).numpy(), joint.schema
+    table: dict[str, Any] = {joint.structure.noun: np.arange(joint.states)}
+    if schema.target is not None:
+        labels = schema.columns[schema.names.index(schema.target)].levels
+        table[schema.target] = [labels[k * len(labels) // joint.states] for k in range(joint.states)]
+    table["share"] = counts / counts.sum()
+    table |= joint.structure.describe(joint.structure_theta(theta))
+    for e in joint.emissions:
+        columns = [schema.columns[i] for i in e.columns]
+        for name, (value, dims) in e.user(theta[e.name]).items():
+            mean = value.mean(0).numpy()
+            if dims == ("column",):
+                for d, column in enumerate(columns):
+                    level = f" = {column.levels[1]}" if column.labelled else ""
+                    table[f"{column.name}{level} ({name})"] = mean[:, d]
+            elif dims[0].startswith("level_"):
+                column = columns[int(dims[0].removeprefix("level_"))]
+                best = mean.argmax(1)
+                table[column.name] = [f"{column.levels[b]} {mean[k, b]:.2f}" for k, b in enumerate(best)]
+    shown = pd.DataFrame(table)
+    return shown.loc[counts >= 1.0].reset_index(drop=True) if joint.prunes else shown

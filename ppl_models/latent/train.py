@@ -1,0 +1,247 @@
+"""Training of models with discrete latents: restarts race, the best exchanges components, then all rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.data import Dataset
+from ppl_models.data.batches import minibatches
+from ppl_models.data.excerpt import excerpt
+from ppl_models.data.files import budget
+from ppl_models.inference.conjugate import ConjugateRule, Statistics
+from ppl_models.inference.convergence import Knockout, Plateau, Windows
+from ppl_models.inference.loop import (
+    FROM_START,
+    STEPS,
+    Course,
+    Log,
+    Restarts,
+    Status,
+    Trained,
+    loop,
+    repeat,
+    why,
+)
+from ppl_models.inference.settings import ConjugateSettings
+from ppl_models.inference.starts import starts
+from ppl_models.kernels.rows import Rows
+from ppl_models.latent import exchange
+from ppl_models.latent.joint import Batch, Joint
+
+BATCH, RUN = 131_072, 1_024
+"""Rows of a mini-batch by default, and how many that follow one another are read from a disk at once."""
+
+RACE = 8_000
+"""Rows that the restarts race on; the winner goes on with all rows."""
+
+MOST = 100_000
+"""Rows that they race on at most; four a parameter if there are so many."""
+
+LOOSE = 1e-3
+"""Nats a row that may be left to gain in a race on a part of the rows: who wins is known before that."""
+
+WORTH = 100
+"""Rows a parameter that the race is made to look like, by weights, where there are so many.
+
+On fewer the prior would merge components that all rows tell apart, and nothing parts them again.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows that stand for all.
+
+    Attributes:
+        data: the rows, with their weights.
+        worth: rows that each stands for.
+    """
+
+    data: Dataset
+    worth: float
+
+    @property
+    def total(self) -> float:
+        """Rows that all of them stand for."""
+        return self.worth * self.data.rows
+
+
+@dataclass(eq=False)
+class Candidate:
+    """What a phase of the training hands to the next.
+
+    Attributes:
+        statistics: of the rows of the part, R = 1.
+        part: the rows.
+        elbo: on them.
+        status: how the phase ended.
+        steps: so far.
+        restarts: how they ended.
+        done: whether nothing is left to be gained on these rows.
+    """
+
+    statistics: dict[str, Tensor]
+    part: Part
+    elbo: float
+    status: Status
+    steps: int
+    restarts: Restarts
+    done: bool = True
+
+    def scaled(self, total: float) -> dict[str, Tensor]:
+        """Statistics of `total` rows."""
+        return {name: total / self.part.total * value for name, value in self.statistics.items()}
+
+
+def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Course = FROM_START) -> Trained:
+    """Race the restarts, exchange components of the best, then train it on all rows.
+
+    On many rows components are exchanged only if few of the restarts agree.
+    """
+    log = Log(joint.parameters, course.progress)
+    limit = settings.tolerance * max(joint.parameters, 1)
+    found = _race(joint, data, settings, limit, log)
+    doubtful = found.restarts.disagree or found.part.data is data
+    if found.status is Status.CONVERGED and settings.restarts > 1 and exchange.possible(joint) and doubtful:
+        _exchange(joint, data, settings, found, log)
+    size = settings.batch_size or _batch_size(joint, data)
+    if found.status is Status.INTERRUPTED:
+        found.statistics = found.scaled(data.rows)  # as wide as the posterior of all rows would be
+        found.elbo *= data.rows / found.part.total
+    elif found.part.data is not data or size or not found.done:
+        _all_rows(joint, data, settings, limit, size, found, log)
+    return Trained(
+        joint.canonical(found.statistics), found.elbo, found.status, found.steps, log.seconds,
+        tuple(log.history), found.restarts, why(found.status, settings.most(STEPS)), ConjugateRule.name,
+    )  # fmt: skip
+
+
+def part(joint: Joint, data: Dataset, rows: int, seed: int) -> Part:
+    """About `rows` rows, which weigh as many as the prior needs to be as weak on them as on all."""
+    some = excerpt(data, rows, ordered=not joint.exchangeable, seed=seed)
+    if some is data or not joint.exchangeable:
+        return Part(some, 1.0)
+    worth = float(np.clip(WORTH * joint.parameters / some.rows, 1.0, data.rows / some.rows))
+    each = np.ones(some.rows) if some.weight is None else some.weight
+    return Part(replace(some, weight=worth * each), worth)
+
+
+def _race(joint: Joint, data: Dataset, settings: ConjugateSettings, limit: float, log: Log) -> Candidate:
+    """The best of several starts on a part of the rows."""
+    rows = int(np.clip(4 * joint.parameters, RACE, MOST)) if joint.exchangeable else RACE
+    some = part(joint, data, rows, settings.seed)
+    batch = joint.dataset_batch(some.data, settings.device)
+    number = 1 if joint.states == 1 else settings.restarts
+    ordered = not joint.exchangeable
+    labels = np.stack(
+        list(starts(some.data, batch.rows, joint.states, number, settings.seed, ordered=ordered))
+    )
+    first = joint.from_labels(batch, torch.as_tensor(labels, device=batch.values.device))
+    monitor = Plateau(limit)
+    if some.data is not data and joint.exchangeable:
+        limit = max(limit, LOOSE * some.total)
+        exchanged = settings.restarts > 1 and exchange.possible(joint)
+        monitor = Knockout(limit) if exchanged else Plateau(limit)
+    raced = loop(
+        ConjugateRule(), joint, first, repeat(batch), monitor, settings.most(STEPS), log.phase("restarts")
+    )
+    ranked = raced.elbo.nan_to_num(nan=-torch.inf, neginf=-torch.inf).sort(descending=True)
+    restarts = Restarts(
+        tuple((ranked.values / some.worth).tolist()), some.data.rows, raced.steps,
+        max(1.0, 2 * limit / some.worth),
+    )  # fmt: skip
+    statistics = {name: value[ranked.indices[:1]] for name, value in raced.params.items()}
+    return Candidate(statistics, some, float(ranked.values[0]), raced.status, raced.steps, restarts)
+
+
+def _exchange(joint: Joint, data: Dataset, settings: ConjugateSettings, found: Candidate, log: Log) -> None:
+    """Exchange components of what was found, as long as that gains something."""
+    some = part(joint, data, exchange.rows(joint), settings.seed)
+    limit = 1.0 if some.data is data else max(1.0, 0.1 * LOOSE * some.total)
+    ended = exchange.improve(
+        joint, some.data, found.scaled(some.total), limit, settings.seed, settings.device,
+        log.phase("exchanges"),
+    )  # fmt: skip
+    found.elbo = (found.elbo / found.part.total + ended.gain / some.total) * some.total
+    found.statistics, found.part, found.done = ended.statistics, some, False
+    found.steps += ended.steps
+    if ended.status is Status.INTERRUPTED:
+        found.status = ended.status
+    found.restarts = replace(found.restarts, gain=ended.gain * found.restarts.rows / some.total)
+
+
+def _all_rows(
+    joint: Joint,
+    data: Dataset,
+    settings: ConjugateSettings,
+    limit: float,
+    size: int | None,
+    found: Candidate,
+    log: Log,
+) -> None:
+    """Train what was found on all rows, or on mini-batches of them."""
+    statistics, rule = found.scaled(data.rows), ConjugateRule()
+    whole = None
+    if size is not None and size < data.rows:
+        batches, monitor = _stochastic(joint, data, settings, size, statistics)
+        rule = replace(rule, delay=float(monitor.size))  # the start weighs as much as a pass
+        whole = joint.dataset_batch(data, settings.device)
+    else:
+        batches = repeat(joint.dataset_batch(data, settings.device))
+        monitor = Plateau(limit)
+    ended = loop(rule, joint, statistics, batches, monitor, settings.most(STEPS), log.phase("all rows"))
+    found.statistics, found.elbo, found.status = ended.params, float(ended.elbo[0]), ended.status
+    found.steps += ended.steps
+    if whole is not None:  # one pass with all rows: the ELBO, and a last step without noise
+        _, found.statistics = joint.elbo(whole, found.statistics)
+        found.elbo = float(joint.elbo(whole, found.statistics)[0][0])
+
+
+def _batch_size(joint: Joint, data: Dataset) -> int | None:
+    """Rows of a mini-batch where the data does not fit into memory, so that every pass would read the disk.
+
+    In memory all rows at once got further in the same time up to three million rows, the most that was
+    measured: a pass of the compiled E step costs less than the noise of mini-batches does.
+    """
+    beyond = isinstance(data.values, np.memmap) and data.values.nbytes > budget()
+    return BATCH if beyond and joint.exchangeable else None
+
+
+def _stochastic(
+    joint: Joint, data: Dataset, settings: ConjugateSettings, size: int, statistics: Statistics
+) -> tuple[Iterator[Batch], Windows]:
+    """Mini-batches on the device, with a buffer in which the chain forgets."""
+    rng = np.random.default_rng(settings.seed)
+
+    def exchangeable() -> Iterator[Batch]:
+        run = RUN if isinstance(data.values, np.memmap) else 1
+        starts = np.arange(0, data.rows, run)
+        number = -(-data.rows // size)
+        while True:
+            for some in np.array_split(rng.permutation(starts), number):
+                rows = (np.sort(some)[:, None] + np.arange(run)).ravel()
+                rows = rows[rows < data.rows]
+                weight = None if data.weight is None else data.weight[rows]
+                part = Rows(np.array([len(rows)]), weight=weight)
+                yield joint.batch(data.values[rows], part, settings.device, float(number))
+
+    def batches() -> Iterator[Batch]:
+        if joint.exchangeable:
+            yield from exchangeable()
+            return
+        buffer = _buffer(joint, statistics, size)
+        for part in minibatches(data.lengths, size, buffer, rng):
+            rows = Rows(part.lengths, part.entered, part.weight)
+            yield joint.batch(data.values[part.rows], rows, settings.device, part.scale)
+
+    return batches(), Windows(max(1, -(-data.rows // size)), data.rows)
+
+
+def _buffer(joint: Joint, statistics: Statistics, most: int) -> int:
+    """Rows in which a chain forgets all but a thousandth of where it was."""
+    A = joint.expected_natural(statistics)["transition"][0].softmax(-1)
+    second = torch.linalg.eigvals(A).abs().sort(descending=True).values[1:2]
+    mixing = float(second.clamp(1e-6, 1 - 1e-6).log()) if len(second) else -1.0
+    return min(int(np.ceil(np.log(1e-3) / mixing)), most)

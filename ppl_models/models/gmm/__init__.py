@@ -1,0 +1,1 @@
+"""The Gaussian mixture, and mixtures of any family."""

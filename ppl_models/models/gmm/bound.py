@@ -1,0 +1,85 @@
+"""What a mixture can do once it knows its columns."""
+
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.capabilities import Assigned, Sampled
+from ppl_models.data import Dataset
+from ppl_models.draws import Draws, Params, groups, number_of, select_draws
+from ppl_models.latent.bound import LatentBound
+from ppl_models.latent.joint import Batch
+
+
+class _Rows(LatentBound):
+    """Independent rows: what mixtures with and without classes share."""
+
+    def latents(self, rows: Batch, draws: Draws) -> dict[str, np.ndarray]:
+        """p(z_n = k | x_n) as `component_0` to `component_{K−1}`, labels not being looked at."""
+        p = self.smoothed(rows, draws)
+        return {f"component_{k}": p[:, k] for k in range(self.states)}
+
+    def sample(self, number: int, draws: Draws, given: Dataset | None) -> Sampled:
+        """Each row from its own draw of θ; `given` weighs the draws by p(given | θ), and conditions each."""
+        theta = select_draws(draws, torch.randint(number_of(draws), (number,)))
+        cells = None
+        if given is None:
+            state = self.structure.simulate(self.structure_theta(theta), 1)
+        else:
+            batch, cells = self.dataset_batch(given), torch.as_tensor(given.values)
+            natural = self.natural(theta)
+            log_x, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
+            theta = select_draws(theta, torch.multinomial(log_x[:, 0].softmax(0), number, replacement=True))
+            natural = self.natural(theta)
+            state = self.structure.draw_paths(self.density(batch, natural), natural, batch.rows)
+        drawn = self.emit(theta, state, cells)
+        return Sampled(drawn[:, 0].numpy(), {"component": state[:, 0].numpy()})
+
+
+@final
+class MixtureBound(_Rows):
+    """A mixture of components that nothing is known of."""
+
+    def assign(self, rows: Batch, draws: Draws, learned: Params) -> Assigned:
+        """The most probable component, and p(z_n = k | x_n)."""
+        p = self.smoothed(rows, draws)
+        return Assigned("component", p.argmax(1), {"probability": p})
+
+
+@final
+class ClassesBound(_Rows):
+    """A mixture whose components belong to classes: a generative classifier."""
+
+    def labels(self) -> tuple[str, ...]:
+        """Of the classes."""
+        return self.schema.columns[self.schema.names.index(str(self.schema.target))].levels
+
+    def predictive(self, rows: Batch, draws: Draws) -> np.ndarray:
+        """p(y_n = c | x_n): the probabilities of a class's components together, (n, C)."""
+        p = self.smoothed(self._unlabelled(rows), draws)
+        return p.reshape(len(p), len(self.labels()), -1).sum(2)
+
+    def latents(self, rows: Batch, draws: Draws) -> dict[str, np.ndarray]:
+        """The components' probabilities, labels not being looked at."""
+        return super().latents(self._unlabelled(rows), draws)
+
+    def log_probability(self, rows: Batch, draws: Draws) -> np.ndarray:
+        """Log p(y_n | x_n) = log p(x_n, y_n) − log p(x_n), θ being integrated out of both, (n,)."""
+        found = self._log_mean(rows, draws) - self._log_mean(self._unlabelled(rows), draws)
+        label = rows.values[:, self.schema.names.index(str(self.schema.target))]
+        return torch.where(label.isnan().cpu(), torch.nan, found).numpy()
+
+    def _log_mean(self, rows: Batch, draws: Draws) -> Tensor:
+        parts = (
+            self.log_density(rows, select_draws(draws, at)).logsumexp(0)
+            for at in groups(number_of(draws), rows.rows.steps * self.states)
+        )
+        return torch.stack(list(parts)).logsumexp(0) - np.log(number_of(draws))
+
+    def _unlabelled(self, rows: Batch) -> Batch:
+        """The rows without their labels, which a prediction must not look at."""
+        values = rows.values.clone()
+        values[:, self.schema.names.index(str(self.schema.target))] = torch.nan
+        return self.batch(values, rows.rows, values.device)

@@ -1,0 +1,39 @@
+"""Calibration of regressions: the Gaussian that was trained, its draws moved where weights will not do."""
+
+import torch
+
+from ppl_models.data import Dataset
+from ppl_models.inference.calibration import (
+    CHAINS,
+    DIMENSIONS,
+    MOVE_WORK,
+    ROUNDS,
+    Calibrated,
+    Learned,
+    number_of_draws,
+    restored,
+    weigh,
+)
+from ppl_models.inference.moves import move
+from ppl_models.regression.bound import Regression
+from ppl_models.regression.density import LogJoint
+from ppl_models.threads import threads_for
+
+
+def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> Calibrated:
+    """As it was trained, unless weights will not do and the data is small."""
+    d, each = bound.parameters, data.rows * len(bound.levels)
+    as_it_is = restored(bound, "Gaussian", learned.params, {})
+    if as_it_is.draws is not None or d > DIMENSIONS or each * CHAINS * 4 * 16 > MOVE_WORK:
+        return as_it_is
+    with torch.random.fork_rng(devices=[]), threads_for(each * CHAINS):
+        torch.manual_seed(seed + 3)
+        batch = bound.dataset_batch(data)
+        if weigh(bound, batch, learned, number_of_draws(bound, data), seed).good:
+            return as_it_is
+        start = bound.form(learned.params).draw(20 * d + CHAINS)
+        covariance = torch.cov(start.T).reshape(d, d)
+        scale_tril = torch.linalg.cholesky(covariance)
+        moved = move(LogJoint(bound, batch), start[:CHAINS], scale_tril, most=ROUNDS)
+    memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
+    return restored(bound, "moved", learned.params, {"points": moved.points, "memory": memory})

@@ -1,0 +1,202 @@
+"""The log joint density of a model at many points at once.
+
+    log p(x, θ(u_s)) + log |∂θ/∂u_s|,  and its gradients,    s = 1 … S
+
+One execution of the user's Python serves all S points: `torch.func.vmap` over u. Where that cannot be (the
+model turns a value into a Python number, or writes into a tensor in place) the points are gone through one by
+one: `Density.path` says which, and why. Once a number of points has taken seconds, the operations on tensors
+of such an execution are recorded (`make_fx`) and repeated without Python's and Pyro's own part.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_models.draws import groups
+from ppl_models.errors import PplError
+from ppl_models.models.program.columns import Columns
+from ppl_models.models.program.execution import Densities, Substitute, densities, numerics, traced
+from ppl_models.models.program.failures import telling
+from ppl_models.models.program.sites import Site, Sites
+
+BUDGET = 2**20
+"""Numbers that the log densities of the points of one execution may take."""
+
+RECORD = 30.0
+"""Seconds that a number of points has taken before its operations are recorded."""
+
+KEPT = 4
+"""Recordings that are kept."""
+
+OPERATIONS = 20_000_000
+"""Numbers of an execution beyond which Python's part does not matter, and nothing is recorded."""
+
+
+class Density:
+    """The log joint of a model over some data as a function of u.
+
+    Args:
+        model: the model.
+        columns: its data.
+        sites: what was discovered.
+        record: whether to record operations.
+
+    Attributes:
+        dimension: d.
+        path: `vmap` or `loop`.
+        reason: why it is a loop.
+    """
+
+    def __init__(self, model: Any, columns: Columns, sites: Sites, *, record: bool = True) -> None:
+        self.model, self.columns, self.sites = model, columns, sites
+        self.dimension = sites.dimension
+        self.reason, self.path, self.record = "", "vmap", record
+        self._complete: frozenset[str] = frozenset()
+        self._taken: dict[int, float] = {}
+        self._recorded: dict[int, Any] = {}
+        self.cells = self._look()
+
+    def _one(self, u: Tensor) -> Densities:
+        return densities(self.model, self.columns, self.sites, u, complete=self._complete)
+
+    def _look(self) -> int:
+        """Choose the path by two points, and count the numbers of an execution."""
+        points = torch.stack([torch.zeros(self.dimension), torch.full((self.dimension,), 0.1)]).double()
+        with numerics(), telling(self.model), torch.no_grad():
+            handler = Substitute(self.sites, points[0])
+            traced(self.model, self.columns, handler, self.sites)
+            self._complete = frozenset(self.sites.observed) - handler.holed
+            single = [self._one(u) for u in points]
+            try:
+                both = self._mapped(points)
+                same = all(
+                    torch.allclose(a[i], b, rtol=1e-8, atol=1e-8, equal_nan=True)
+                    for i, one in enumerate(single)
+                    for a, b in zip(both, one, strict=True)
+                )
+                if not same:
+                    self.path, self.reason = "loop", "many points at once give other values than one by one"
+            except PplError:
+                raise
+            except Exception as error:  # whatever functorch cannot do
+                self.path = "loop"
+                self.reason = " ".join(str(error).split())[:160] or type(error).__name__
+        rows = self.columns._rows
+        return (
+            int(sum(_numbers(s, self.sites) for s in self.sites.observed.values()))
+            + rows
+            + 4 * self.dimension
+        )
+
+    def _mapped(self, points: Tensor) -> Densities:
+        mapped = torch.func.vmap(self._one, randomness="different")
+        return Densities(*mapped(points))
+
+    def parts(self, points: Tensor) -> Densities:
+        """Log |∂θ/∂u| (S,), log prior (S,) and log likelihood (S, n) or (S,), without gradients."""
+        with numerics(), telling(self.model), torch.no_grad():
+            found = [self._parts(points[at]) for at in groups(len(points), self.cells, BUDGET)]
+        return Densities(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+    def _parts(self, points: Tensor) -> Densities:
+        if self.path == "vmap":
+            try:
+                return self._mapped(points)
+            except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+                pass
+        found = [self._safe(u) for u in points]
+        return Densities(*(torch.stack(part) for part in zip(*found, strict=True)))
+
+    def _safe(self, u: Tensor) -> Densities:
+        try:
+            return self._one(u)
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            like = self._one(torch.zeros_like(u))
+            return Densities(like.log_det, like.prior, torch.full_like(like.likelihood, -torch.inf))
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (S,) and gradients (S, d), −∞ and 0 where there is none."""
+        with numerics(), telling(self.model):
+            found = [self._some(points[at].double()) for at in groups(len(points), 2 * self.cells, BUDGET)]
+        value, slope = (torch.cat(part) for part in zip(*found, strict=True))
+        sound = torch.isfinite(value) & torch.isfinite(slope).all(1)
+        return torch.where(sound, value, -torch.inf), torch.where(sound[:, None], slope, 0.0)
+
+    def _some(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            if self.path == "loop":
+                raise _Singly
+            return self._repeated(points)
+        except (_Singly, torch.linalg.LinAlgError):  # pyright: ignore[reportPrivateImportUsage]
+            if len(points) == 1:
+                return self._alone(points)
+            halves = [self._some(half) for half in (points[: len(points) // 2], points[len(points) // 2 :])]
+            return torch.cat([v for v, _ in halves]), torch.cat([s for _, s in halves])
+
+    def _alone(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return _with_gradient(lambda u: _sum(self._one(u[0]))[None], points)
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            return points.new_full((1,), -torch.inf), torch.zeros_like(points)
+
+    def _all(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        mapped = torch.func.vmap(lambda u: _sum(self._one(u)), randomness="different")
+        return _with_gradient(mapped, points)
+
+    def _repeated(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and gradients, by a recording where it pays."""
+        size = len(points)
+        if size in self._recorded:
+            return self._recorded[size](points)
+        if self.record and self._taken.get(size, 0.0) > RECORD and self.cells * size <= OPERATIONS:
+            if len(self._recorded) >= KEPT:
+                self._recorded.pop(next(iter(self._recorded)))
+            self._recorded[size] = self._record(points)
+        began = time.perf_counter()
+        found = self._all(points)
+        self._taken[size] = self._taken.get(size, 0.0) + time.perf_counter() - began
+        return found
+
+    def _record(self, points: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """A recording of the operations, if it gives what they give; else they themselves."""
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        try:
+            recorded = make_fx(lambda u: self._all(u))(points)  # a bound method would count as two arguments
+            value, slope = recorded(points)
+        except PplError:
+            raise
+        except Exception:  # what cannot be recorded is executed
+            self.record = False
+            return self._all
+        wanted = self._all(points)
+        same = torch.allclose(value, wanted[0], equal_nan=True) and torch.allclose(
+            slope, wanted[1], equal_nan=True
+        )
+        return recorded if same else self._all
+
+
+def _numbers(site: Site, sites: Sites) -> int:
+    """Numbers of the log density of an observed site, with the largest enumerated dimension."""
+    levels = max((other.levels for other in sites.discrete.values()), default=1)
+    return torch.Size(site.shape).numel() * levels
+
+
+class _Singly(Exception):
+    """The points are to be gone through one by one."""
+
+
+def _sum(found: Densities) -> Tensor:
+    return found.log_det + found.prior + found.likelihood.sum()
+
+
+def _with_gradient(function: Callable[[Tensor], Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (S,) of a function of (S, d) whose rows do not touch one another, and gradients (S, d)."""
+    u = points.detach().requires_grad_()
+    with torch.enable_grad():
+        value = function(u)
+        (slope,) = torch.autograd.grad(value.sum(), u)
+    return value.detach(), slope.detach()

@@ -1,0 +1,260 @@
+"""One execution of a model at a point u: its log densities, with the discrete latents summed out.
+
+    log p(x, θ) = Σ log prior(θ) + log Σ_z p(x, z | θ),    θ = T(u)
+
+The sum over z is by Pyro's own enumeration and its contraction of log densities by plates and dimensions
+(Obermeyer et al. 2019, Tensor variable elimination for plated factor graphs, ICML,
+https://arxiv.org/abs/1902.03210). A support may depend on other sites: the transform is made where the site
+stands. Nothing here looks at a value, so that it can be executed for many points at once (`torch.func.vmap`).
+"""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.infer import config_enumerate
+from pyro.ops.contract import contract_tensor_tree
+from pyro.poutine.enum_messenger import EnumMessenger
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.subsample_messenger import _Subsample
+from torch import Tensor
+from torch.distributions import biject_to
+
+from ppl_models.errors import Unsupported, UsageError
+from ppl_models.models.program.elimination import Elimination
+from ppl_models.models.program.missing import filled, masked
+from ppl_models.models.program.sites import Sites
+
+
+class Densities(NamedTuple):
+    """Of one point: log |∂θ/∂u|, log prior, and the log likelihood, of each row (n,) or in total ()."""
+
+    log_det: Tensor
+    prior: Tensor
+    likelihood: Tensor
+
+
+@contextmanager
+def numerics() -> Iterator[None]:
+    """Double precision and no checks of values, as within `vmap`; as it was before, afterwards."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pyro.validation_enabled(False), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class Masking(Messenger):
+    """Masks observations that are missing.
+
+    Args:
+        sites: what was discovered.
+        complete: observed sites known to miss nothing, which are not looked at: a recording cannot look.
+
+    Attributes:
+        holed: sites that missed something.
+    """
+
+    def __init__(self, sites: Sites, complete: frozenset[str] = frozenset()) -> None:
+        super().__init__()
+        self.sites, self.complete = sites, complete
+        self.holed: set[str] = set()
+
+    def _observed(self, msg: Any) -> None:
+        if isinstance(msg["fn"], _Subsample) or msg["infer"].get("_deterministic"):
+            return
+        if msg["name"] in self.complete:
+            return
+        if msg["value"].dtype.is_floating_point and msg["name"] in self.sites.observed:
+            found = filled(msg["name"], msg["value"], msg["fn"].event_dim)
+            if found is not None:
+                self.holed.add(msg["name"])
+                msg["value"], mask = found
+                msg["fn"] = masked(msg["fn"], mask)
+
+
+class Substitute(Masking):
+    """Gives continuous latent sites their values at u (d,), and masks observations that are missing.
+
+    Args:
+        sites: what was discovered.
+        u: the point.
+        complete: observed sites known to miss nothing, which are not looked at: a recording cannot look.
+    """
+
+    def __init__(self, sites: Sites, u: Tensor, complete: frozenset[str] = frozenset()) -> None:
+        super().__init__(sites, complete)
+        self.u = u
+        self.log_det = u.new_zeros(())
+        self.log_dets: dict[str, Tensor] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if msg["is_observed"]:
+            self._observed(msg)
+            return
+        site = self.sites.latent.get(name)
+        if site is None:
+            return
+        transform = biject_to(msg["fn"].support)
+        free = self.u[site.at].reshape(site.free)
+        value = transform(free)
+        shape = tuple(msg["fn"].batch_shape + msg["fn"].event_shape)
+        if len(shape) == len(site.shape) and shape != site.shape and not self.sites.discrete:
+            raise Unsupported(
+                f"site {name!r} has the shape {shape} for these rows and {site.shape} for those of the fit: "
+                "a latent of each row says nothing of others"
+            )
+        log_det = transform.log_abs_det_jacobian(free, value).sum()
+        self.log_det = self.log_det + log_det
+        self.log_dets[name] = log_det
+        msg["value"], msg["done"] = value, True
+
+
+class Enumerate(EnumMessenger):
+    """Pyro's enumeration in parallel, that looks at shapes only: `Tensor.data` is not for `vmap`."""
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        value, fn = msg["value"], msg["fn"]
+        if value is None or not isinstance(fn, TorchDistributionMixin):
+            return
+        shape = value.shape[: value.dim() - fn.event_dim]
+        dims = msg["infer"].setdefault("_dim_to_id", {})
+        dims.update(self._param_dims.get(msg["name"], {}))
+        self._value_dims[msg["name"]] = {
+            dim: id_ for dim, id_ in dims.items() if len(shape) >= -dim and shape[dim] > 1
+        }
+
+
+def traced(model: Any, columns: Any, handler: Messenger, sites: Sites, enumerate: bool = True) -> Any:
+    """A trace of a model under a handler, its discrete latents enumerated or drawn."""
+    with poutine.trace() as tracer:
+        if enumerate and sites.discrete:
+            run = config_enumerate(_program(model), default="parallel")
+            with Enumerate(first_available_dim=-1 - sites.nesting), handler:
+                run(columns)
+        else:
+            with handler:
+                model.model(columns)
+    return tracer.trace
+
+
+def _program(model: Any) -> Any:
+    def program(columns: Any) -> None:
+        model.model(columns)
+
+    return program
+
+
+def densities(
+    model: Any,
+    columns: Any,
+    sites: Sites,
+    u: Tensor,
+    extra: Mapping[str, Tensor] | None = None,
+    complete: frozenset[str] = frozenset(),
+) -> Densities:
+    """The log densities at u (d,), without validation.
+
+    Args:
+        model: the model.
+        columns: its data.
+        sites: what was discovered.
+        u: the point.
+        complete: observed sites known to miss nothing.
+        extra: added to the log density of enumerated sites, by name: see `simulate.marginals`.
+    """
+    handler = Substitute(sites, u, complete)
+    trace = traced(model, columns, handler, sites)
+    trace.compute_log_prob()
+    if not sites.discrete:
+        return _plain(trace, sites, handler.log_det)
+    return _enumerated(trace, sites, handler.log_det, extra or {})
+
+
+def _sampled(trace: Any) -> Iterator[tuple[str, Any]]:
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample):
+            yield name, site
+
+
+def _plain(trace: Any, sites: Sites, log_det: Tensor) -> Densities:
+    prior, total, by_row = log_det.new_zeros(()), log_det.new_zeros(()), None
+    for name, site in _sampled(trace):
+        log_prob = site["log_prob"]
+        if name in sites.latent:
+            prior = prior + log_prob.sum()
+        elif name in sites.derived:
+            continue
+        elif sites.rows is not None and name in sites.observed:
+            dim = next(f.dim for f in site["cond_indep_stack"] if f.name == sites.rows)
+            others = [i for i in range(-log_prob.dim(), 0) if i != dim]
+            own = log_prob.sum(others) if others else log_prob
+            by_row = own if by_row is None else by_row + own
+        else:
+            total = total + log_prob.sum()
+    return Densities(log_det, prior, total if by_row is None else by_row)
+
+
+def _enumerated(trace: Any, sites: Sites, log_det: Tensor, extra: Mapping[str, Tensor]) -> Densities:
+    """Sum products of factors over the enumerated dimensions, plate by plate."""
+    for name, tensor in extra.items():
+        site = trace.nodes[name]
+        site["log_prob"] = site["unscaled_log_prob"] = site["log_prob"] + _aligned(site, tensor)
+    trace.pack_tensors()
+    plates = trace.plate_to_symbol
+    factors: OrderedDict[Any, list[Tensor]] = OrderedDict()
+    summed = set(trace.symbol_to_dim) - set(plates.values())
+    prior, free = log_det.new_zeros(()), log_det.new_zeros(())
+    for name, site in _sampled(trace):
+        if name in sites.derived:
+            continue
+        term = site["packed"]["log_prob"]
+        if not isinstance(site["scale"], int | float) or site["scale"] != 1:
+            if set(term._pyro_dims) & summed:
+                raise UsageError(f"site {name!r}: poutine.scale around sites that depend on discrete latents")
+        ordinal = frozenset(plates[f.name] for f in site["cond_indep_stack"] if f.vectorized)
+        if set(term._pyro_dims) & summed:
+            factors.setdefault(ordinal, []).append(term)
+        elif name in sites.latent:
+            prior = prior + term.sum()
+        else:
+            factors.setdefault(ordinal, []).append(term)
+    row = plates.get(sites.rows) if sites.rows is not None else None
+    by_row = None
+    contracted = contract_tensor_tree(factors, summed, ring=Elimination())
+    for terms in contracted.values():
+        for term in terms:
+            dims = term._pyro_dims
+            if row is not None and row in dims:
+                others = [i for i, symbol in enumerate(dims) if symbol != row]
+                own = term.sum(others) if others else term
+                by_row = own if by_row is None else by_row + own
+            else:
+                free = free + term.sum()
+    return Densities(log_det, prior, free if by_row is None else by_row)
+
+
+def _aligned(site: Any, tensor: Tensor) -> Tensor:
+    """(*plates, K) as a term of the log density, with K at the dimension that was enumerated."""
+    dim = site["infer"]["_enumerate_dim"]
+    batch = tensor.dim() - 1
+    moved = tensor.movedim(-1, 0)
+    return moved.reshape(moved.shape[0], *[1] * (-dim - 1 - batch), *moved.shape[1:])
+
+
+def values(model: Any, columns: Any, sites: Sites, u: Tensor) -> dict[str, Tensor]:
+    """The continuous latents and what is derived from them, at u (d,)."""
+    trace = traced(model, columns, Substitute(sites, u), sites)
+    wanted = {**sites.latent, **sites.derived}
+    found = {name: trace.nodes[name]["value"] for name in wanted if name in trace.nodes}
+    return {name: value + u.sum() * 0 for name, value in found.items()}  # of the same batch under vmap

@@ -1,0 +1,97 @@
+"""Draws of a Gaussian moved to the posterior by short Hamiltonian chains, where it is too far from it.
+
+The chains go on in stages, each twice as long as the one before, or with paths that go twice as far if the
+last were too short to forget, and in the coordinates of the covariance that was found so far, until a stage
+no longer moves the middle and the width of a parameter. That they forgot where they were half-way is not
+enough by itself: a tail that the Gaussian does not reach is entered slowly, and each stage then moves them a
+little further.
+"""
+
+import torch
+from torch import Tensor
+
+from ppl_models.draws import Params
+from ppl_models.inference.moves import LEAPS, Moved, move
+from ppl_models.inference.psis import smooth
+from ppl_models.models.program.program import Program
+from ppl_models.threads import threads_for
+
+DIMENSIONS, CHAINS = 150, 500
+"""Of the posterior at most, and how many chains at most."""
+
+WORK = 60_000_000
+"""Numbers × chains × gradients of a stage, about; large models get fewer chains, at least `FEWEST`."""
+
+FEWEST = 128
+
+MOST = 200_000_000
+"""The same at most, beyond which nothing is moved."""
+
+FIRST, STAGES, KEPT = 12, 5, 16
+"""Paths of the first stage, stages at most, and paths of each whose points are kept."""
+
+STILL = 0.1
+"""Share of an sd by which a stage may move the middle or a side, beside what chance does."""
+
+
+def movable(bound: Program) -> bool:
+    """Whether the data is small enough."""
+    return bound.parameters <= DIMENSIONS and bound.density.cells * FEWEST * 4 * 16 <= MOST
+
+
+def moved(bound: Program, params: Params) -> dict[str, Tensor]:
+    """Points of the posterior, and how far they forgot the Gaussian: what `restored` takes."""
+    chains = int(min(max(WORK // (bound.density.cells * 4 * 16), FEWEST), CHAINS))
+    with threads_for(bound.density.cells * chains):
+        points = _weighed(bound, params, chains)
+        drawn = bound.point(bound.draw(params, 20 * bound.parameters + CHAINS))
+        covariance = torch.cov(drawn.T).reshape(bound.parameters, -1)
+        before, rounds, change, found, leaps = None, FIRST, 1.0, None, LEAPS
+        for _ in range(STAGES):
+            found = move(
+                bound.density, points, _factor(covariance), most=rounds, least=FIRST, keep=KEPT, leaps=leaps
+            )
+            change = 1.0 if before is None else _change(before, found.points)
+            if before is not None and change <= STILL + 2 / chains**0.5 and found.forgot:
+                break
+            if found.forgot:  # else paths that go further
+                rounds *= 2
+            else:
+                leaps *= 2
+            before = found.points
+            points = found.points[-chains:]
+            covariance = 0.5 * covariance + 0.5 * torch.cov(found.points.T).reshape(covariance.shape)
+        assert found is not None
+    memory = torch.tensor([_memory(found, change, chains), found.limit], dtype=torch.float64)
+    return {"points": found.points, "memory": memory}
+
+
+def _memory(found: Moved, change: float, chains: int) -> float:
+    """The correlation with half-way; 1 if the moments had not come to rest."""
+    return found.memory if change <= STILL + 2 / chains**0.5 else 1.0
+
+
+def _weighed(bound: Program, params: Params, chains: int) -> Tensor:
+    """Draws of the Gaussian chosen by their importance weights, so that tails are entered from the start."""
+    u = bound.point(bound.draw(params, 4 * chains))
+    theta = bound.theta(u)
+    log_p = bound.log_evidence(bound.density, theta) + bound.log_prior(theta)
+    weight = torch.from_numpy(smooth((log_p - bound.log_q(theta, params)).numpy()).log_weight).exp()
+    if not bool(torch.isfinite(weight).all()):
+        return u[:chains]
+    return u[torch.multinomial(weight, chains, replacement=True)]
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    nugget = 1e-9 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=covariance.dtype)
+    return torch.linalg.cholesky(covariance + nugget)
+
+
+def _change(before: Tensor, after: Tensor) -> float:
+    """How far the quantiles of −1, 0 and 1 sds of a normal moved, in sds.
+
+    Not moments: where a scale may be next to zero, those of its logarithm belong to a few points.
+    """
+    at = torch.tensor([0.159, 0.5, 0.841], dtype=after.dtype)
+    old, new = before.quantile(at, dim=0), after.quantile(at, dim=0)
+    return float(((new - old) / (0.5 * (new[2] - new[0])).clamp_min(1e-300)).abs().max())

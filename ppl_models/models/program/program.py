@@ -1,0 +1,288 @@
+"""A model of one's own over the columns of a table: its density, and draws from its posterior.
+
+    u ~ N(m, P⁻¹),    θ = T(u)
+
+θ is carried as u, a point of ℝᵈ: the transforms T of its sites, whose supports may depend on one another, are
+those of the model, and are executed with it. Densities are those of θ: log q(θ) = log q(u) − log |∂θ/∂u|.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.data import Dataset, Schema
+from ppl_models.data.messages import plural
+from ppl_models.draws import Draws, Params, Variables, groups
+from ppl_models.errors import DataError, UsageError
+from ppl_models.models.program.columns import Columns
+from ppl_models.models.program.density import BUDGET, Density
+from ppl_models.models.program.execution import Densities, numerics, traced, values
+from ppl_models.models.program.execution import Substitute as _Substitute
+from ppl_models.models.program.failures import telling
+from ppl_models.models.program.guides import form_of
+from ppl_models.models.program.naming import named
+from ppl_models.models.program.simulate import by_column, simulated
+from ppl_models.models.program.sites import Site, Sites, discover
+
+NAME = "program"
+"""The factor that all latents belong to."""
+
+POINT = "u"
+"""The only site of it: the point of ℝᵈ."""
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Pair(Protocol):
+    """A Pyro program and its guide.
+
+    Attributes:
+        name: what it is called in messages.
+        own_guide: whether the guide is the user's.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        ...
+
+    @property
+    def own_guide(self) -> bool:
+        """Whether the guide is the user's."""
+        ...
+
+    def model(self, data: Any) -> None:
+        """The joint density."""
+        ...
+
+    def guide(self, data: Any, fit: Any = None) -> None:
+        """The approximation of the posterior."""
+        ...
+
+
+@dataclass(eq=False)
+class Program:
+    """A user's model over the columns of a schema; `learn` the rows of the fit before anything else."""
+
+    model: Pair
+    schema: Schema
+    _density: Density | None = None
+    _last: tuple[Tensor, Any, Densities] | None = None
+
+    def learn(self, data: Dataset) -> Self:
+        """Execute the model once and list its sites; further calls change nothing."""
+        if self._density is None:
+            if data.weight is not None:
+                raise UsageError(f"{self.model.name} cannot weigh rows; leave --weights out")
+            columns = Columns(data, self.schema)
+            with torch.random.fork_rng(devices=[]), numerics():
+                torch.manual_seed(0)
+                sites = discover(self.model, columns, data.rows)
+                sites = replace(sites, derived=self._functions(columns, sites))
+                self._density = Density(self.model, columns, sites)
+        return self
+
+    def _functions(self, columns: Columns, sites: Sites) -> dict[str, Site]:
+        """The derived sites that do not depend on a discrete latent."""
+        if not sites.discrete:
+            return sites.derived
+        with telling(self.model), torch.no_grad():
+            u = torch.zeros(sites.dimension, dtype=torch.float64)
+            trace = traced(self.model, columns, _Substitute(sites, u), sites)
+        return {
+            name: site
+            for name, site in sites.derived.items()
+            if tuple(trace.nodes[name]["value"].shape) == site.shape
+        }
+
+    @property
+    def density(self) -> Density:
+        """The log joint of the rows of the fit.
+
+        Raises:
+            UsageError: if they were not learned.
+        """
+        if self._density is None:
+            raise UsageError(
+                "the model does not know its data yet: call learn(data) with the rows of the fit"
+            )
+        return self._density
+
+    @property
+    def sites(self) -> Sites:
+        """What was discovered."""
+        return self.density.sites
+
+    @property
+    def exchangeable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether rows are independent given θ."""
+        return self.sites.rows is not None
+
+    @property
+    def states(self) -> int:
+        """Values of the largest discrete latent, by which the work on a row is multiplied."""
+        return max((site.levels for site in self.sites.discrete.values()), default=1)
+
+    @property
+    def describe(self) -> str:
+        """Its size: `3 parameters`."""
+        return plural(self.parameters, "parameter")
+
+    @property
+    def parameters(self) -> int:
+        """The numbers of the continuous latents, d."""
+        return self.sites.dimension
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]] | None:
+        """Not known: they are those of the guide."""
+        return None
+
+    def dataset_batch(self, data: Dataset, device: str = "cpu") -> Density:
+        """The density of a data set; everything is computed on the CPU."""
+        own = self.density
+        return own if data.rows == own.columns._rows and _same(own, data) else self.density_of(data)
+
+    def density_of(self, data: Dataset) -> Density:
+        """The density of later rows.
+
+        Raises:
+            DataError: if they lack what the model observes.
+        """
+        return Density(self.model, self.later(data, observed=True), self.sites, record=False)
+
+    def later(self, data: Dataset, *, observed: bool = False) -> Columns:
+        """The columns of later rows, among which what is to be predicted may lack.
+
+        Args:
+            data: the rows.
+            observed: whether what the model observes has to be there.
+
+        Raises:
+            DataError: naming the column that lacks.
+        """
+        columns = Columns(data, self.schema)
+        seen = {site.column for site in self.sites.observed.values()}
+        for name in sorted(self.sites.used):
+            if columns[name] is not None and (name in seen or not columns.missing(name)):
+                continue
+            if columns[name] is None and (name not in seen or observed):
+                why = "observes" if name in seen else "needs"
+                raise DataError(
+                    f"{data.source}: has no values of column {name!r}, which {self.model.name} {why}"
+                )
+            if columns[name] is not None and not self._transformed():
+                raise DataError(
+                    f"{data.source}: column {name!r} has {columns.missing(name)} missing cells, and is not "
+                    "one that the model observes; fill them in, or take these rows out"
+                )
+        return columns
+
+    def _transformed(self) -> bool:
+        """Whether a site observes something else than a column as it is."""
+        return any(site.column is None for site in self.sites.observed.values())
+
+    # Draws: θ is carried as u
+
+    def point(self, theta: Draws) -> Tensor:
+        """U (S, d)."""
+        return theta[NAME][POINT]
+
+    def theta(self, points: Tensor) -> Draws:
+        """θ of points (S, d)."""
+        return {NAME: {POINT: points}}
+
+    def draw(self, params: Params, draws: int) -> Draws:
+        """θ from the guide, by torch's global generator."""
+        if "precision" not in params:
+            return self.theta(form_of(self, params).draw(draws))
+        loc, precision = params["loc"][0], params["precision"][0]
+        x = torch.randn(draws, len(loc), dtype=torch.float64)
+        root = torch.linalg.cholesky(precision)
+        return self.theta(loc + torch.linalg.solve_triangular(root.T, x.T, upper=True).T)
+
+    def log_q(self, theta: Draws, params: Params) -> Tensor:
+        """Log density of the guide, (S,)."""
+        u = self.point(theta)
+        if "precision" not in params:
+            return form_of(self, params).log_prob(u, self._parts(self.density, u).log_det)
+        loc, precision = params["loc"][0], params["precision"][0]
+        root = torch.linalg.cholesky(precision)
+        x = (u - loc) @ root
+        normal = -0.5 * (x**2).sum(1) + root.diagonal().log().sum() - 0.5 * len(loc) * LOG_2PI
+        return normal - self._parts(self.density, u).log_det
+
+    def _parts(self, density: Density, u: Tensor) -> Densities:
+        """The log densities at some points, those of the last call without a second execution."""
+        if self._last is None or self._last[0] is not u or self._last[1] is not density:
+            self._last = (u, density, density.parts(u))
+        return self._last[2]
+
+    def log_prior(self, theta: Draws) -> Tensor:
+        """Log density of the prior, (S,)."""
+        return self._parts(self.density, self.point(theta)).prior
+
+    def log_evidence(self, batch: Any, theta: Draws) -> Tensor:
+        """Log density of all observed sites, (S,)."""
+        found = self._parts(batch, self.point(theta)).likelihood
+        return found.reshape(len(found), -1).sum(1)
+
+    def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
+        """(S, n) where rows are independent given θ, else the total (S, 1)."""
+        found = self._parts(self.dataset_batch(data), self.point(theta)).likelihood
+        return found.reshape(len(found), -1)
+
+    def values(self, theta: Draws) -> dict[str, Tensor]:
+        """Continuous latents and what is derived from them, (S, ...)."""
+        columns, sites = self.density.columns, self.sites
+
+        def one(u: Tensor) -> dict[str, Tensor]:
+            return values(self.model, columns, sites, u)
+
+        return self.mapped(one, self.point(theta))
+
+    def mapped(self, function: Any, points: Tensor) -> dict[str, Tensor]:
+        """A function of u (d,) that gives tensors by name, for every point."""
+        found: list[dict[str, Tensor]] = []
+        with numerics(), telling(self.model), torch.no_grad():
+            for at in groups(len(points), self.density.cells, BUDGET):
+                if self.density.path == "vmap":
+                    try:
+                        found.append(torch.func.vmap(function, randomness="different")(points[at]))
+                        continue
+                    except (RuntimeError, NotImplementedError, ValueError) as error:
+                        if isinstance(error, UsageError | DataError):
+                            raise  # a line of ours, not of functorch's
+                each = [function(u) for u in points[at]]
+                found.append({name: torch.stack([one[name] for one in each]) for name in each[0]})
+        return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+
+    def variables(self, theta: Draws) -> tuple[Variables, dict[str, Any]]:
+        """Every continuous latent and derived site, with the names of plates as dimensions."""
+        return named(self.sites, self.schema, self.values(theta))
+
+    def replicate(self, data: Dataset, theta: Draws) -> np.ndarray:
+        """The rows with what the model observes drawn anew, once a draw, (S, n, C)."""
+        columns = self.density.columns if _same(self.density, data) else self.later(data)
+        drawn = by_column(self, data, simulated(self, columns, self.point(theta))[0])
+        out = np.repeat(np.asarray(data.values)[None], len(self.point(theta)), 0)
+        for name, cells in drawn.items():
+            out[:, :, data.names.index(name)] = cells
+        return out
+
+
+def _same(density: Density, data: Dataset) -> bool:
+    """Whether a density is of just these rows."""
+    columns = Columns(data, Schema(data.schema.columns))
+    for name in columns:
+        own, other = density.columns._values.get(name), columns._values[name]
+        if own is None or other is None:
+            if own is not other:
+                return False
+        elif own.shape != other.shape or not torch.equal(own.nan_to_num(-1.5), other.nan_to_num(-1.5)):
+            return False
+    return density.columns.lengths == columns.lengths

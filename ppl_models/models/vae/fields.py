@@ -1,0 +1,71 @@
+"""The hyperparameters of a variational autoencoder."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import index
+from typing import Annotated, Any, Literal, get_args
+
+from ppl_models.annotations import whole
+from ppl_models.errors import UsageError
+from ppl_models.families.likelihood_kinds import check_names
+
+NetworkKind = Literal["auto", "mlp", "conv"]
+
+
+@dataclass(frozen=True)
+class VAEFields:
+    """Latents, networks, likelihoods and the weights of the objective.
+
+    Raises:
+        UsageError: a field cannot be meant.
+    """
+
+    latent: Annotated[int, "dimensions of the latent z"] = 10
+    hidden: Annotated[tuple[int, ...], "sizes of the hidden layers, separated by commas"] = (400, 400)
+    network: Annotated[NetworkKind, "layers; auto is mlp, conv needs images"] = "auto"
+    likelihood: Annotated[
+        str,
+        "family of every column (auto, gaussian, bernoulli, continuous_bernoulli, poisson, categorical), "
+        "or column=family pairs separated by commas",
+    ] = "auto"
+    beta: Annotated[float, "weight of the KL divergence once warm; 1 is the evidence lower bound"] = 1.0
+    warm_up: Annotated[float, "passes over the data in which that weight rises from 0"] = 10.0
+    classification_weight: Annotated[
+        float, "weight of log q(y | x) of labelled rows against the bound of all rows, with a target"
+    ] = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "latent", whole("latent", self.latent))
+        object.__setattr__(self, "hidden", sizes(self.hidden))
+        if self.network not in get_args(NetworkKind):
+            raise UsageError(f"network must be auto, mlp or conv, got {self.network!r}")
+        check_names(self.likelihood)
+        if not 0 < self.beta < float("inf"):
+            raise UsageError(f"beta must be positive and finite, got {self.beta}")
+        for field in ("warm_up", "classification_weight"):
+            if not 0 <= getattr(self, field) < float("inf"):
+                raise UsageError(f"{field} must be at least 0 and finite, got {getattr(self, field)}")
+
+
+def sizes(hidden: object) -> tuple[int, ...]:
+    """The sizes of hidden layers: from numbers, or text with commas between them.
+
+    Raises:
+        UsageError: they are not whole numbers of at least 1.
+
+    Example:
+        >>> sizes([400, 200]), sizes("400,200"), sizes(400)
+        ((400, 200), (400, 200), (400,))
+    """
+    parts = hidden.split(",") if isinstance(hidden, str) else hidden
+    try:
+        found = tuple(int(part) if isinstance(part, str) else index(part) for part in _several(parts))
+    except (ValueError, TypeError):
+        raise UsageError(f"hidden must be whole numbers such as 400,400, got {hidden!r}") from None
+    if not found or min(found) < 1:
+        raise UsageError(f"hidden must be sizes of at least 1, got {hidden!r}")
+    return found
+
+
+def _several(parts: object) -> Iterable[Any]:
+    return parts if isinstance(parts, Iterable) else (parts,)

@@ -1,0 +1,1 @@
+"""What models with neural networks share."""

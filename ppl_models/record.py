@@ -1,0 +1,116 @@
+"""A fit as data: the model, the rows, what was learned, and what follows from these."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from ppl_models.bound import Bayesian, Bound
+from ppl_models.capabilities import NETWORKS
+from ppl_models.checks import Report, check
+from ppl_models.data import Dataset
+from ppl_models.draws import Draws, Posterior
+from ppl_models.inference.calibration import Calibrated, Guide
+from ppl_models.inference.loop import Status, Trained
+from ppl_models.inference.settings import Training
+from ppl_models.model import Model
+from ppl_models.posterior import draw_posterior, to_arviz
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A model fitted to data. What follows from its fields is computed when it is first asked for, once.
+
+    Attributes:
+        model: the model.
+        data: what it was fitted to.
+        trained: the guide's statistics, ELBO, status and history.
+        settings: seed, device and the like.
+        origin: the model bound to the columns of the data, as training had it.
+        candidates: the scores of all models that were tried, when one was selected.
+        path: the run directory it was loaded from or saved to, if any.
+    """
+
+    model: Model
+    data: Dataset
+    trained: Trained
+    settings: Training
+    origin: Bound = field(repr=False)
+    candidates: tuple[Mapping[str, Any], ...] = ()
+    path: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self.model.name
+
+    @property
+    def params(self) -> dict[str, torch.Tensor]:
+        """What was learned: of a conjugate model expected sufficient statistics."""
+        return self.trained.params
+
+    @cached_property
+    def _learned(self) -> dict[str, Any]:
+        return self.origin.learned(self.params)
+
+    @cached_property
+    def resolved(self) -> Model:
+        """The model with what it left to the data filled in: the one whose posterior this is."""
+        return self.model.with_learned(self._learned) if self._learned else self.model
+
+    @cached_property
+    def bound(self) -> Any:
+        """That model over the columns: `ppl_models.bound.Bound`, and what else it can do."""
+        return self.origin.at(self._learned)
+
+    @property
+    def bayesian(self) -> bool:
+        """Whether its parameters have a posterior, rather than point estimates."""
+        return isinstance(self.origin, Bayesian)
+
+    @cached_property
+    def batch(self) -> Any:
+        """The data on the device, ready to be scored."""
+        return self.bound.dataset_batch(self.data, self.settings.device)
+
+    @cached_property
+    def calibrated(self) -> Calibrated:
+        """The guide that draws come from and how it was come by."""
+        return self.bound.calibrate(self.params, self.data, self.settings.device, self.settings.seed)
+
+    @property
+    def guide(self) -> Guide:
+        """The approximation of the posterior that draws come from."""
+        return self.calibrated.guide
+
+    @property
+    def status(self) -> Status:
+        """How the training ended."""
+        return self.trained.status
+
+    @property
+    def elbo(self) -> float:
+        """The evidence lower bound, in nats, in the user's units."""
+        return self.trained.elbo
+
+    @cached_property
+    def posterior_draws(self) -> Posterior:
+        """Draws of θ with log p, log q and importance weights."""
+        return draw_posterior(self)
+
+    @property
+    def draws(self) -> Draws:
+        """Draws of θ, S of them; of a model with a point estimate that, as S = 1."""
+        return self.posterior_draws.theta if self.bayesian else {NETWORKS: self.params}
+
+    @cached_property
+    def posterior(self) -> Any:
+        """ArviZ data: `InferenceData` on ArviZ 0.x, a `DataTree` on 1.x."""
+        return to_arviz(self)
+
+    @cached_property
+    def report(self) -> Report:
+        """Whether to trust the fit: checks with reasons and a verdict."""
+        return check(self, self.bayesian)

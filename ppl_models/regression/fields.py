@@ -1,0 +1,52 @@
+"""The hyperparameters of a regression."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from ppl_models.errors import UsageError
+
+Prior = Literal["normal", "student_t", "horseshoe"]
+ClassWeight = Literal["none", "balanced"]
+Covariance = Literal["auto", "full", "low_rank", "diag"]
+
+
+@dataclass(frozen=True)
+class RegressionFields:
+    """What a regression leaves to the user: predictors, their prior, weights, the form of the posterior.
+
+    Raises:
+        UsageError: a field cannot be meant.
+    """
+
+    formula: Annotated[str | None, "predictors, as in 'y ~ a*C(b) + np.log(c)'; all columns if not given"] = (
+        None
+    )
+    prior: Annotated[Prior, "prior of the coefficients"] = "normal"
+    prior_scale: Annotated[float, "its scale (normal and student_t)"] = 2.5
+    prior_df: Annotated[float, "degrees of freedom of student_t"] = 4.0
+    intercept_scale: Annotated[
+        float, "sd of the normal prior of the intercept, where predictors are average"
+    ] = 10.0
+    autoscale: Annotated[bool, "scales are those of standardised columns, not of the data's units"] = True
+    expected_nonzero: Annotated[
+        float | None, "coefficients expected to matter (horseshoe); the root of their number if not given"
+    ] = None
+    slab_scale: Annotated[float, "scale of coefficients that matter (horseshoe)"] = 2.5
+    class_weight: Annotated[ClassWeight, "balanced: every class weighs the same in total"] = "none"
+    covariance: Annotated[Covariance, "form of the posterior covariance; auto: by what fits"] = "auto"
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("prior", Prior), ("class_weight", ClassWeight), ("covariance", Covariance)):
+            if getattr(self, field) not in get_args(allowed):
+                *others, last = get_args(allowed)
+                raise UsageError(
+                    f"{field} must be {', '.join(others)} or {last}, got {getattr(self, field)!r}"
+                )
+        for field in ("prior_scale", "prior_df", "intercept_scale", "expected_nonzero", "slab_scale"):
+            value = getattr(self, field)
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"{field} must be positive and finite, got {value}")
+        if not isinstance(self.autoscale, bool):
+            raise UsageError(f"autoscale must be true or false, got {self.autoscale!r}")
+        if self.formula is not None and not self.formula.strip():
+            raise UsageError("formula is empty; leave it out to use every column")

@@ -1,0 +1,1 @@
+"""A fit for people: as text, and as HTML."""

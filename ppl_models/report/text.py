@@ -1,0 +1,64 @@
+"""A fit for people: as text for a terminal, as HTML for a notebook."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from ppl_models.record import Record
+from ppl_models.verbs.summary import glance
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def printable(text: object) -> str:
+    """Text with control characters escaped, so that nothing in the data can drive a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def heading(fit: Record) -> str:
+    """One line: the model, the data, and how training ended."""
+    data, t = fit.data, fit.trained
+    many = len(data.lengths)
+    rows = f"{data.rows:,} rows" + (f" in {many:,} sequences" if many > 1 else "")
+    return (
+        f"{fit.model.name} with {fit.bound.describe} on "
+        f"{printable(data.source)} ({rows}, {len(data.names)} column{'s' if len(data.names) > 1 else ''}): "
+        f"{t.status} after {t.steps} steps, {t.seconds:.1f} s, ELBO {t.elbo:,.2f}"
+    )
+
+
+def _cell(cell: object) -> str:
+    if isinstance(cell, float):
+        return "" if cell != cell else f"{cell:.3g}"
+    return printable(cell)
+
+
+def _states(fit: Record) -> "pandas.DataFrame":
+    """The table of a fit as text cells; of few states, on its side where its columns do not fit a line."""
+    table = glance(fit).map(_cell)
+    table.columns = [printable(name) for name in table.columns]
+    if len(table.columns) <= 9 or len(table) > 8:
+        return table
+    noun = table.columns[0]
+    turned = table.set_index(noun).T
+    turned.columns = [f"{noun} {k}" for k in turned.columns]
+    return turned.rename_axis("").reset_index()
+
+
+def states_text(fit: Record, width: int | None = 110) -> str:
+    """The table of states as text, columns wrapped to the width."""
+    import pandas as pd
+
+    with pd.option_context("display.max_columns", None, "display.max_colwidth", 40):
+        return _states(fit).to_string(index=False, line_width=width)
+
+
+def fit_text(fit: Record) -> str:
+    """Heading, states and verdict."""
+    return "\n".join([heading(fit), "", states_text(fit), "", fit.report.text()])
+
+
+def fit_html(fit: Record) -> str:
+    """Heading, states and verdict, self-contained and escaped."""
+    table = _states(fit).to_html(index=False, border=0, escape=True)
+    return f"<div><p>{escape(heading(fit))}</p>{table}{fit.report._repr_html_()}</div>"

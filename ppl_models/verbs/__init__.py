@@ -1,0 +1,31 @@
+"""The verbs: one task a file, written once over the capabilities of `ppl_models.capabilities`.
+
+Each is a function of a fit that gives a table; `Fit` has them as methods, and the command line as commands,
+whose options are the parameters. A further verb is a further file and a line here.
+"""
+
+from ppl_models.verbs.forecast import forecast
+from ppl_models.verbs.impute import impute
+from ppl_models.verbs.predict import predict
+from ppl_models.verbs.reconstruct import reconstruct
+from ppl_models.verbs.sample import sample
+from ppl_models.verbs.score import score
+from ppl_models.verbs.summary import summary
+from ppl_models.verbs.transform import transform
+
+
+class Verbs:
+    """The verbs as methods, in the order in which they are listed."""
+
+    predict = predict
+    score = score
+    sample = sample
+    forecast = forecast
+    impute = impute
+    transform = transform
+    reconstruct = reconstruct
+    summary = summary
+
+
+VERBS = {name: verb for name, verb in vars(Verbs).items() if hasattr(verb, "needs")}
+"""Name -> the function."""

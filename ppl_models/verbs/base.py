@@ -1,0 +1,132 @@
+"""What makes a function a verb: the capabilities that it asks for, and what its options need."""
+
+from collections.abc import Callable
+from functools import cache, wraps
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypedDict, TypeVar, cast
+
+from ppl_models.annotations import Hint, hint
+from ppl_models.errors import Unsupported, UsageError
+
+if TYPE_CHECKING:
+    from ppl_models.record import Record
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Seed = Annotated[int | None, "Seed of the draws; follows from the fit's if not given."]
+"""An option of verbs that draw."""
+
+
+class Later(TypedDict, total=False):
+    """How data is read that comes after the fit: options of `ppl_models.data.read`."""
+
+    delimiter: str | None
+    decimal: str
+    encoding: str
+    missing: Any
+    unseen: str
+
+
+class Needs(NamedTuple):
+    """An option is there where the model has one of these capabilities."""
+
+    one_of: tuple[type, ...]
+
+    def met(self, bound: Any) -> bool:
+        """Whether it has."""
+        return isinstance(bound, self.one_of)
+
+
+class Verb(Protocol):
+    """A function of a fit, with what is known of it.
+
+    Attributes:
+        needs: the capabilities of which it takes one.
+        example: how it is called on the command line.
+        takes_data: whether later data can be given.
+    """
+
+    needs: tuple[type, ...]
+    example: str
+    takes_data: bool
+    __name__: str
+    __doc__: str
+
+    def __call__(self, fit: "Record", *args: Any, **options: Any) -> Any:
+        """The table."""
+        ...
+
+
+def verb(example: str, needs: tuple[type, ...]) -> Callable[[F], F]:
+    """Make a function a verb: refuse it where the model cannot, and options that the model does not have.
+
+    Args:
+        example: how it is called on the command line.
+        needs: capabilities of which the bound model must have one.
+    """
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def checked(fit: "Record", *args: Any, **options: Any) -> Any:
+            own = cast("Verb", checked)
+            if not isinstance(fit.bound, needs):
+                raise Unsupported(refusal(own, fit))
+            _check_options(own, fit, options)
+            return function(fit, *args, **options)
+
+        found: Any = checked
+        found.needs, found.example = needs, example
+        found.takes_data = "data" in signature(function).parameters
+        return found
+
+    return decorate
+
+
+@cache
+def options_of(verb: Any) -> dict[str, tuple[Hint, Any]]:
+    """The options of a verb by name: their types and defaults, without what says which data."""
+    found = {}
+    for name, p in signature(verb).parameters.items():
+        if p.kind is not Parameter.VAR_KEYWORD and name not in ("fit", "data"):
+            found[name] = (hint(p.annotation), p.default)
+    return found
+
+
+def available(verb: Any, bound: Any) -> list[str]:
+    """The options that a model has of a verb."""
+    return [
+        name
+        for name, (about, _) in options_of(verb).items()
+        if (needs := about.note(Needs)) is None or needs.met(bound)
+    ]
+
+
+def _check_options(verb: Any, fit: "Record", given: dict[str, Any]) -> None:
+    """Refuse options that the model does not have.
+
+    Raises:
+        UsageError: naming those that it has.
+    """
+    has = available(verb, fit.bound)
+    for name, value in given.items():
+        if name in options_of(verb) and name not in has and value is not None:
+            there = ", ".join(f"--{other.replace('_', '-')}" for other in has)
+            raise UsageError(
+                f"{verb.__name__} of {fit.name} has no --{name.replace('_', '-')}"
+                + (f"; it has {there}" if there else "")
+            )
+
+
+def refusal(verb: Any, fit: "Record") -> str:
+    """Why a verb is not there for a model, and which have it."""
+    from ppl_models.registry import those
+
+    def has(bound: type) -> bool:
+        return any(issubclass(bound, need) for need in verb.needs)
+
+    name = verb.__name__
+    if any(map(has, type(fit.model).bounds())):
+        return (
+            f"{fit.name} has {name} only with a target, and this one was fitted without; fit it with --target"
+        )
+    return f"{fit.name} has no {name}; {', '.join(those(has))} have it"

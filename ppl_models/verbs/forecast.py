@@ -1,0 +1,89 @@
+"""The rows that follow a sequence."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
+
+from ppl_models.annotations import whole
+from ppl_models.capabilities import Continues
+from ppl_models.verbs.base import Later, Seed, verb
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from ppl_models.data import Dataset
+    from ppl_models.record import Record
+
+BUDGET, LEAST = 200_000_000, 20
+"""Draws × numbers a draw that sequences are filtered by, about, and the least draws."""
+
+
+@verb("ppl forecast latest --steps 20 --level 0.8", needs=(Continues,))
+def forecast(
+    fit: "Record",
+    steps: Annotated[int, "How many rows ahead."] = 10,
+    data: Any = None,
+    *,
+    level: Annotated[float, "Probability of the intervals."] = 0.9,
+    seed: Seed = None,
+    **reading: Unpack[Later],
+) -> "pd.DataFrame":
+    """The rows after the last one of each sequence, with intervals.
+
+    Each draw of the parameters filters the sequence to its end, then walks on from there: intervals hold
+    the uncertainty of parameters, states and emissions (the full posterior predictive).
+
+    Args:
+        fit: the fit.
+        steps: how far ahead.
+        data: the sequences to go on from, or None for those of the fit.
+        level: probability of the intervals.
+        seed: of the walks; the fit's if not given.
+        **reading: options of `ppl_models.data.read`.
+
+    Returns:
+        A row for each sequence and step: for a number its mean, `_sd`, `_lower` and `_upper`; for a label
+        the most probable one and its `_probability`; and `state_k`, the probabilities of the states.
+    """
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from ppl_models.tables import check_level, later, seeded, some_draws, spread
+
+    steps, tails = whole("steps", steps), check_level(level)
+    dataset, schema = later(fit, data, reading), fit.data.schema
+    rows = fit.bound.rows(dataset, fit.settings.device)
+    theta = some_draws(fit, dataset, BUDGET // max(1, steps * len(dataset.lengths) // dataset.rows), LEAST)
+    tables = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(fit, seed, 11))
+        for i, ahead in enumerate(fit.bound.ahead(rows, steps, theta)):
+            table = pd.DataFrame({"step": np.arange(1, steps + 1)})
+            times = _times_after(dataset, i, steps)
+            if times is not None:
+                table.insert(0, str(schema.time), times)
+            if len(dataset.lengths) > 1 or schema.sequence is not None:
+                table.insert(0, schema.sequence or "sequence", dataset.sequence_ids[i] or str(i))
+            cells: dict[str, np.ndarray] = {}
+            for j, column in enumerate(schema.columns):
+                cells |= spread(column, ahead.values[:, :, j], tails)
+            for name, share in ahead.shares.items():
+                cells |= {f"{name}_{k}": share[:, k] for k in range(share.shape[1])}
+            tables.append(pd.concat([table, pd.DataFrame(cells)], axis=1))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _times_after(data: "Dataset", index: int, steps: int) -> "np.ndarray | None":
+    """The times that follow a sequence whose times are evenly spaced numbers."""
+    import numpy as np
+
+    if data.schema.time is None or not isinstance(data.times, np.ndarray):
+        return None
+    times = data.times[data.offsets[index] : data.offsets[index + 1]]
+    if times.dtype.kind not in "iuf" or len(times) < 2:
+        return None
+    gaps = np.diff(times.astype(float))
+    if not np.allclose(gaps, gaps[0]):
+        return None
+    ahead = times[-1] + gaps[0] * np.arange(1, steps + 1)
+    return ahead.astype(np.int64) if (ahead == np.rint(ahead)).all() else ahead

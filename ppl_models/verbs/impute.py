@@ -1,0 +1,112 @@
+"""Missing cells filled in."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
+
+from ppl_models.annotations import whole
+from ppl_models.capabilities import Completes, Importance
+from ppl_models.verbs.base import Later, Needs, Seed, verb
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from ppl_models.data import Column
+    from ppl_models.record import Record
+
+
+@verb("ppl impute latest gaps.csv -o filled.csv", needs=(Completes,))
+def impute(
+    fit: "Record",
+    data: Any = None,
+    *,
+    level: Annotated[float, "Probability of the intervals."] = 0.9,
+    draws: Annotated[int, "Of missing cells, less where data is large."] = 400,
+    proposals: Annotated[
+        int | None,
+        "Draws of the latents of each row, from which those are chosen; 1,000 if not given.",
+        Needs((Importance,)),
+    ] = None,
+    tables: Annotated[int, "Completed tables to return instead, for multiple imputation; 0 for none."] = 0,
+    seed: Seed = None,
+    **reading: Unpack[Later],
+) -> "pd.DataFrame":
+    """The table with its missing cells filled in, and intervals for them.
+
+    Cells are drawn from p(x_missing | x_observed), parameters and latents integrated out. A number is filled
+    with its mean, a label with the most probable one.
+
+    Args:
+        fit: the fit.
+        data: a table with missing cells, or None for the data of the fit.
+        level: probability of the intervals.
+        draws: of missing cells.
+        proposals: draws of the latents of each row from the guide, which are weighed.
+        tables: how many completed tables to return instead, each with its missing cells drawn.
+        seed: of the draws; the fit's if not given.
+        **reading: options of `ppl_models.data.read`.
+
+    Returns:
+        The table, followed for each column that had missing cells by `_sd`, `_lower` and `_upper`, or by
+        `_probability` for labels, empty where the cell was observed. With `tables` that many tables one below
+        the other, numbered from 0 in the column `table`.
+    """
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from ppl_models.tables import check_level, index_frame, later, seeded
+
+    tails, copies = check_level(level), whole("tables", tables, 0)
+    number = max(whole("draws", draws), copies)
+    dataset, bound, schema = later(fit, data, reading), fit.bound, fit.data.schema
+    if isinstance(bound, Importance):
+        bound = bound.with_particles(whole("proposals", 1_000 if proposals is None else proposals))
+    missing = np.isnan(dataset.values)
+    holes = np.flatnonzero(missing.any(1))
+    filled, extra = dataset.values.copy(), dict[str, np.ndarray]()
+    completed = np.repeat(filled[None], copies, 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(fit, seed, 12))
+        for block in bound.complete(dataset, holes, number, fit.draws) if len(holes) else ():
+            for j, column in enumerate(schema.columns):
+                which = missing[block.index, j]
+                if not which.any():
+                    continue
+                at, drawn = block.index[which], block.drawn[:, which, j]
+                best = block.best[j][which] if j in block.best else None
+                sure = block.sure[j][which] if j in block.sure else None
+                completed[:, at, j] = drawn[:copies]
+                filled[at, j], said = _cells(column, drawn, tails, best, sure)
+                for name, values in said.items():
+                    extra.setdefault(f"{column.name}{name}", np.full(dataset.rows, np.nan))[at] = values
+    if copies:
+        frames = [dataset.frame(values) for values in completed]
+        for i, frame in enumerate(frames):
+            frame.insert(0, "table", i)
+        return pd.concat(frames, ignore_index=True)
+    table, index = dataset.frame(filled), index_frame(dataset)
+    front = index[[name for name in index.columns if name not in table.columns]]
+    suffixes = ("_sd", "_lower", "_upper", "_probability")
+    ordered = [f"{c.name}{s}" for c in schema.columns for s in suffixes if f"{c.name}{s}" in extra]
+    beside = pd.DataFrame({name: extra[name] for name in ordered}, index=table.index)
+    return pd.concat([front, table, beside], axis=1)
+
+
+def _cells(
+    column: "Column",
+    drawn: "np.ndarray",
+    tails: tuple[float, float],
+    best: "np.ndarray | None",
+    sure: "np.ndarray | None",
+) -> "tuple[np.ndarray, dict[str, np.ndarray]]":
+    """What to fill cells with, from draws (S, m) and perhaps better values, and what to say of them."""
+    import numpy as np
+
+    if column.labelled:
+        if best is None or sure is None:
+            share = np.stack([(drawn == code).mean(0) for code in range(len(column.levels))])
+            best, sure = share.argmax(0).astype(float), share.max(0)
+        return best, {"_probability": sure}
+    lower, upper = np.quantile(drawn, tails, axis=0)
+    spread = {"_sd": drawn.std(0), "_lower": lower, "_upper": upper}
+    return drawn.mean(0) if best is None else best, spread

@@ -1,0 +1,122 @@
+"""New rows from the posterior predictive distribution."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
+
+from ppl_models.annotations import Metavar, whole
+from ppl_models.capabilities import Redraws, Samples, Sequences
+from ppl_models.errors import Unsupported, UsageError
+from ppl_models.verbs.base import Later, Needs, Seed, verb
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from torch import Tensor
+
+    from ppl_models.record import Record
+
+
+@verb("ppl sample latest --rows 250 --seed 1", needs=(Samples, Sequences, Redraws))
+def sample(
+    fit: "Record",
+    rows: Annotated[
+        int | None, "How many rows; of each sequence. 100 if not given.", Needs((Samples, Sequences))
+    ] = None,
+    data: Any = None,
+    *,
+    steps: Annotated[int | None, "Rows of each sequence: the same as --rows.", Needs((Sequences,))] = None,
+    sequences: Annotated[int | None, "How many sequences; 1 if not given.", Needs((Sequences,))] = None,
+    given: Annotated[
+        Mapping[str, Any] | None,
+        "Values of some columns, which the others are drawn given.",
+        Metavar("COL=VALUE,..."),
+        Needs((Samples,)),
+    ] = None,
+    draws: Annotated[
+        int | None, "Tables that are drawn from DATA; 1 if not given.", Needs((Redraws,))
+    ] = None,
+    seed: Seed = None,
+    **reading: Unpack[Later],
+) -> "pd.DataFrame":
+    """New rows from the posterior predictive distribution.
+
+    Joint models make up rows, each from its own draw of the parameters; chains sequences, each from its own
+    draw. Conditional models and programs draw what is random in a table anew, given the rest.
+
+    Args:
+        fit: the fit.
+        rows: how many, of joint models. A table in its place is taken as `data`.
+        data: of conditional models and programs, rows with the other columns; None for those of the fit.
+        steps: rows of each sequence.
+        sequences: how many.
+        given: values of some columns, by name: the others are drawn given these.
+        draws: tables, numbered in a column `draw` if there are several.
+        seed: of the draws; the fit's if not given.
+        **reading: options of `ppl_models.data.read`.
+
+    Returns:
+        Rows in the user's units, with `component` or `state` before them where the model has some.
+
+    Raises:
+        Unsupported: the observed sites of a program make no table.
+    """
+    import numpy as np
+    import torch
+
+    from ppl_models.data import Dataset
+    from ppl_models.tables import frame_of, given_row, later, seeded
+
+    if rows is not None and not isinstance(rows, int | np.integer):
+        data, rows = rows, None
+    bound, schema = fit.bound, fit.data.schema
+    if data is not None and not isinstance(bound, Redraws):
+        raise UsageError(f"{fit.name} makes up rows, and draws nothing given data; leave it out")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(fit, seed, 10))
+        if isinstance(bound, Redraws):
+            tables, dataset = whole("draws", 1 if draws is None else draws), later(fit, data, reading)
+            return _redrawn(dataset, bound.redraw(dataset, fit.draws, tables))
+        if isinstance(bound, Sequences):
+            length = _length(rows, steps)
+            number = whole("sequences", 1 if sequences is None else sequences)
+            found = bound.sample_sequences(number, length, fit.draws)
+        else:
+            cells: Dataset | None = given_row(fit, given) if given else None
+            found = bound.sample(whole("rows", 100 if rows is None else rows), fit.draws, cells)
+            number = 1
+    table = frame_of(schema, found.values)
+    for name, values in found.beside.items():
+        table.insert(0, name, values)
+    if number > 1:
+        table.insert(0, schema.sequence or "sequence", np.repeat(np.arange(number), len(table) // number))
+    return table
+
+
+def _length(rows: int | None, steps: int | None) -> int:
+    """Rows of a sequence, by either name."""
+    if rows is not None and steps is not None:
+        raise UsageError("rows and steps are the same, of sequences; give one of them")
+    return whole("rows" if steps is None else "steps", next((n for n in (steps, rows) if n is not None), 100))
+
+
+def _redrawn(data: Any, drawn: "np.ndarray | dict[str, Tensor]") -> "pd.DataFrame":
+    """Tables one below the other; sites that are no column beside one another, if they are of one length."""
+    import numpy as np
+    import pandas as pd
+
+    if not isinstance(drawn, dict):
+        tables = [data.frame(values) for values in drawn]
+        for i, table in enumerate(tables if len(tables) > 1 else ()):
+            table.insert(0, "draw", i)
+        return pd.concat(tables, ignore_index=True)
+    sizes = {name: value[0].numel() for name, value in drawn.items()}
+    if len(set(sizes.values())) != 1:
+        shapes = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in drawn.items())
+        raise Unsupported(f"sample makes a table, and the observed sites have the shapes {shapes}")
+    table, number = (
+        pd.DataFrame({n: v.reshape(-1).numpy() for n, v in drawn.items()}),
+        len(next(iter(drawn.values()))),
+    )
+    if number > 1:
+        table.insert(0, "draw", np.repeat(np.arange(number), next(iter(sizes.values()))))
+    return table

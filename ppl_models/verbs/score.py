@@ -1,0 +1,128 @@
+"""How probable rows are."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
+
+from ppl_models.annotations import whole
+from ppl_models.capabilities import Bounded, Conditional, Importance, Scores, Sequences
+from ppl_models.errors import UsageError
+from ppl_models.verbs.base import Later, Needs, Seed, verb
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from ppl_models.data import Dataset
+    from ppl_models.draws import Draws
+    from ppl_models.record import Record
+
+BUDGET, LEAST = 100_000_000, 10
+"""Draws × numbers a draw that densities are averaged over, about, and the least draws."""
+
+
+@verb("ppl score latest new.csv --by sequence", needs=(Scores, Conditional))
+def score(
+    fit: "Record",
+    data: Any = None,
+    *,
+    by: Annotated[
+        Literal["step", "sequence"] | None,
+        "A row for each of these; step if not given.",
+        Needs((Sequences,)),
+    ] = None,
+    draws: Annotated[
+        int | None, "Importance draws of each row; 100 if not given.", Needs((Importance,))
+    ] = None,
+    seed: Annotated[Seed, Needs((Importance,))] = None,
+    **reading: Unpack[Later],
+) -> "pd.DataFrame":
+    """The log predictive density of each row or sequence, in nats.
+
+    In the user's units, with the parameters integrated out:
+
+        log p(x_n) = log (1/S) Σ_s p(x_n | θ_s)
+
+    and within a sequence log p(x_t | x_{1:t−1}) = log Σ_s p(x_{1:t} | θ_s) − log Σ_s p(x_{1:t−1} | θ_s), so
+    that the steps of a sequence add up to the log density of the whole. Missing cells are left out. Where
+    there is a target, of the label as well.
+
+    Args:
+        fit: the fit.
+        data: new data, or None for the data of the fit.
+        by: `step` for every row, `sequence` for totals.
+        draws: of the latents, by which the density of a row is estimated; papers report 5,000.
+        seed: of these draws; the fit's if not given.
+        **reading: options of `ppl_models.data.read`.
+
+    Returns:
+        `log_density` of every row; before it `elbo`, where the density is an estimate that this bounds from
+        below. With a target `log_probability`, log p(y_n | x_n), where there is a label and every predictor.
+    """
+    import pandas as pd
+    import torch
+
+    from ppl_models.tables import index_frame, later, seeded, some_draws
+
+    if by not in (None, "step", "sequence"):
+        raise UsageError(f"by must be step or sequence, got {by!r}")
+    dataset, bound = later(fit, data, reading), fit.bound
+    if isinstance(bound, Importance) and draws is not None:
+        bound = bound.with_particles(whole("draws", draws))
+    rows = bound.rows(dataset, fit.settings.device)
+    theta = some_draws(fit, dataset, BUDGET, LEAST)
+    found: dict[str, np.ndarray] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(fit, seed, 14))
+        if isinstance(bound, Bounded):
+            elbo, density = bound.log_density_bounds(rows, theta)
+            found |= {"elbo": elbo.numpy(), "log_density": density.numpy()}
+        elif isinstance(bound, Scores):
+            found["log_density"] = _integrated(bound, rows, dataset, theta)
+        if isinstance(bound, Conditional):
+            found["log_probability"] = bound.log_probability(rows, theta)
+    if by == "sequence":
+        return _by_sequence(dataset, found["log_density"])
+    if dataset.rows != 1 and {len(values) for values in found.values()} == {1}:
+        return pd.DataFrame(found)  # all rows together
+    table = index_frame(dataset)
+    for name, values in found.items():
+        table[name] = values
+    return table
+
+
+def _integrated(bound: Any, rows: Any, data: "Dataset", theta: "Draws") -> "np.ndarray":
+    """Log predictive densities of rows given those before in their sequence, blocks of draws at a time."""
+    import numpy as np
+    import torch
+
+    from ppl_models.draws import groups, number_of, select_draws
+
+    count, total = 0, torch.tensor(-torch.inf, dtype=torch.float64)
+    follows = isinstance(bound, Sequences)
+    for at in groups(number_of(theta), bound.numbers(data)):
+        each = bound.log_density(rows, select_draws(theta, at))  # (s, n)
+        if follows:
+            each = torch.cat([part.cumsum(1) for part in each.split(data.lengths.tolist(), 1)], 1)
+        count, total = count + len(each), torch.logaddexp(total, each.logsumexp(0))
+    so_far = (total - np.log(count)).numpy()
+    if not follows:
+        return so_far
+    first = data.offsets[:-1]
+    density = np.diff(so_far, prepend=0.0)
+    density[first] = so_far[first]
+    return density
+
+
+def _by_sequence(data: "Dataset", density: "np.ndarray") -> "pd.DataFrame":
+    """Totals of the sequences, and the same a step."""
+    import numpy as np
+    import pandas as pd
+
+    sums = np.add.reduceat(density, data.offsets[:-1])
+    return pd.DataFrame(
+        {
+            data.schema.sequence or "sequence": [s or str(i) for i, s in enumerate(data.sequence_ids)],
+            "steps": data.lengths,
+            "log_density": sums,
+            "log_density_per_step": sums / data.lengths,
+        }
+    )

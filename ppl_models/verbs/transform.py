@@ -1,0 +1,39 @@
+"""Rows as features for other programs."""
+
+from typing import TYPE_CHECKING, Any, Unpack
+
+from ppl_models.capabilities import Latents
+from ppl_models.verbs.base import Later, verb
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ppl_models.record import Record
+
+BUDGET, LEAST = 40_000_000, 5
+"""Draws × numbers a draw that features are averaged over, about, and the least draws."""
+
+
+@verb("ppl transform latest new.csv -o features.parquet", needs=(Latents,))
+def transform(fit: "Record", data: Any = None, **reading: Unpack[Later]) -> "pd.DataFrame":
+    """Each row as features for other programs: probabilities of states, or latents.
+
+    Args:
+        fit: the fit.
+        data: new data, or None for the data of the fit.
+        **reading: options of `ppl_models.data.read`.
+
+    Returns:
+        A row for each row of the data. Of a mixture `component_k`, of a chain `state_k`: the probabilities of
+        its components or states. Of a regression `linear_predictor` and its `_sd`: the log odds against the
+        first class. Of a VAE `z_i`, the mean of each latent given the row, and `z_i_sd`. Labels are not
+        looked at.
+    """
+    import pandas as pd
+
+    from ppl_models.tables import index_frame, later, some_draws
+
+    dataset = later(fit, data, reading)
+    rows = fit.bound.rows(dataset, fit.settings.device)
+    cells = fit.bound.latents(rows, some_draws(fit, dataset, BUDGET, LEAST))
+    return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)
