@@ -3,27 +3,34 @@
 import difflib
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from ppl_models.data.arrays import is_array
 from ppl_models.data.check import as_text, conform
 from ppl_models.data.dataset import Dataset
 from ppl_models.data.describe import describe
-from ppl_models.data.loading import Options, load
+from ppl_models.data.loading import load
 from ppl_models.data.messages import clean, listed, quoted
+from ppl_models.data.options import FormatOptions, Names
+from ppl_models.data.readers import format_options
+from ppl_models.data.readers.base import Request
 from ppl_models.data.schema import LABELLED, Kind, Schema
 from ppl_models.data.sequences import check_lengths, ordered_times, runs
 from ppl_models.data.table import Table
 from ppl_models.data.weights import weight_array, weight_column
 from ppl_models.errors import DataError, UsageError
 
+_TABS = {"\\t": "\t", "tab": "\t"}
+"""How a tab can be written on a command line."""
+
 
 def read(
     data: Any,
     *,
-    columns: str | Iterable[str] | None = None,
-    ignore: str | Iterable[str] | None = None,
+    columns: Names | None = None,
+    ignore: Names | None = None,
     types: Mapping[str, Kind | str] | None = None,
     sequence: str | None = None,
     time: str | None = None,
@@ -33,21 +40,20 @@ def read(
     delimiter: str | None = None,
     decimal: str = ".",
     encoding: str = "utf-8",
-    missing: str | Iterable[str] | None = None,
+    missing: Names | float | None = None,
     schema: Schema | None = None,
     require_schema_columns: bool = True,
     unseen: str = "error",
+    **options: Unpack[FormatOptions],
 ) -> Dataset:
     r"""Read a table.
 
     Args:
-        data: A path; `-` for standard input; a pandas, Polars or Arrow table; an array or tensor (n,) or
-            (n, D); a list of arrays, one for each sequence; or a dictionary of columns. Files are known
-            by their names: `.csv`, `.tsv`, `.txt`, `.json`, `.jsonl`, `.ndjson` and `.idx` (all of these
-            also with `.gz`), `.parquet`, `.arrow`, `.feather`, `.npy` and `.npz`. Images are arrays of n ×
-            height × width (× channels), IDX files, and folders of PNG files of one size, sorted by name; of
-            an `.npz` with X and y, y is read where it is the target.
-        columns: The only columns to model, as a list or with commas between them.
+        data: A path; `-` for standard input; a pandas, Polars or Arrow table, or a DuckDB relation; an array
+            or tensor (n,) or (n, D); a list of arrays, one for each sequence; or a dictionary of columns.
+            What a file holds is known by its name: see `ppl_models.data.formats`.
+        columns: The only columns to model, as a list or with commas between them, and their order. Those of
+            a set are in the order of the data.
         ignore: Columns not to model.
         types: The kind of some columns, where the one inferred (see `ppl_models.data.types`) is not meant.
         sequence: The column whose runs of equal values are the sequences.
@@ -57,7 +63,7 @@ def read(
         weights: How often each row counts, 0 or more: the name of a column, which is not modelled, or n
             numbers.
         lengths: The number of rows of each sequence, instead of a column that says it.
-        delimiter: What separates the cells of delimited text.
+        delimiter: What separates the cells of delimited text, one character; `tab` and `\t` are a tab.
         decimal: The decimal mark of numbers in text, `.` or `,`.
         encoding: The encoding of text.
         missing: Further texts, or numbers, that mean a missing cell.
@@ -67,10 +73,13 @@ def read(
         require_schema_columns: Whether a column of the schema that the data lacks is an error. Otherwise
             its cells are missing.
         unseen: What a label that the schema does not have is: an `error`, or `missing`.
+        **options: Of one file format: `sheet`, the sheet of an Excel workbook (the first if not given);
+            `query`, in SQL, to a DuckDB database (its only table if not given).
 
     Returns:
         The data set. A Parquet, Arrow or .npy file or an array that would take more than 256 MB as float64,
-        or a quarter of the free memory, stays on disk: see `ppl_models.data.spill`.
+        or a quarter of the free memory, stays on disk: see `ppl_models.data.spill`. Its `path` is that of
+        the file if reading that again needs no options but the schema.
 
     Raises:
         UsageError: An option cannot be meant.
@@ -86,9 +95,14 @@ def read(
         >>> data.schema.columns[1].levels
         ('a', 'b')
     """
-    selected, ignored, tokens = _names(columns), _names(ignore) or [], tuple(_names(missing, "missing") or ())
-    kinds = {name: _kind(name, kind) for name, kind in (types or {}).items()}
+    selected, ignored = _names("columns", columns), _names("ignore", ignore) or []
+    tokens = tuple(_names("missing", missing) or ())
+    kinds = _kinds(types)
+    sequence, time, target = _name("sequence", sequence), _name("time", time), _name("target", target)
+    weights = str(weights) if isinstance(weights, str) else weights
+    delimiter = _TABS.get(delimiter, delimiter) if delimiter is not None else None
     _check_options(delimiter, decimal, unseen)
+    own = _own_options(dict(options))
     if schema is not None:
         sequence = schema.sequence if sequence is None and lengths is None else sequence
         time = schema.time if time is None else time
@@ -101,19 +115,20 @@ def read(
     targets = [] if target is None else [target]
     wanted = schema.names if schema is not None else selected
     labelled = {name for name, kind in kinds.items() if kind in LABELLED}
-    options = Options(
+    text = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding}
+    request = Request(
         wanted=None if wanted is None else frozenset([*wanted, *kinds, *beside, *targets]),
         unwanted=frozenset(ignored) - set(beside),
         as_text=frozenset([*labelled, *order, *targets, *(as_text(schema) if schema is not None else ())]),
         missing=tokens,
-        delimiter=delimiter,
-        decimal=decimal,
-        encoding=encoding,
+        options=text | own,
     )
     try:
-        table = load(data, options)
+        table = load(data, request)
         if schema is None:
             _check_columns(table, [*(selected or []), *ignored, *kinds, *beside, *targets])
+            if selected is not None and isinstance(columns, set | frozenset):
+                selected = [name for name in table.columns if name in selected]
         else:
             sequence, time, weighted_by = (
                 name if name in table.columns else None for name in (sequence, time, weighted_by)
@@ -148,8 +163,16 @@ def read(
     except MemoryError:
         raise DataError(f"{_called(data)}: does not fit into memory") from None
     notes = tuple(clean(note, 400) for note in (*table.notes, *notes))
-    path = os.path.abspath(data) if isinstance(data, str | os.PathLike) and os.fspath(data) != "-" else None
+    again = not own and not tokens and text == {"delimiter": None, "decimal": ".", "encoding": "utf-8"}
+    path = _path(data) if again else None
     return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path, table.arrays)
+
+
+def _path(data: Any) -> str | None:
+    """The absolute path of the file that the data is, if it is one."""
+    if not isinstance(data, str | os.PathLike) or os.fsdecode(data) == "-":
+        return None
+    return os.path.abspath(os.fsdecode(data))
 
 
 def _image(table: Table, names: list[str], target: str | None) -> tuple[int, ...] | None:
@@ -158,7 +181,7 @@ def _image(table: Table, names: list[str], target: str | None) -> tuple[int, ...
 
 
 def _called(data: Any) -> str:
-    return clean(os.fspath(data)) if isinstance(data, str | os.PathLike) else "data"
+    return clean(os.fsdecode(data)) if isinstance(data, str | os.PathLike) else "data"
 
 
 def _sequences(table: Table, sequence: str | None, lengths: Any) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -173,22 +196,64 @@ def _sequences(table: Table, sequence: str | None, lengths: Any) -> tuple[np.nda
     return sizes, tuple(str(i) for i in range(len(sizes))) if len(sizes) > 1 else ("",)
 
 
-def _names(names: str | Iterable[str] | None, option: str = "columns") -> list[str] | None:
-    """A list of names, from one with commas between them or from any iterable."""
+def _names(option: str, names: Any) -> list[str] | None:
+    """A list of names, from one with commas between them, from a number, or from any iterable of these."""
     if names is None:
         return None
-    split = [name.strip() for name in names.split(",")] if isinstance(names, str) else [str(n) for n in names]
+    if isinstance(names, str):
+        split = [name.strip() for name in names.split(",")]
+    elif isinstance(names, int | float | np.number):
+        split = [str(names)]
+    elif isinstance(names, Iterable) and not isinstance(names, bytes | Mapping):
+        split = [str(name) for name in np.atleast_1d(names).tolist()] if is_array(names) else map(str, names)
+    else:
+        raise UsageError(
+            f"{option} must be names, as a list or with commas between them, got {quoted(names)}"
+        )
+    split = list(dict.fromkeys(split))
     if option == "columns" and not any(split):
         raise UsageError("columns must name at least one column")
-    return list(dict.fromkeys(split))
+    return split
 
 
-def _kind(name: str, kind: Kind | str) -> Kind:
+def _name(option: str, name: Any) -> str | None:
+    """The name of a column, which is a number in a data frame whose columns have no other names."""
+    if name is None or isinstance(name, str | int | np.integer):
+        return None if name is None else str(name)
+    raise UsageError(f"{option} must be the name of one column, got {quoted(name)}")
+
+
+def _kinds(types: Any) -> dict[str, Kind]:
+    if types is None:
+        return {}
+    if not isinstance(types, Mapping):
+        raise UsageError(f"types must be a dictionary of names and kinds of column, got {quoted(types)}")
+    return {str(name): _kind(name, kind) for name, kind in types.items()}
+
+
+def _kind(name: object, kind: Any) -> Kind:
     try:
         return Kind(kind)
     except ValueError:
         known = ", ".join(Kind)
         raise UsageError(f"the type of {quoted(name)} must be one of {known}, got {quoted(kind)}") from None
+
+
+def _own_options(given: Mapping[str, Any]) -> dict[str, str]:
+    """The options of single formats that were given, as text.
+
+    Raises:
+        UsageError: No format has such an option, or its value is no text.
+    """
+    known = {option.name for option in format_options() if option.strict}
+    for name, value in given.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, {*known, *read.__kwdefaults__}, n=3, cutoff=0.5)
+            hint = f"; did you mean {listed(close)}?" if close else ""
+            raise UsageError(f"read has no option {quoted(name)}{hint}")
+        if not isinstance(value, str | int | np.integer | None):
+            raise UsageError(f"{name} must be a text, got {quoted(value)}")
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _check_options(delimiter: str | None, decimal: str, unseen: str) -> None:
