@@ -58,8 +58,9 @@ def read(
         types: The kind of some columns, where the one inferred (see `ppl_models.data.types`) is not meant.
         sequence: The column whose runs of equal values are the sequences.
         time: The column that must increase within each sequence: numbers or ISO dates. It is not modelled.
-        target: The column that is to be predicted, taken as labels: binary or categorical, also if its values
-            are whole numbers. It becomes the last column; its cells may be missing.
+        target: The column that is to be predicted. It becomes the last column; its cells may be missing.
+            Text, truth values and whole numbers of at most 50 values are labels, binary or categorical;
+            other numbers are continuous or counts: see `ppl_models.data.targets`.
         weights: How often each row counts, 0 or more: the name of a column, which is not modelled, or n
             numbers.
         lengths: The number of rows of each sequence, instead of a column that says it.
@@ -111,16 +112,18 @@ def read(
     weighted_by = weights if isinstance(weights, str) else None
     order = [name for name in (sequence, time) if name is not None]
     beside = [*order, *([] if weighted_by is None else [weighted_by])]
-    _check_target(target, kinds, [*beside, *ignored])
+    _check_target(target, [*beside, *ignored])
     targets = [] if target is None else [target]
     wanted = schema.names if schema is not None else selected
     labelled = {name for name, kind in kinds.items() if kind in LABELLED}
+    as_written = [name for name in targets if kinds.get(name, Kind.CATEGORICAL) in LABELLED]
     text = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding}
     request = Request(
         wanted=None if wanted is None else frozenset([*wanted, *kinds, *beside, *targets]),
         unwanted=frozenset(ignored) - set(beside),
-        as_text=frozenset([*labelled, *order, *targets, *(as_text(schema) if schema is not None else ())]),
+        as_text=frozenset([*labelled, *order, *as_written, *(as_text(schema) if schema is not None else ())]),
         missing=tokens,
+        target=target if schema is None else schema.target,
         options=text | own,
     )
     try:
@@ -267,18 +270,12 @@ def _check_options(delimiter: str | None, decimal: str, unseen: str) -> None:
         raise UsageError(f"unseen must be error or missing, got {quoted(unseen)}")
 
 
-def _check_target(target: str | None, kinds: Mapping[str, Kind], others: list[str]) -> None:
+def _check_target(target: str | None, others: list[str]) -> None:
     if target is None:
         return
     if target in others:
         raise UsageError(
             f"{quoted(target)} is the target; it cannot be left out, or say how to take the rows"
-        )
-    kind = kinds.get(target)
-    if kind is not None and kind not in LABELLED:
-        raise UsageError(
-            f"the target {quoted(target)} is predicted as labels; its type must be binary or categorical, "
-            f"got {kind}"
         )
 
 

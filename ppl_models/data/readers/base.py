@@ -82,6 +82,7 @@ class Request:
         unwanted: Columns not to read.
         as_text: Columns whose cells are not to be taken for numbers.
         missing: Further texts that mean a missing cell.
+        target: The column that is to be predicted, if there is one.
         options: The values of the reader's own options, each of them or its default.
     """
 
@@ -89,6 +90,7 @@ class Request:
     unwanted: frozenset[str] = frozenset()
     as_text: frozenset[str] = frozenset()
     missing: tuple[str, ...] = ()
+    target: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def chosen(self, names: list[str]) -> list[str]:

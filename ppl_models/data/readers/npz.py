@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def _read(file: File, request: Request) -> Table:
     """The only array of an archive, or the one called X, with `lengths` beside it if there are sequences.
 
-    The numbers y beside X are the last column if they are the target, which is asked for as text.
+    The numbers y beside X are the last column if they are the target.
     """
     import numpy as np
 
     from ppl_models.data.arrays import from_array, why_not
 
-    path, name, labels = file.path, file.name, "y" in request.as_text
+    path, name, labels = file.path, file.name, request.target == "y"
     try:
         with zipfile.ZipFile(path) as archive:
             check_memory(name, 2 * sum(item.file_size for item in archive.infolist()))
