@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ppl_models.data.files import check_memory
 from ppl_models.data.messages import clean, listed
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import pyarrow
 
     Batches = Callable[[list[str]], Iterator[pyarrow.RecordBatch]]
+
+
+_UNCHECKED = 128 << 20
+"""Bytes of a stream up to which nobody asks how much memory is left."""
 
 
 @contextmanager
@@ -56,6 +60,34 @@ def chosen(source: str, names: list[str], rows: int, request: Request) -> tuple[
 def by_name(table: "pyarrow.Table") -> dict[str, "pyarrow.ChunkedArray"]:
     """The columns of an Arrow table under their names."""
     return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def from_stream(data: Any, source: str) -> "pyarrow.Table":
+    """All rows of something that gives a stream of Arrow batches, such as a DuckDB relation.
+
+    Args:
+        data: It has `__arrow_c_stream__`.
+        source: What messages call it.
+
+    Raises:
+        DataError: It has no rows, names that do not tell the columns apart, or more than the memory holds.
+    """
+    import pyarrow as pa
+
+    names = list(getattr(data, "columns", ()))  # DuckDB's stream itself may call a second x x_1
+    stream = pa.RecordBatchReader.from_stream(data)
+    if len(names) != len(stream.schema) or not all(isinstance(name, str) for name in names):
+        names = stream.schema.names
+    check_names(source, names)
+    batches, size = [], 0
+    for batch in stream:
+        batches.append(batch)
+        size += batch.nbytes
+        check_memory(source, 2 * size if size > _UNCHECKED else 0)
+    table = pa.Table.from_batches(batches, stream.schema)
+    if not table.num_rows:
+        raise DataError(f"{source}: has no rows")
+    return table.rename_columns(names)
 
 
 def on_disk(
