@@ -1,9 +1,11 @@
 """Sequences and time: which rows belong together, and whether they are in order."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ppl_models.data.arrays import to_numpy
 from ppl_models.data.cells import Dates, Labels, Numbers
 from ppl_models.data.messages import quoted
 from ppl_models.data.survey import parse
@@ -151,14 +153,20 @@ def _check_increasing(
 def check_lengths(table: Table, lengths: object) -> np.ndarray:
     """Lengths given by the caller, as (S,) int64.
 
+    Args:
+        table: The data.
+        lengths: Whole numbers, one for each sequence, in whatever holds them.
+
     Raises:
         UsageError: They are not positive whole numbers that sum to the number of rows.
     """
-    array = np.atleast_1d(np.asarray(lengths))
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+    given = list(lengths) if isinstance(lengths, Iterator) else lengths
+    array = np.atleast_1d(to_numpy(given))
+    if array.ndim != 1 or array.dtype.kind not in "iub":
         raise UsageError(f"lengths must be a list of whole numbers, got {quoted(lengths)}")
+    array = array.astype(np.int64)
     if (array < 1).any():
         raise UsageError(f"lengths must be positive, got {array[array < 1][0]}")
     if array.sum() != table.rows:
         raise UsageError(f"lengths must sum to the {table.rows} rows of {table.source}, got {array.sum()}")
-    return array.astype(np.int64)
+    return array
