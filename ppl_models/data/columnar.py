@@ -74,7 +74,7 @@ def from_stream(data: Any, source: str) -> "pyarrow.Table":
     """
     import pyarrow as pa
 
-    names = list(getattr(data, "columns", ()))  # DuckDB's stream itself may call a second x x_1
+    names: list[str] = list(getattr(data, "columns", ()))  # DuckDB's stream itself may call a second x x_1
     stream = pa.RecordBatchReader.from_stream(data)
     if len(names) != len(stream.schema) or not all(isinstance(name, str) for name in names):
         names = stream.schema.names

@@ -2,28 +2,24 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import numpy as np
 
-from ppl_models.data.arrays import is_array
 from ppl_models.data.check import as_text, conform
 from ppl_models.data.dataset import Dataset
 from ppl_models.data.describe import describe
+from ppl_models.data.given import check_unseen, kinds_of, name_of, names_of, own_options, text_options
 from ppl_models.data.loading import load
 from ppl_models.data.messages import clean, listed, quoted
 from ppl_models.data.options import FormatOptions, Names
-from ppl_models.data.readers import format_options
 from ppl_models.data.readers.base import Request
 from ppl_models.data.schema import LABELLED, Kind, Schema
 from ppl_models.data.sequences import check_lengths, ordered_times, runs
 from ppl_models.data.table import Table
 from ppl_models.data.weights import weight_array, weight_column
 from ppl_models.errors import DataError, UsageError
-
-_TABS = {"\\t": "\t", "tab": "\t"}
-"""How a tab can be written on a command line."""
 
 
 def read(
@@ -96,14 +92,14 @@ def read(
         >>> data.schema.columns[1].levels
         ('a', 'b')
     """
-    selected, ignored = _names("columns", columns), _names("ignore", ignore) or []
-    tokens = tuple(_names("missing", missing) or ())
-    kinds = _kinds(types)
-    sequence, time, target = _name("sequence", sequence), _name("time", time), _name("target", target)
+    selected, ignored = names_of("columns", columns), names_of("ignore", ignore) or []
+    tokens = tuple(names_of("missing", missing) or ())
+    kinds = kinds_of(types)
+    sequence, time, target = name_of("sequence", sequence), name_of("time", time), name_of("target", target)
     weights = str(weights) if isinstance(weights, str) else weights
-    delimiter = _TABS.get(delimiter, delimiter) if delimiter is not None else None
-    _check_options(delimiter, decimal, unseen)
-    own = _own_options(dict(options))
+    text = text_options(delimiter, decimal, encoding)
+    own = own_options(options)
+    check_unseen(unseen)
     if schema is not None:
         sequence = schema.sequence if sequence is None and lengths is None else sequence
         time = schema.time if time is None else time
@@ -117,7 +113,6 @@ def read(
     wanted = schema.names if schema is not None else selected
     labelled = {name for name, kind in kinds.items() if kind in LABELLED}
     as_written = [name for name in targets if kinds.get(name, Kind.CATEGORICAL) in LABELLED]
-    text = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding}
     request = Request(
         wanted=None if wanted is None else frozenset([*wanted, *kinds, *beside, *targets]),
         unwanted=frozenset(ignored) - set(beside),
@@ -166,7 +161,7 @@ def read(
     except MemoryError:
         raise DataError(f"{_called(data)}: does not fit into memory") from None
     notes = tuple(clean(note, 400) for note in (*table.notes, *notes))
-    again = not own and not tokens and text == {"delimiter": None, "decimal": ".", "encoding": "utf-8"}
+    again = not (own or tokens or text != text_options())
     path = _path(data) if again else None
     return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path, table.arrays)
 
@@ -197,77 +192,6 @@ def _sequences(table: Table, sequence: str | None, lengths: Any) -> tuple[np.nda
         return np.array([table.rows], np.int64), ("",)
     sizes = check_lengths(table, given)
     return sizes, tuple(str(i) for i in range(len(sizes))) if len(sizes) > 1 else ("",)
-
-
-def _names(option: str, names: Any) -> list[str] | None:
-    """A list of names, from one with commas between them, from a number, or from any iterable of these."""
-    if names is None:
-        return None
-    if isinstance(names, str):
-        split = [name.strip() for name in names.split(",")]
-    elif isinstance(names, int | float | np.number):
-        split = [str(names)]
-    elif isinstance(names, Iterable) and not isinstance(names, bytes | Mapping):
-        split = [str(name) for name in np.atleast_1d(names).tolist()] if is_array(names) else map(str, names)
-    else:
-        raise UsageError(
-            f"{option} must be names, as a list or with commas between them, got {quoted(names)}"
-        )
-    split = list(dict.fromkeys(split))
-    if option == "columns" and not any(split):
-        raise UsageError("columns must name at least one column")
-    return split
-
-
-def _name(option: str, name: Any) -> str | None:
-    """The name of a column, which is a number in a data frame whose columns have no other names."""
-    if name is None or isinstance(name, str | int | np.integer):
-        return None if name is None else str(name)
-    raise UsageError(f"{option} must be the name of one column, got {quoted(name)}")
-
-
-def _kinds(types: Any) -> dict[str, Kind]:
-    if types is None:
-        return {}
-    if not isinstance(types, Mapping):
-        raise UsageError(f"types must be a dictionary of names and kinds of column, got {quoted(types)}")
-    return {str(name): _kind(name, kind) for name, kind in types.items()}
-
-
-def _kind(name: object, kind: Any) -> Kind:
-    try:
-        return Kind(kind)
-    except ValueError:
-        known = ", ".join(Kind)
-        raise UsageError(f"the type of {quoted(name)} must be one of {known}, got {quoted(kind)}") from None
-
-
-def _own_options(given: Mapping[str, Any]) -> dict[str, str]:
-    """The options of single formats that were given, as text.
-
-    Raises:
-        UsageError: No format has such an option, or its value is no text.
-    """
-    known = {option.name for option in format_options() if option.strict}
-    for name, value in given.items():
-        if name not in known:
-            close = difflib.get_close_matches(name, {*known, *read.__kwdefaults__}, n=3, cutoff=0.5)
-            hint = f"; did you mean {listed(close)}?" if close else ""
-            raise UsageError(f"read has no option {quoted(name)}{hint}")
-        if not isinstance(value, str | int | np.integer | None):
-            raise UsageError(f"{name} must be a text, got {quoted(value)}")
-    return {name: str(value) for name, value in given.items() if value is not None}
-
-
-def _check_options(delimiter: str | None, decimal: str, unseen: str) -> None:
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"' or not delimiter.isascii()):
-        raise UsageError(f"delimiter must be one character such as , or ; or a tab, got {quoted(delimiter)}")
-    if decimal not in (".", ","):
-        raise UsageError(f"decimal must be . or , got {quoted(decimal)}")
-    if decimal == delimiter:
-        raise UsageError(f"delimiter and decimal cannot both be {quoted(decimal)}")
-    if unseen not in ("error", "missing"):
-        raise UsageError(f"unseen must be error or missing, got {quoted(unseen)}")
 
 
 def _check_target(target: str | None, others: list[str]) -> None:
