@@ -25,7 +25,15 @@ def is_array(data: object) -> bool:
 
 
 def to_numpy(data: Any) -> np.ndarray:
-    """A NumPy array of the same numbers; masked cells become NaN."""
+    """A NumPy array of the same numbers; masked cells become NaN.
+
+    Args:
+        data: An array, a tensor on any device (bfloat16 becomes float32), or what NumPy makes an array of. It
+            is not copied where that can be avoided.
+
+    Returns:
+        An array of the same shape and, but for masked arrays (float64) and bfloat16, the same type.
+    """
     if hasattr(data, "detach"):
         data = data.detach().cpu()
         data = (data.float() if str(data.dtype) == "torch.bfloat16" else data).numpy()
@@ -42,6 +50,11 @@ def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | N
     """(n,) or (n, D) numbers, or images, as columns x0, x1, …; float64 in C order is not copied.
 
     A large array, which may be a map of a file, is looked at block after block.
+
+    Args:
+        array: The numbers, of any real type; or a structured array, whose fields are the columns; or images.
+        source: What messages call it.
+        lengths: (S,) the number of rows of each sequence, if the data says so itself.
 
     Raises:
         DataError: The array is empty, has another shape, or does not hold real numbers.
@@ -78,7 +91,12 @@ def is_images(shape: tuple[int, ...]) -> bool:
 
 
 def images(table: Table, shape: tuple[int, ...]) -> Table:
-    """The table, whose columns are the pixels of images: numbers, not counts or labels."""
+    """The table, whose columns are the pixels of images: numbers, not counts or labels.
+
+    Args:
+        table: A column for each pixel. It is changed.
+        shape: Of an image: height, width and perhaps channels.
+    """
     table.shape = tuple(shape)
     table.kinds = dict.fromkeys(table.columns, Kind.CONTINUOUS)
     return table
@@ -118,7 +136,10 @@ def _check_exact(array: np.ndarray, source: str, start: int = 0) -> None:
 
 
 def from_list(data: list | tuple) -> Table:
-    """One array per sequence; or the rows themselves, as lists or as dictionaries.
+    """One array per sequence; or the rows themselves, as lists.
+
+    Args:
+        data: Arrays or tensors, (T,) or (T, D), one for each sequence; numbers, or lists of D numbers.
 
     Raises:
         DataError: The sequences differ in their number of columns, or one is empty.

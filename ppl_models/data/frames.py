@@ -71,7 +71,15 @@ def _series(series: Any) -> "pyarrow.ChunkedArray":
 
 
 def from_columns(data: Mapping[str, Any], source: str = "columns") -> Table:
-    """A dictionary of columns: arrays, tensors or lists."""
+    """A dictionary of columns: arrays, tensors or lists.
+
+    Args:
+        data: n values for each name.
+        source: What messages call it.
+
+    Raises:
+        DataError: The columns differ in length, have none, or have names that do not tell them apart.
+    """
     names = [str(name) for name in data]
     check_names(source, names)
     columns: dict[str, Any] = {}

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 def runs(table: Table, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Lengths and names of the runs of equal values in the sequence column.
 
+    Returns:
+        (S,) int64, the number of rows of each, and the S values, dates as ISO 8601 text.
+
     Raises:
         DataError: A cell is missing, or a value comes back after another.
     """
@@ -65,6 +68,14 @@ def iso(cells: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
 
 def ordered_times(table: Table, name: str, lengths: np.ndarray) -> tuple[str, ...] | np.ndarray:
     """The time column, as numbers or as text, after checking that time passes within each sequence.
+
+    Args:
+        table: The data.
+        name: The column: numbers, dates, times of day, or text that is ISO dates.
+        lengths: (S,) the number of rows of each sequence.
+
+    Returns:
+        (n,) int64 if all numbers are whole, else float64; or n texts.
 
     Raises:
         DataError: A time is missing or is neither a number nor an ISO date; or it does not increase.
