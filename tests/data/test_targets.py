@@ -124,8 +124,9 @@ def test_numbers(values, kind, options):
     assert column.sd == pytest.approx(np.nanstd(numbers))
 
 
-def test_as_many_values_as_levels_are_labels():
-    column, cells = target_of(list(range(50)) * 2)
+@pytest.mark.parametrize("written", [int, float, str])
+def test_as_many_values_as_levels_are_labels(written):
+    column, cells = target_of([written(i) for i in range(50)] * 2)
     assert column.levels == tuple(map(str, range(50)))
     np.testing.assert_array_equal(cells, list(range(50)) * 2)
 

@@ -51,6 +51,11 @@ def _connected(path: Path, name: str) -> "duckdb.DuckDBPyConnection":
             str(path), read_only=True, config={"autoinstall_known_extensions": "false"}
         )
         connection.execute("set python_enable_replacements = false")
+    except duckdb.ConnectionException:
+        raise DataError(
+            f"{name}: is open in this program; close that connection, or read what it gives: "
+            "read(connection.sql(...))"
+        ) from None
     except duckdb.Error as error:
         raise DataError(f"{name}: {_said(error)}") from None
     return connection

@@ -126,7 +126,7 @@ def test_a_database_is_not_changed_and_not_kept_open(one):
     assert one.read_bytes() == before
     database(one, "insert into t from frame")
     assert read(one).rows == 8
-    with duckdb.connect(str(one)), pytest.raises(DataError, match="different configuration"):
+    with duckdb.connect(str(one)), pytest.raises(DataError, match="is open in this program"):
         read(one)
 
 
