@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
 from ppl_models.annotations import Hint, hint
 from ppl_models.errors import Unsupported, UsageError
@@ -15,16 +15,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Seed = Annotated[int | None, "Seed of the draws; follows from the fit's if not given."]
 """An option of verbs that draw."""
-
-
-class Later(TypedDict, total=False):
-    """How data is read that comes after the fit: options of `ppl_models.data.read`."""
-
-    delimiter: str | None
-    decimal: str
-    encoding: str
-    missing: Any
-    unseen: str
 
 
 class Needs(NamedTuple):
@@ -131,7 +121,7 @@ def refusal(verb: Any, fit: "Record") -> str:
 
     name = verb.__name__
     if extent(verb, type(fit.model).bounds()):
-        return (
-            f"{fit.name} has {name} only with a target, and this one was fitted without; fit it with --target"
-        )
-    return f"{fit.name} has no {name}; {', '.join(those(has))} have it"
+        said = f"{fit.name} has {name} only with a target, and this one was fitted without"
+        return f"{said}; fit it with --target"
+    there = those(has)
+    return f"{fit.name} has no {name}; {', '.join(there)} {'has' if len(there) == 1 else 'have'} it"

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
 from ppl_models.annotations import count
 from ppl_models.capabilities import Bounded, Conditional, Importance, Scores, Sequences
+from ppl_models.data import Later
 from ppl_models.errors import UsageError
-from ppl_models.verbs.base import Later, Needs, Seed, verb
+from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
     import numpy as np
