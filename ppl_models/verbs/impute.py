@@ -68,7 +68,7 @@ def impute(
     completed = np.repeat(filled[None], copies, 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(fit, seed, 12))
-        for block in bound.complete(dataset, holes, number, fit.draws) if len(holes) else ():
+        for block in bound.complete(dataset, holes, number, fit.draws):
             for j, column in enumerate(schema.columns):
                 which = missing[block.index, j]
                 if not which.any():

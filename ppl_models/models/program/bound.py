@@ -146,6 +146,8 @@ class ProgramBound(Program, Bayesian):
         columns = by_column(self, data, drawn)
         if not columns:
             raise Unsupported(f"{name} observes no column as it is: it has no cells to fill in")
+        if not len(holes):
+            return
         values = np.repeat(np.asarray(data.values[holes])[None], len(points), 0)
         missing = np.isnan(data.values[holes])
         own = [data.names.index(column) for column in columns]
