@@ -45,6 +45,14 @@ class Hint(NamedTuple):
     help: str
     notes: tuple[Any, ...]
 
+    @property
+    def plain(self) -> Any:
+        """The type as it is written without notes: `int | None`."""
+        try:
+            return self.type | None if self.optional else self.type
+        except TypeError:  # a name in quotes
+            return self.type
+
     def note(self, kind: Any) -> Any:
         """The note of a class, or None."""
         return next((note for note in self.notes if isinstance(note, kind)), None)

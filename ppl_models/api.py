@@ -210,7 +210,7 @@ def _shown(function: Any) -> Signature:
     own = signature(function)
     before = [p for p in own.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
     options = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=about.type)
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=about.plain)
         for name, (about, default) in every_setting().items()
     ]
     options += [p.replace(kind=Parameter.KEYWORD_ONLY) for p in _reading().values()]
