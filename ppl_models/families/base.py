@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ppl_models.data import Schema
 from ppl_models.inference.factors import Factor, Theta
 from ppl_models.kernels.workspace import Workspace
 
@@ -62,6 +63,12 @@ class Emission(Factor):
     masks_cells = True
     """Whether missing cells leave the log density linear in the features."""
 
+    linear_density = True
+    """Whether the log density of complete rows is linear in the features: see `LinearEmission`."""
+
+    is_label = False
+    """Whether it is that of the labels of a target, of which nothing is learned."""
+
     @property
     @abstractmethod
     def free_parameters(self) -> int:
@@ -93,21 +100,12 @@ class Emission(Factor):
         """
 
     @abstractmethod
-    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """W (R, K, F) and c (R, K) of ⟨t(x_n), η_k⟩ = c_k + Σ_f W_kf T_nf, for features of `width` F."""
+    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
+        """Write log p(x_n | k)/h(x_n) of rows to `out` (R, n, K), or add it, missing cells integrated out."""
 
     @abstractmethod
-    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
-        """Statistics (R, K, ...) from Σ_n γ_nk T_n (R, K, F) and Σ_n γ_nk (R, K)."""
-
-    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
-        """Write ⟨t(x), η_k⟩ of rows to `out` (R, n, K), or add it, missing cells integrated out."""
-        weights, constant = self.linear(natural, features.matrix.shape[1])
-        product(features.matrix, weights.transpose(1, 2), constant, out, add)
-
     def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
         """Σ_n γ_nk E[t(x_n) | z_n = k], (R, K, ...), expected over missing cells given `natural`."""
-        return self.collect(weighted_sums(gamma, features.matrix), gamma.sum(1))
 
     @abstractmethod
     def log_base(self, values: Tensor) -> Tensor:
@@ -144,6 +142,38 @@ class Emission(Factor):
     def complete(self, theta: Theta, x: Tensor) -> Tensor:
         """Draw the missing cells of rows `x` (..., D) from p(x_missing | x_observed, θ)."""
         return torch.where(torch.isnan(x), self.local(theta).sample(), x)
+
+
+class LinearEmission(Emission):
+    """One whose log density is linear in features of the rows: ⟨t(x_n), η_k⟩ = c_k + Σ_f W_kf T_nf."""
+
+    @abstractmethod
+    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """W (R, K, F) and c (R, K) of ⟨t(x_n), η_k⟩ = c_k + Σ_f W_kf T_nf, for features of `width` F."""
+
+    @abstractmethod
+    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
+        """Statistics (R, K, ...) from Σ_n γ_nk T_n (R, K, F) and Σ_n γ_nk (R, K)."""
+
+    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
+        """Write ⟨t(x), η_k⟩ of rows to `out` (R, n, K), or add it, missing cells integrated out."""
+        weights, constant = self.linear(natural, features.matrix.shape[1])
+        product(features.matrix, weights.transpose(1, 2), constant, out, add)
+
+    def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
+        """Σ_n γ_nk E[t(x_n) | z_n = k], (R, K, ...), expected over missing cells given `natural`."""
+        return self.collect(weighted_sums(gamma, features.matrix), gamma.sum(1))
+
+
+def constants(schema: Schema, columns: tuple[int, ...], field: str) -> Tensor:
+    """A field of the columns of a schema at some positions, (D,) float64: `mean`, `sd`, …."""
+    return torch.tensor([getattr(schema.columns[i], field) for i in columns], dtype=torch.float64)
+
+
+def positive_means(schema: Schema, columns: tuple[int, ...]) -> Tensor:
+    """Means of columns, (D,), 1 in the place of those that are not positive: what rates are relative to."""
+    mean = constants(schema, columns, "mean")
+    return torch.where(mean > 0, mean, torch.ones_like(mean))
 
 
 def columns_of(values: Tensor, columns: tuple[int, ...]) -> Tensor:

@@ -1,151 +1,159 @@
-"""Which family each column gets."""
+"""Which family each column gets: by its kind, or by what the user named."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from ppl_models.data import Column, Kind, Schema
+from ppl_models.data.schema import Column, Kind, Schema
 from ppl_models.errors import DataError, UsageError
+from ppl_models.families.registry import FAMILIES, Family, names
 
 if TYPE_CHECKING:
     from ppl_models.families.base import Emission
+    from ppl_models.families.priors import Priors
 
-AUTO = {
-    Kind.CONTINUOUS: "gaussian",
-    Kind.COUNT: "poisson",
-    Kind.BINARY: "bernoulli",
-    Kind.CATEGORICAL: "categorical",
-}
-FAMILIES = {
-    "gaussian": (Kind.CONTINUOUS, Kind.COUNT),
-    "poisson": (Kind.COUNT,),
-    "bernoulli": (Kind.BINARY,),
-    "categorical": (Kind.CATEGORICAL, Kind.BINARY),
-    "exponential": (Kind.CONTINUOUS, Kind.COUNT),
-    "gamma": (Kind.CONTINUOUS, Kind.COUNT),
-}
+Named = str | Mapping[str, str]
+"""`auto`, one family, or `column=family` pairs with commas between them; or columns mapped to families."""
+
+SHOWN = 12
+"""Columns that a message names, at most."""
 
 
-def families(emission: str, schema: Schema) -> dict[str, str]:
-    """The family of each column by name, from `auto`, one family, or `column=family` pairs."""
-    chosen = {column.name: AUTO[column.kind] for column in schema.columns if column.name != schema.target}
-    if emission == "auto":
+@dataclass(frozen=True)
+class Chooser:
+    """The choice of one side of the families.
+
+    Attributes:
+        option: the field that names families: `emission` or `likelihood`.
+        side: which kinds of column count: `emits` or `decodes`.
+    """
+
+    option: str
+    side: Literal["emits", "decodes"]
+
+    @property
+    def help(self) -> str:
+        """The help of the option."""
+        listed = ", ".join(["auto", *names(self.side)])
+        return f"family of every column ({listed}), or column=family pairs separated by commas"
+
+    def check(self, named: Named) -> None:
+        """Refuse families that do not exist, before there are columns.
+
+        Raises:
+            UsageError: naming the family.
+        """
+        for _, family in self._pairs(named):
+            if family != "auto" and family not in names(self.side):
+                listed = ", ".join(["auto", *names(self.side)])
+                raise UsageError(f"{self.option} {family!r} is not known; choose from {listed}")
+
+    def families(self, named: Named, schema: Schema) -> dict[str, str]:
+        """The family of each column but the target, by name.
+
+        Raises:
+            UsageError: a family or a column is not known.
+        """
+        self.check(named)
+        columns = [column for column in schema.columns if column.name != schema.target]
+        chosen = {column.name: self._automatic(column) for column in columns}
+        if schema.shape is not None and self.side == "decodes":
+            chosen |= _pixels([column for column in columns if not column.labelled])
+        for column, family in self._pairs(named):
+            if column is not None and column not in chosen:
+                listed = ", ".join([*chosen][:SHOWN])
+                raise UsageError(
+                    f"{self.option} names the column {column!r}, which is not modelled ({listed})"
+                )
+            if family != "auto":
+                chosen.update(dict.fromkeys(chosen if column is None else [column], family))
         return chosen
-    for part in emission.split(","):
-        column, named, family = part.strip().rpartition("=")
-        if family != "auto" and family not in FAMILIES:
-            known = ", ".join(["auto", *FAMILIES])
-            raise UsageError(f"emission {family!r} is not known; choose from {known}")
-        if named and column not in chosen:
-            names = ", ".join(schema.names)
-            raise UsageError(f"emission names the column {column!r}, which is not modelled ({names})")
-        if family != "auto":
-            chosen.update(dict.fromkeys([column] if named else chosen, family))
-    return chosen
+
+    def kinds(self, named: Named, schema: Schema) -> dict[str, str]:
+        """Columns that must be read as another kind because their family was named, and as which."""
+        chosen, found = self.families(named, schema), {}
+        for column in schema.columns:
+            family = FAMILIES.get(chosen.get(column.name, ""))
+            if family is not None and family.read_as is not None and column.kind not in self._of(family):
+                found[column.name] = str(family.read_as)
+        return found
+
+    def grouped(self, named: Named, schema: Schema) -> dict[str, tuple[int, ...]]:
+        """Family -> the positions of its columns, in the order in which they come.
+
+        Raises:
+            DataError: a column cannot be described by the family named for it.
+        """
+        chosen = self.families(named, schema)
+        groups: dict[str, list[int]] = {}
+        for i, column in enumerate(schema.columns):
+            if column.name == schema.target:
+                continue
+            family = FAMILIES[chosen[column.name]]
+            if column.kind not in self._of(family):
+                raise DataError(
+                    f"column {column.name!r} is {column.kind}, which a {family.name} {self.option} cannot "
+                    f"describe; leave it out with --ignore or name another family with --{self.option}"
+                )
+            if refusal := family.refusal(column):
+                raise DataError(refusal)
+            groups.setdefault(family.name, []).append(i)
+        return {family: tuple(index) for family, index in groups.items()}
+
+    def _of(self, family: Family) -> tuple[Kind, ...]:
+        return family.emits if self.side == "emits" else family.decodes
+
+    def _automatic(self, column: Column) -> str:
+        return next(f.name for f in FAMILIES.values() if f.automatic is column.kind)
+
+    @staticmethod
+    def _pairs(named: Named) -> list[tuple[str | None, str]]:
+        """Columns, or None for all, and families."""
+        if isinstance(named, Mapping):
+            return [(str(column), str(family)) for column, family in named.items()]
+        found = []
+        for part in named.split(","):
+            column, sign, family = part.strip().rpartition("=")
+            found.append((column if sign else None, family))
+        return found
 
 
-def kinds(emission: str, schema: Schema) -> Mapping[str, str]:
-    """Columns that must be read as labels because their family was named."""
-    wanted = {"categorical": Kind.CATEGORICAL, "bernoulli": Kind.BINARY, "poisson": Kind.COUNT}
-    chosen = families(emission, schema)
-    return {
-        column.name: str(wanted[chosen[column.name]])
-        for column in schema.columns
-        if column.name in chosen
-        and column.kind not in FAMILIES[chosen[column.name]]
-        and chosen[column.name] in wanted
-    }
+EMISSION = Chooser("emission", "emits")
+LIKELIHOOD = Chooser("likelihood", "decodes")
 
 
-def _check(column: Column, family: str) -> None:
-    if column.kind not in FAMILIES[family]:
-        raise DataError(
-            f"column {column.name!r} is {column.kind}, which a {family} emission cannot describe; "
-            f"leave it out with --ignore or name another family with --emission"
-        )
-    if family == "gamma" and column.minimum <= 0 or family == "exponential" and column.minimum < 0:
-        bound = "positive" if family == "gamma" else "at least 0"
-        raise DataError(
-            f"column {column.name!r} has the value {column.minimum:g}; {family} needs values {bound}"
-        )
-
-
-def choose(model: Any, states: int, schema: Schema) -> tuple["Emission", ...]:
-    """The emissions of a model over the columns of a schema.
+def emissions(named: Named, priors: "Priors", states: int, schema: Schema) -> "tuple[Emission, ...]":
+    """The emissions over the columns of a schema, with that of the labels where there is a target.
 
     Args:
-        model: has the fields of the priors: `emission`, `covariance`, `mean_precision`, ….
+        named: the families.
+        priors: the fields of their priors.
         states: K, of which each class has as many if there is a target.
         schema: the columns; standardising constants come from here.
 
     Raises:
-        DataError: if a column cannot be described by the family named for it.
+        DataError: a column cannot be described by the family named for it.
+        UsageError: a family or a column is not known.
     """
-    import torch
-
-    from ppl_models.families.discrete import Bernoulli, Categorical, Poisson
-    from ppl_models.families.full_gaussian import FullGaussian
-    from ppl_models.families.gaussian import DiagonalGaussian
-    from ppl_models.families.normal_prior import NormalPrior
-    from ppl_models.families.positive import Exponential, Gamma
-
-    K, columns = states, schema.columns
-    chosen = families(model.emission, schema)
-    groups: dict[str, list[int]] = {}
-    for i, column in enumerate(columns):
-        if column.name == schema.target:
-            continue
-        _check(column, chosen[column.name])
-        groups.setdefault(chosen[column.name], []).append(i)
-
-    def constants(index: tuple[int, ...], field: str) -> torch.Tensor:
-        return torch.tensor([getattr(columns[i], field) for i in index], dtype=torch.float64)
-
-    def build(family: str, index: tuple[int, ...]) -> "Emission":
-        mean = constants(index, "mean")
-        positive = torch.where(mean > 0, mean, torch.ones_like(mean))
-        rates = (model.rate_shape, model.rate_rate)
-        if family == "gaussian":
-            D = len(index)
-            dof = D + 2.0 if model.covariance_dof is None else model.covariance_dof
-            if model.state_variance is None:
-                widest = K ** (-2 / D)
-                prior = NormalPrior(model.mean_precision, dof, widest / max(dof, 1.0), widest)
-            else:
-                prior = NormalPrior(model.mean_precision, dof, model.state_variance)
-            if model.covariance in ("full", "tied") and prior.dof <= D - 1:
-                raise UsageError(
-                    f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}"
-                )
-            sd = constants(index, "sd")
-            if model.covariance in ("diag", "spherical") or (D == 1 and model.covariance == "full"):
-                return DiagonalGaussian(index, K, mean, sd, prior, model.covariance == "spherical")
-            correlation = None
-            if schema.correlation:
-                correlation = torch.tensor(schema.correlation, dtype=torch.float64)[list(index)][
-                    :, list(index)
-                ]
-            return FullGaussian(index, K, mean, sd, prior, model.covariance == "tied", correlation)
-        if family == "poisson":
-            return Poisson(index, K, positive, *rates)
-        if family == "bernoulli":
-            return Bernoulli(index, K, model.level_concentration)
-        if family == "categorical":
-            levels = tuple(max(len(columns[i].levels), 1) for i in index)
-            return Categorical(index, K, levels, model.level_concentration)
-        if family == "exponential":
-            return Exponential(index, K, positive, *rates)
-        return Gamma(index, K, positive, *rates, model.log_shape_sd)
-
-    emissions = [build(family, tuple(index)) for family, index in groups.items()]
+    groups = EMISSION.grouped(named, schema)
+    found = [FAMILIES[name].emission(index, states, schema, priors) for name, index in groups.items()]
     if schema.target is not None:
-        emissions.append(_label(schema, K))
-    return tuple(emissions)
+        from ppl_models.families.label import Label
+
+        at = schema.names.index(schema.target)
+        classes = len(schema.columns[at].levels)
+        found.append(Label(at, [k * classes // states for k in range(states)], classes))
+    return tuple(found)
 
 
-def _label(schema: Schema, states: int) -> "Emission":
-    """The classes of the target, each with as many of the states, class by class."""
-    from ppl_models.families.label import Label
+def modelled(schema: Schema) -> list[int]:
+    """The positions of all columns but the target."""
+    return [i for i, column in enumerate(schema.columns) if column.name != schema.target]
 
-    at = schema.names.index(str(schema.target))
-    classes = len(schema.columns[at].levels)
-    return Label(at, [k * classes // states for k in range(states)], classes)
+
+def _pixels(pixels: list[Column]) -> dict[str, str]:
+    """The family of the pixels of an image: of two values only, or of intensities."""
+    from ppl_models.families.unit_interval import two_valued
+
+    family = "bernoulli" if all(map(two_valued, pixels)) else "continuous_bernoulli"
+    return {column.name: family for column in pixels}

@@ -9,12 +9,12 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from ppl_models.families.base import EPSILON, Emission, Features, columns_of
+from ppl_models.families.base import EPSILON, Features, LinearEmission, columns_of
 from ppl_models.inference.factors import nonnegative
 from ppl_models.kernels.workspace import Workspace
 
 
-class ColumnEmission(Emission):
+class ColumnEmission(LinearEmission):
     """Independent columns with J features each.
 
     Args:

@@ -16,6 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ppl_models.families.priors import Priors
 from ppl_models.inference.factors import Factor
 
 LOG_2PI = math.log(2 * math.pi)
@@ -42,6 +43,15 @@ class NormalPrior:
     dof: float
     variance: float
     widest: float | None = None
+
+
+def normal_prior(priors: Priors, states: int, columns: int) -> NormalPrior:
+    """The prior of K states over D columns from the fields of a model; where s² is learned, its interval."""
+    dof = columns + 2.0 if priors.covariance_dof is None else priors.covariance_dof
+    if priors.state_variance is not None:
+        return NormalPrior(priors.mean_precision, dof, priors.state_variance)
+    widest = states ** (-2 / columns)
+    return NormalPrior(priors.mean_precision, dof, widest / max(dof, 1.0), widest)
 
 
 def most_probable(prior: NormalPrior, dof: Tensor, scatter: Tensor) -> Tensor:

@@ -3,22 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from ppl_models.annotations import whole
-from ppl_models.errors import UsageError
-from ppl_models.families.choose import kinds
+from ppl_models.annotations import check_fields, whole
+from ppl_models.families.choose import EMISSION
+from ppl_models.families.priors import Priors
 from ppl_models.inference.settings import ConjugateSettings, Training
 from ppl_models.model import Model
 
 if TYPE_CHECKING:
     from ppl_models.data import Dataset, Schema
 
-COVARIANCES = ("full", "diag", "tied", "spherical")
+
+@dataclass(frozen=True)
+class Emissions:
+    """The families of the columns."""
+
+    emission: Annotated[str | Mapping[str, str], EMISSION.help] = "auto"
 
 
 @dataclass(frozen=True)
-class LatentModel(Model):
+class LatentModel(Priors, Emissions, Model):
     """A joint density of rows and their discrete latents, with emissions over the columns.
 
     Priors of Gaussian emissions are in standardised units (each column with mean 0 and sd 1), those of
@@ -27,47 +32,18 @@ class LatentModel(Model):
 
     settings: ClassVar[type[Training]] = ConjugateSettings
 
-    emission: Annotated[
-        str,
-        "family of every column (auto, gaussian, poisson, bernoulli, categorical, exponential, gamma), "
-        "or column=family pairs separated by commas",
-    ] = "auto"
-    covariance: Annotated[Literal["full", "diag", "tied", "spherical"], "covariance of Gaussian columns"] = (
-        "full"
-    )
-    mean_precision: Annotated[float, "prior weight of the overall mean on a Gaussian's, in rows"] = 0.01
-    covariance_dof: Annotated[
-        float | None, "prior weight on a Gaussian's covariance, in rows; columns + 2 if not given"
-    ] = None
-    state_variance: Annotated[
-        float | None,
-        "prior scale of a Gaussian's variance, 1/E[precision]; learned if not given",
-    ] = None
-    rate_shape: Annotated[float, "shape of the gamma prior of rates (Poisson, exponential, gamma)"] = 1.0
-    rate_rate: Annotated[float, "rate of the gamma prior of rates"] = 1.0
-    log_shape_sd: Annotated[float, "prior sd of the log of a gamma's shape"] = 2.0
-    level_concentration: Annotated[float, "Dirichlet prior of levels (categorical, Bernoulli)"] = 1.0
-
-    def _check(self, number: str, *positive: str) -> None:
-        """Refuse fields that cannot be meant.
+    def _check(self, number: str) -> None:
+        """Refuse fields that cannot be meant; `number` is the field that counts states or components.
 
         Raises:
             UsageError: naming the field.
         """
         object.__setattr__(self, number, whole(number, getattr(self, number)))
-        if self.covariance not in COVARIANCES:
-            raise UsageError(f"covariance must be full, diag, tied or spherical, got {self.covariance!r}")
-        for field in (
-            *positive, "mean_precision", "covariance_dof", "state_variance", "rate_shape", "rate_rate",
-            "log_shape_sd", "level_concentration",
-        ):  # fmt: skip
-            value = getattr(self, field)
-            if value is not None and not 0 < value < float("inf"):
-                raise UsageError(f"{field} must be positive and finite, got {value}")
+        check_fields(self)
 
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Label-like families want their columns as levels."""
-        return kinds(self.emission, schema)
+        return EMISSION.kinds(self.emission, schema)
 
     def refer(self, data: "Dataset") -> "Schema":
         """The prior of a full covariance has the correlations of the data, where they can be kept."""

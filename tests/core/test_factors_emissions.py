@@ -7,11 +7,14 @@ import scipy.stats as ss
 import torch
 
 from ppl_models.families.base import BLOCK, weighted_sums
-from ppl_models.families.discrete import Bernoulli, Categorical, Poisson
+from ppl_models.families.bernoulli import Bernoulli
+from ppl_models.families.categorical import Categorical
+from ppl_models.families.diagonal_gaussian import DiagonalGaussian
+from ppl_models.families.exponential import Exponential
 from ppl_models.families.full_gaussian import FullGaussian
-from ppl_models.families.gaussian import DiagonalGaussian
+from ppl_models.families.gamma import Gamma
 from ppl_models.families.normal_prior import NormalPrior
-from ppl_models.families.positive import Exponential, Gamma
+from ppl_models.families.poisson import Poisson
 from ppl_models.inference.factors import Dirichlet
 from ppl_models.kernels.workspace import Workspace
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ppl_models.data import Schema
-from ppl_models.families.gaussian import DiagonalGaussian
+from ppl_models.families.diagonal_gaussian import DiagonalGaussian
 from ppl_models.families.normal_prior import NormalPrior
 from ppl_models.kernels import lanes
 from ppl_models.kernels.rows import Rows, whole

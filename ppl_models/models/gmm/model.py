@@ -18,7 +18,7 @@ https://doi.org/10.1214/06-BA104). McLachlan & Peel (2000) is the book on the mo
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from ppl_models.errors import UsageError
+from ppl_models.annotations import Positive
 from ppl_models.latent.model import LatentModel
 
 if TYPE_CHECKING:
@@ -52,12 +52,10 @@ class GMM(LatentModel):
         Literal["dirichlet", "process"],
         "prior of the weights; a process leaves components empty that it does not need",
     ] = "dirichlet"
-    weight_concentration: Annotated[float, "concentration of the prior of the weights"] = 1.0
+    weight_concentration: Annotated[float, "concentration of the prior of the weights", Positive()] = 1.0
 
     def __post_init__(self) -> None:
-        self._check("components", "weight_concentration")
-        if self.weight_prior not in ("dirichlet", "process"):
-            raise UsageError(f"weight_prior must be dirichlet or process, got {self.weight_prior!r}")
+        self._check("components")
 
     @classmethod
     def bounds(cls) -> "tuple[type[Bound], ...]":
@@ -68,7 +66,7 @@ class GMM(LatentModel):
 
     def bind(self, schema: "Schema") -> "MixtureBound | ClassesBound":
         """Independent rows, with components for each class where there is a target."""
-        from ppl_models.families.choose import choose
+        from ppl_models.families.choose import emissions
         from ppl_models.latent.independent import Independent
         from ppl_models.models.gmm.bound import ClassesBound, MixtureBound
 
@@ -78,4 +76,4 @@ class GMM(LatentModel):
         states, process = self.components * classes, self.weight_prior == "process"
         structure = Independent(states, self.weight_concentration, process)
         bound = MixtureBound if schema.target is None else ClassesBound
-        return bound(structure, choose(self, states, schema), schema)
+        return bound(structure, emissions(self.emission, self, states, schema), schema)
