@@ -7,7 +7,7 @@ in the lanes of a register, groups in threads. Each block starts from a guess of
 receive: a run over some rows before it (after it, for β). When all have run, each guess is compared with
 what its neighbour has really sent. Where an entry differs by more than a part in 1e11 the pass is repeated
 with the messages sent, which is exact as soon as they agree; if they do not after a few passes, the chain
-does not forget and `Forgetful` hands it to the plain recursion. Results are exact, not approximate.
+does not forget and `DoesNotForget` hands it to the plain recursion. Results are exact, not approximate.
 
 Emissions enter as log p(x_t | k) = c_k + Σ_f W_kf T_tf with features T, so that the same kernel serves
 every family that is linear in its features, and returns their weighted sums. The scaled recursion is that
@@ -18,17 +18,17 @@ Rows that pad the last block are sequences of one row without features: what the
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ppl_models.kernels.kernels import SAFE
-from ppl_models.kernels.lane_kernels import kernels
+from ppl_models.kernels.forward_backward import SAFE
+from ppl_models.kernels.pool import pool
 from ppl_models.kernels.rows import Chunk, Rows
 from ppl_models.kernels.simd import WIDTH
+from ppl_models.kernels.simd_forward_backward import kernels
 from ppl_models.kernels.workspace import Workspace
 
 WARM_UP = 64, 256
@@ -50,7 +50,7 @@ LEAST = 2_048
 """Rows from which blocks are long enough to pay."""
 
 
-class Forgetful(ArithmeticError):
+class DoesNotForget(ArithmeticError):
     """The chain does not forget, or underflows: use the plain recursion."""
 
 
@@ -147,7 +147,6 @@ def expect(
     log_start: np.ndarray,
     log_transition: np.ndarray,
     work: Workspace,
-    pool: Callable[[], ThreadPoolExecutor],
     alpha: np.ndarray | None = None,
     beta: np.ndarray | None = None,
     smooth: bool = True,
@@ -161,19 +160,18 @@ def expect(
         log_start: log π (R, K).
         log_transition: log A (R, K, K).
         work: memory.
-        pool: gives the threads.
         alpha: message from the rows before, (R, K); guessed if not given, unless the chunk opens a sequence.
         beta: message from the rows after, unless it closes one, (R, K).
         smooth: whether to go back as well.
 
     Raises:
-        Forgetful: if messages do not agree, or the recursion underflows.
+        DoesNotForget: if messages do not agree, or the recursion underflows.
     """
     T = layout.main.features
     groups, n, F, _ = T.shape
     R, K = constant.shape
     if log_transition.min() < SAFE:
-        raise Forgetful
+        raise DoesNotForget
     pi, A = np.exp(log_start), np.exp(log_transition)
     like = torch.empty(0, dtype=torch.float64)
     filtered = work.take("lanes alpha", (R, groups, n + 1, K, WIDTH), like).numpy()
@@ -229,14 +227,14 @@ def expect(
     for attempt in range(PASSES):
         each(forward if attempt else guess_and_forward)
         if not lowest.min() > 1e-30:  # also when it is NaN
-            raise Forgetful
+            raise DoesNotForget
         sent = np.roll(filtered[:, :, n].transpose(0, 1, 3, 2).reshape(R, -1, K), 1, 1)
         sent[:, 0] = filtered[:, 0, 0, :, 0]
         sent = sent.reshape(R, groups, WIDTH, K).transpose(0, 1, 3, 2)
         if _agree(sent, filtered[:, :, 0]):
             break
         if attempt == PASSES - 1:
-            raise Forgetful
+            raise DoesNotForget
         filtered[:, :, 0] = sent
     last, used_first = filtered[:, -1, n, :, -1].copy(), filtered[:, 0, 0, :, 0].copy()
     log_z = evidence.sum((1, 2))
@@ -279,7 +277,7 @@ def expect(
         if _agree(sent / sent.sum(2, keepdims=True), received / received.sum(2, keepdims=True)):
             break
         if attempt == PASSES - 1 or not np.isfinite(sent).all():
-            raise Forgetful
+            raise DoesNotForget
         received[:] = sent
 
     sums = (start.sum((1, 3)), count.sum((1, 3)), U.sum((1, 4)) * A, G.sum((1, 4)))
@@ -324,7 +322,6 @@ def expect_all(
     log_start: np.ndarray,
     log_transition: np.ndarray,
     work: Workspace,
-    pool: Callable[[], ThreadPoolExecutor],
     smooth: bool = True,
 ) -> Sums:
     """The E step over all rows, in chunks of `size` that `layout` lays out: see `expect`.
@@ -335,7 +332,7 @@ def expect_all(
     """
     chunks = list(rows.chunks(size))
     alphas: list[np.ndarray | None] = [None] * len(chunks)
-    parameters = (weights, constant, log_start, log_transition, work, pool)
+    parameters = (weights, constant, log_start, log_transition, work)
 
     def forward() -> np.ndarray:
         evidence = np.zeros(len(constant))
@@ -368,5 +365,5 @@ def expect_all(
         forward()
         found = backward()
     if found is None:
-        raise Forgetful
+        raise DoesNotForget
     return found

@@ -1,9 +1,12 @@
-"""The recursions of `ppl_models.kernels.lanes`, for one group of eight blocks.
+"""The recursions of `ppl_models.kernels.blocks`, for one group of eight blocks.
 
 Arrays have the lane as their last dimension, so that a row of all blocks is one register for each entry.
 `kernels(K, F)` compiles for exactly K states and F features, which unrolls the inner loops and halves the
 time; `kernels(0, 0)` serves any and is compiled once.
 """
+
+# pyright: reportCallIssue=false
+# An intrinsic is called without the typing context that it is defined with.
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppl_models.kernels.kernels import jit
+from ppl_models.kernels.jit import jit
 from ppl_models.kernels.simd import exp, fma, load, maximum, minimum, splat, store
 
 

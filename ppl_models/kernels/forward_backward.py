@@ -27,28 +27,16 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-BEGINS, ENTERED, CONTINUES = 0, 1, 2
+from ppl_models.kernels.jit import jit
+
 _TINY = 1e-280
 SAFE = -600.0
 """Scaled probabilities below e⁻⁷⁴⁵ are lost. That is made good, to rounding, by transitions into their state
 from any other, if none is less probable than e⁻⁶⁰⁰; else the recursions must run in log space."""
 
 _FAST: dict = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
-
-
-def jit(**options) -> Callable:
-    """`numba.njit`, cached on disk where a place for that can be found."""
-
-    def decorate(function: Callable) -> Callable:
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no writable directory for the cache: compile once per process
-            return numba.njit(**options)(function)
-
-    return decorate
 
 
 class Kernels(NamedTuple):
@@ -145,7 +133,9 @@ def kernels(states: int | None) -> Kernels:
                 left[r, K] = weight[first]
             for j in range(K):
                 alpha[r, first, j] *= beta[j]
-            U[task] = Ut
+            for i in range(K):
+                for j in range(K):
+                    U[task, i, j] = Ut[i, j]
 
     return Kernels(forward, backward)
 
@@ -216,7 +206,8 @@ def log_backward(log_b, log_A, tasks, weight, ends, message, log_alpha, log_s, x
                     beta[:] = 0.0
                     continue
                 w = message[r, K]
-                v[:] = message[r, :K]
+                for j in range(K):
+                    v[j] = message[r, j]
             else:
                 w = weight[t]
                 for j in range(K):
