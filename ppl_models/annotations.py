@@ -85,13 +85,7 @@ def checked(name: str, value: Any, about: Hint) -> Any:
     """
     least = about.note(AtLeast)
     if least is not None:
-        try:
-            number = None if isinstance(value, bool) else index(value)
-        except TypeError:
-            number = None
-        if number is None or number < least.least:
-            raise UsageError(f"{name} must be a whole number of at least {least.least}, got {value!r}")
-        return number
+        return count(name, value, least.least)
     if about.note(Positive) is not None:
         try:
             number = float(value)
@@ -117,12 +111,29 @@ def whole(name: str, value: Any, least: int = 1) -> int:
         >>> whole("states", 3)
         3
     """
-    try:
-        number = None if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = None
+    number = _integer(value)
     if number is None:
         raise UsageError(f"{name} must be a whole number, got {value!r}")
     if number < least:
         raise UsageError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """A number of things that was given as an argument, as Python's own integer.
+
+    Raises:
+        UsageError: it is not a whole number of at least `least`.
+    """
+    number = _integer(value)
+    if number is None or number < least:
+        raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return number
+
+
+def _integer(value: Any) -> int | None:
+    """Python's own integer, also from NumPy's; None for anything else, truth values too."""
+    try:
+        return None if isinstance(value, bool) else index(value)
+    except TypeError:
+        return None

@@ -14,15 +14,35 @@ _LEVELS = 40
 @click.command(cls=Command, example="ppl models")
 @json_option()
 def models(json: bool) -> None:
-    """The models that are installed, with one line on each."""
+    """The models that are installed, with one line on each, and which verb each has."""
     from ppl_models import registry
+    from ppl_models.verbs import extents
 
     listed = registry.models()
     for each in listed:
         if each.problem:
             note(f"warning: {each.problem}")
-    rows = [{"name": m.name, "summary": m.summary, "source": m.source} for m in listed if not m.problem]
+    rows: list[dict[str, Any]] = []
+    marks: dict[str, dict[str, str]] = {}
+    for m in listed:
+        if m.problem:
+            continue
+        has = extents(registry.find(m.name).bounds())
+        verbs = {"verbs": [name for name, share in has.items() if share]} if json else {}
+        rows.append({"name": m.name, "summary": m.summary, "source": m.source} | verbs)
+        marks[m.name] = {name: _mark(share) for name, share in has.items()}
     _list(rows, json)
+    if json:
+        return
+    marks["FILE.py:Class"] = {name: _mark(s) for name, s in extents(registry.PyroModel.bounds()).items()}
+    say()
+    say(table([{"verb": name, **{m: has[name] for m, has in marks.items()}} for name in marks["gmm"]]))
+    say("* only with a target")
+
+
+def _mark(share: float) -> str:
+    """A cell of the table of verbs."""
+    return "yes" if share == 1 else "yes*" if share else "-"
 
 
 @click.command(cls=Command, example="ppl data survey.csv --ignore id")

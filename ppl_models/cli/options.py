@@ -1,16 +1,18 @@
 """Options: those that several commands share, and those made from the fields of a model."""
 
 import types
-from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
+from ppl_models.annotations import Hint, Metavar, hints
 from ppl_models.cli.base import Option
 from ppl_models.cli.locate import complete_run
 from ppl_models.cli.values import Listed, Literals, Names, Pairs, Several
 from ppl_models.errors import UsageError
+from ppl_models.inference.settings import Training
 from ppl_models.model import Model
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -161,56 +163,83 @@ def field_options(model: type[Model]) -> list[Option]:
         UsageError: A field has a type that no option can give, and no default.
     """
     try:
-        hints = get_type_hints(model, include_extras=True)
+        about = hints(model)
     except NameError as error:
         raise UsageError(f"the types of {model.__name__} cannot be read: {error}") from None
-    found = (_field_option(model, field, hints[field.name]) for field in fields(model) if field.init)
-    return [each for each in found if each is not None]
+    found: list[Option] = []
+    for field in fields(model):
+        if not field.init:
+            continue
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        option = option_of(
+            field.name,
+            about[field.name],
+            default,
+            section="Model",
+            several=field.name == model.select,
+            otherwise=f"The field {field.name}",
+        )
+        if option is not None:
+            found.append(option)
+        elif default is MISSING:
+            raise UsageError(
+                f"the field {field.name} of {model.__name__} is of a type that no option can give: use bool, "
+                "int, float, str, a Literal or a tuple of these, or give it a default"
+            )
+    return found
 
 
-def _field_option(model: type[Model], field: Field[Any], hint: Any) -> Option | None:
-    help_text = ""
-    if get_origin(hint) is Annotated:
-        hint, *notes = get_args(hint)
-        help_text = next((text for text in notes if isinstance(text, str)), "")
-    hint = _without_none(hint)
-    default = field.default_factory() if field.default_factory is not MISSING else field.default
-    required = default is MISSING
-    item = get_args(hint)[0] if get_origin(hint) is tuple and get_args(hint) else None
+def settings_options(rule: type[Training]) -> list[Option]:
+    """An option for every setting of an update rule."""
+    about = hints(rule)
+    made = (option_of(f.name, about[f.name], f.default, section="Training") for f in fields(rule))
+    return [each for each in made if each is not None]
+
+
+def option_of(
+    name: str,
+    about: Hint,
+    default: Any,
+    *,
+    section: str = "Options",
+    several: bool = False,
+    otherwise: str = "",
+) -> Option | None:
+    """An option from a type with notes; None if no option can give values of it.
+
+    Args:
+        name: Of the field or parameter.
+        about: Its type and notes.
+        default: What it is if not given; `MISSING` if it has to be.
+        section: The heading in the help.
+        several: Whether it takes ranges and lists of whole numbers.
+        otherwise: The help where the notes have none.
+    """
+    flag, kind = "--" + name.replace("_", "-"), about.type
+    item = get_args(kind)[0] if get_origin(kind) is tuple and get_args(kind) else None
     if item in _PLAIN and isinstance(default, tuple):
         default = ",".join(map(str, default))
-    flag = "--" + field.name.replace("_", "-")
-    settings: dict[str, Any] = {
-        "help": _sentence(help_text or f"The field {field.name}"),
-        "required": required,
-    }
-    if not required:
-        settings |= {"default": default, "show_default": default is not None}
-    if field.name == model.select:
-        settings["help"] = settings["help"][:-1] + "; several, such as 1:6, are compared by their evidence."
-        return Option([flag], type=Several(), metavar="N|LOW:HIGH|A,B", section="Model", **settings)
-    if hint is bool:
-        return Option([f"{flag}/--no-{flag[2:]}"], section="Model", **settings)
-    if get_origin(hint) is Literal:
-        return Option([flag], type=Literals(get_args(hint)), section="Model", **settings)
-    if hint in _PLAIN:
-        return Option([flag], type=hint, section="Model", **settings)
+    made: dict[str, Any] = {"help": _sentence(about.help or otherwise), "required": default is MISSING}
+    if default is not MISSING:
+        made |= {"default": default, "show_default": default is not None}
+    if (metavar := about.note(Metavar)) is not None:
+        made["metavar"] = metavar.text
+    if several:
+        made["help"] = made["help"][:-1] + "; several, such as 1:6, are compared by their evidence."
+        return Option([flag], type=Several(), section=section, **{"metavar": "N|LOW:HIGH|A,B"} | made)
+    if kind is bool:
+        return Option([f"{flag}/--no-{flag[2:]}"], section=section, **made)
+    if get_origin(kind) is Literal:
+        return Option([flag], type=Literals(get_args(kind)), section=section, **made)
+    if kind in _PLAIN:
+        return Option([flag], type=kind, section=section, **made)
+    if get_origin(kind) in (Union, types.UnionType) and str in get_args(kind):
+        return Option([flag], type=str, section=section, **made)
     if item in _PLAIN:
-        return Option([flag], type=Listed(item), metavar="A,B,...", section="Model", **settings)
-    if required:
-        raise UsageError(
-            f"the field {field.name} of {model.__name__} is of a type that no option can give: use bool, "
-            "int, float, str, a Literal or a tuple of these, or give it a default"
-        )
+        return Option([flag], type=Listed(item), section=section, **{"metavar": "A,B,..."} | made)
+    if get_origin(kind) is Mapping or kind is Mapping:
+        return Option([flag], type=Pairs(), section=section, **{"metavar": "KEY=VALUE,..."} | made)
     return None
-
-
-def _without_none(hint: Any) -> Any:
-    """T for `T | None`."""
-    if get_origin(hint) in (Union, types.UnionType):
-        rest = [each for each in get_args(hint) if each is not type(None)]
-        return rest[0] if len(rest) == 1 else hint
-    return hint
 
 
 def _sentence(text: str) -> str:

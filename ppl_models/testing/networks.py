@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from ppl_models.fitting import Fit
+from ppl_models.api import Fit, load
 from ppl_models.testing.contract import require
 
 CLOSE = 0.02
@@ -50,10 +50,8 @@ def bound(found: Fit) -> str:
 
 def saved(found: Fit) -> str:
     """A run gives the same again."""
-    from ppl_models.runs import load, save
-
     with tempfile.TemporaryDirectory() as folder:
-        again = load(save(found, Path(folder) / "run"), type(found.model))
+        again = load(found.save(Path(folder) / "run"), type(found.model))
         same = all(torch.equal(v.cpu(), again.params[k]) for k, v in found.params.items())
         require(same, "saving", "a run that is loaded has other parameters")
         require(found.score().equals(again.score()), "saving", "a run that is loaded scores rows otherwise")

@@ -1,6 +1,6 @@
 """What makes a function a verb: the capabilities that it asks for, and what its options need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypedDict, TypeVar, cast
@@ -117,15 +117,20 @@ def _check_options(verb: Any, fit: "Record", given: dict[str, Any]) -> None:
             )
 
 
+def extent(verb: Any, bounds: Sequence[type]) -> float:
+    """The share of the forms in which a model may be bound that have a verb: 0 none, 1 all."""
+    return sum(issubclass(bound, verb.needs) for bound in bounds) / len(bounds)
+
+
 def refusal(verb: Any, fit: "Record") -> str:
     """Why a verb is not there for a model, and which have it."""
     from ppl_models.registry import those
 
     def has(bound: type) -> bool:
-        return any(issubclass(bound, need) for need in verb.needs)
+        return issubclass(bound, verb.needs)
 
     name = verb.__name__
-    if any(map(has, type(fit.model).bounds())):
+    if extent(verb, type(fit.model).bounds()):
         return (
             f"{fit.name} has {name} only with a target, and this one was fitted without; fit it with --target"
         )

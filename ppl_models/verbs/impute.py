@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from ppl_models.annotations import whole
+from ppl_models.annotations import count
 from ppl_models.capabilities import Completes, Importance
 from ppl_models.verbs.base import Later, Needs, Seed, verb
 
@@ -56,11 +56,11 @@ def impute(
 
     from ppl_models.tables import check_level, index_frame, later, seeded
 
-    tails, copies = check_level(level), whole("tables", tables, 0)
-    number = max(whole("draws", draws), copies)
+    tails, copies = check_level(level), count("tables", tables, 0)
+    number = max(count("draws", draws), copies)
     dataset, bound, schema = later(fit, data, reading), fit.bound, fit.data.schema
     if isinstance(bound, Importance):
-        bound = bound.with_particles(whole("proposals", 1_000 if proposals is None else proposals))
+        bound = bound.with_particles(count("proposals", 1_000 if proposals is None else proposals))
     missing = np.isnan(dataset.values)
     holes = np.flatnonzero(missing.any(1))
     filled, extra = dataset.values.copy(), dict[str, np.ndarray]()

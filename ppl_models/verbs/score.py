@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
-from ppl_models.annotations import whole
+from ppl_models.annotations import count
 from ppl_models.capabilities import Bounded, Conditional, Importance, Scores, Sequences
 from ppl_models.errors import UsageError
 from ppl_models.verbs.base import Later, Needs, Seed, verb
@@ -66,7 +66,7 @@ def score(
         raise UsageError(f"by must be step or sequence, got {by!r}")
     dataset, bound = later(fit, data, reading), fit.bound
     if isinstance(bound, Importance) and draws is not None:
-        bound = bound.with_particles(whole("draws", draws))
+        bound = bound.with_particles(count("draws", draws))
     rows = bound.rows(dataset, fit.settings.device)
     theta = some_draws(fit, dataset, BUDGET, LEAST)
     found: dict[str, np.ndarray] = {}

@@ -24,8 +24,8 @@ class Coin(Model):
 
     states: Annotated[int, "sides"] = 2
 
-    def model(self, data): ...
-    def guide(self, data, fit): ...
+    settings = HMM.settings
+    bounds = HMM.bounds
 
     def bind(self, schema):
         return HMM(states=self.states).bind(schema)

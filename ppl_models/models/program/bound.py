@@ -157,6 +157,19 @@ class ProgramBound(Program, Bayesian):
             values[:, missing[:, j], j] = cells[:, holes[missing[:, j]]]
         yield Completed(holes, values, {}, {})
 
+    def pyro_values(self, theta: Draws) -> dict[str, Tensor]:
+        """The continuous latents."""
+        every = self.values(theta)
+        return {name: every[name][0] for name in self.sites.latent}
+
+    def pyro_data(self, data: Dataset) -> Any:
+        """The columns of the fit."""
+        return self.density.columns
+
+    def plate_nesting(self) -> int:
+        """That of its sites."""
+        return self.sites.nesting
+
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Posterior mean, sd and equal-tailed interval of every continuous latent and derived site.
 
