@@ -32,6 +32,8 @@ import numpy as np
 from ppl_models.kernels.jit import jit
 
 _TINY = 1e-280
+"""Sums of scaled probabilities below it are not trusted: what they are made of may be denormal."""
+
 SAFE = -600.0
 """Scaled probabilities below e⁻⁷⁴⁵ are lost. That is made good, to rounding, by transitions into their state
 from any other, if none is less probable than e⁻⁶⁰⁰; else the recursions must run in log space."""
@@ -74,7 +76,7 @@ def kernels(states: int | None) -> Kernels:
                 for j in range(K):
                     w[j] *= b[r, t, j]
                     total += w[j]
-                if not total > _TINY:
+                if not total > _TINY:  # also when it is NaN
                     return t
                 s[r, t] = total
                 inverse = 1.0 / total
@@ -100,7 +102,7 @@ def kernels(states: int | None) -> Kernels:
             if ends[task]:
                 for j in range(K):
                     beta[j] = 1.0
-            else:
+            else:  # the pair of the last row with the first of the next chunk, whose v came as the message
                 for j in range(K):
                     beta[j] = 0.0
                 for j in range(K):
@@ -111,6 +113,7 @@ def kernels(states: int | None) -> Kernels:
                     a = alpha[r, last - 1, i] * message[r, K]
                     for j in range(K):
                         Ut[i, j] += a * message[r, j]
+            # α_t becomes γ_t in place; α_{t−1}, which the pair needs, is still as it was.
             for t in range(last - 1, first, -1):
                 inverse = 1.0 / s[r, t]
                 wt = weight[t]
@@ -213,7 +216,7 @@ def log_backward(log_b, log_A, tasks, weight, ends, message, log_alpha, log_s, x
                 for j in range(K):
                     v[j] = log_b[r, t, j] + beta[j] - log_s[r, t]
                     log_alpha[r, t, j] += beta[j]
-            if w != 0.0:
+            if w != 0.0:  # 0 times a probability of 0 whose logarithm is −∞ would be NaN
                 for i in range(K):
                     for j in range(K):
                         xi[task, i, j] += w * np.exp(log_alpha[r, t - 1, i] + log_A[r, i, j] + v[j])

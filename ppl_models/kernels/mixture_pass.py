@@ -133,6 +133,14 @@ def expect(
         gamma: (R, at least offset + n, K), not flat, gets γ; or empty.
         offset: where in it these rows begin.
     """
+    # A block at a time, of as many panels as fit the cache with T and G:
+    #   1. `fill` makes a panel's features, `product` log densities, of all components of all sets;
+    #   2. the rows' weights are put beside it, 0 for the rows that pad it;
+    #   3. `posterior` turns log densities into w γ;
+    # and when all panels of the block are there,
+    #   4. `add_sums` adds Σ w γ T over them, tile by tile. It comes last, as it reads every panel's T and G:
+    #      over many panels the loads and stores of the sums themselves cost little.
+    # The number and order of panels follow from n, F and C alone, so that sums do not depend on threads.
     C = R * K
     steps = -(-F // FEATURES)
     t_step, g_step = steps * FEATURES * ROWS, C * ROWS

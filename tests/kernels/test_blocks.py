@@ -11,6 +11,7 @@ from ppl_models.draws import groups, select_draws
 from ppl_models.kernels import blocked_chain, blocks
 from ppl_models.kernels.blocked_chain import BlockedChain
 from ppl_models.kernels.generic import Generic
+from ppl_models.kernels.simd_forward_backward import kernels
 
 
 def series(n, D, K, seed, stay=0.95, missing=0.0):
@@ -80,17 +81,31 @@ def test_mixed_columns():
 
 def test_chunks_and_messages_between_them(monkeypatch):
     """Chunks that begin and end inside sequences; sizes that change between calls on one batch."""
-    fit = fitted(ppl.HMM(states=3, covariance="diag"), series(30_000, 2, 3, 11), lengths=[25_000, 4_990, 10])
+    lengths = [2_500, 490, 10]
+    fit = fitted(ppl.HMM(states=3, covariance="diag"), series(3_000, 2, 3, 11), lengths=lengths)
+    monkeypatch.setattr(blocks, "LEAST", 128)  # chunks of 512 rows
     monkeypatch.setattr(blocked_chain, "BUDGET", 1)
     same(fit)
-    theta = fit.posterior_draws.theta
+    theta = fit.bound.draw(fit.params, 7)
     batch = fit.bound.dataset_batch(fit.data)
-    whole = fit.bound.log_evidence(batch, select_draws(theta, slice(0, 7)))
+    whole = fit.bound.log_evidence(batch, theta)
+    assert len(batch.backend._laid) == 6
     monkeypatch.setattr(blocked_chain, "BUDGET", 2**30)
     one = [fit.bound.log_evidence(batch, select_draws(theta, at)) for at in groups(7, 1, 2)]
-    plain = fit.bound.log_evidence(plainly(batch), select_draws(theta, slice(0, 7)))
+    assert len(batch.backend._laid) == 2  # what fills blocks, and the rest
+    plain = fit.bound.log_evidence(plainly(batch), theta)
     torch.testing.assert_close(whole, plain, rtol=1e-12, atol=1e-8)
     torch.testing.assert_close(torch.cat(one), plain, rtol=1e-12, atol=1e-8)
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"], ids=["squares", "products"])
+def test_compiled_for_the_numbers_of_states_and_features(covariance, monkeypatch):
+    """As for many rows, at which the loops unroll."""
+    monkeypatch.setattr(blocks, "SPECIALISE", 0)
+    made = []
+    monkeypatch.setattr(blocks, "kernels", lambda *size: made.append(size) or kernels(*size))
+    same(fitted(ppl.HMM(states=2, covariance=covariance), series(2_100, 2, 2, 5)))
+    assert set(made) == {(2, 2, True) if covariance == "diag" else (2, 5, False)}
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
