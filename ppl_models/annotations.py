@@ -6,8 +6,8 @@ is one place that says the type, the help and the bounds; the command line and t
 """
 
 from dataclasses import fields
-from functools import cache
-from operator import index
+from functools import cache, reduce
+from operator import index, or_
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -45,7 +45,15 @@ class Hint(NamedTuple):
     help: str
     notes: tuple[Any, ...]
 
-    def note(self, kind: type) -> Any:
+    @property
+    def plain(self) -> Any:
+        """The type as it is written without notes: `int | None`."""
+        try:
+            return self.type | None if self.optional else self.type
+        except TypeError:  # a name in quotes
+            return self.type
+
+    def note(self, kind: Any) -> Any:
         """The note of a class, or None."""
         return next((note for note in self.notes if isinstance(note, kind)), None)
 
@@ -65,7 +73,7 @@ def hint(annotation: Any) -> Hint:
     if get_origin(annotation) in (Union, UnionType):
         rest = [each for each in get_args(annotation) if each is not type(None)]
         optional = len(rest) < len(get_args(annotation))
-        annotation = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007
+        annotation = reduce(or_, rest)
     text = next((note for note in notes if isinstance(note, str)), "")
     return Hint(annotation, optional, text, notes)
 

@@ -14,19 +14,20 @@ from ppl_models.annotations import hints
 from ppl_models.cli.base import Command
 from ppl_models.cli.options import (
     Option,
-    column_options,
     field_options,
     json_option,
     option,
     quiet_option,
+    read_with,
+    reading_of,
     runs_option,
     settings_options,
-    text_options,
     together,
 )
 from ppl_models.cli.output import data_notes, note, print_json, say, table, width
 from ppl_models.cli.progress import ProgressLine
 from ppl_models.cli.signals import Stop
+from ppl_models.data import known_formats
 from ppl_models.errors import Interrupted, NotTrusted, UsageError
 from ppl_models.model import Model
 from ppl_models.verbs import VERBS
@@ -35,11 +36,6 @@ if TYPE_CHECKING:
     from ppl_models.api import Fit
 
 Progress = Callable[[str, int, float, float], None]
-
-READING = (
-    "columns", "ignore", "types", "sequence", "time", "target", "weights",
-    "delimiter", "decimal", "encoding", "missing",
-)  # fmt: skip
 
 
 class FitGroup(click.Group):
@@ -85,7 +81,7 @@ def fit() -> None:
     """Fit a model to data, save the run, and say whether to trust it.
 
     MODEL is one of those below or FILE.py:Class; `ppl fit MODEL --help` shows its options. DATA is a file
-    (CSV, TSV, JSON lines, Parquet, Arrow, NumPy; also .gz) or - for stdin.
+    (see `ppl data --help`) or - for stdin.
     """
 
 
@@ -106,7 +102,7 @@ def saving_options() -> Any:
 def fit_command(name: str, model: type[Model]) -> click.Command:
     """`ppl fit NAME`, with the fields of a model as options."""
 
-    @together(column_options(), text_options(), saving_options())
+    @together(reading_of("fit"), saving_options())
     def run(data: str, **options: Any) -> None:
         _run(model, data, options)
 
@@ -130,7 +126,7 @@ def fit_command(name: str, model: type[Model]) -> click.Command:
         callback=run,
         params=[click.Argument(["data"], metavar="DATA"), *own, *shared],
         help=f"{model.summary[:1].upper()}{model.summary[1:].rstrip('.')}.\n\n"
-        "DATA is a file (CSV, TSV, JSON lines, Parquet, Arrow, NumPy; also .gz) or - for stdin.",
+        f"DATA is a file ({known_formats()}), or - for stdin.",
         short_help=model.summary,
         example=f"ppl fit {name} data.csv{model.example}{many}",
     )
@@ -221,7 +217,7 @@ def _fitted(plan: Plan, data: str, target: Path, options: Mapping[str, Any], pro
     from ppl_models import select
 
     settings = {name: options[name] for name in hints(type(plan.model).settings)}
-    reading = {name: options[name] for name in READING if options[name] not in (None, ())}
+    reading = read_with(options, "fit")
     if plan.field:
         return select(plan.model, data, {plan.field: plan.values}, progress=progress, **settings, **reading)
     return train(plan.model, data, progress=progress, checkpoint=target, **settings, **reading)

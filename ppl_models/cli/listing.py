@@ -5,8 +5,9 @@ from typing import Any
 import click
 
 from ppl_models.cli.base import Command
-from ppl_models.cli.options import column_options, json_option, runs_option, text_options, together
+from ppl_models.cli.options import json_option, read_with, reading_of, runs_option, together
 from ppl_models.cli.output import note, print_json, say, table
+from ppl_models.data import known_formats
 
 _LEVELS = 40
 
@@ -45,17 +46,20 @@ def _mark(share: float) -> str:
     return "yes" if share == 1 else "yes*" if share else "-"
 
 
-@click.command(cls=Command, example="ppl data survey.csv --ignore id")
+@click.command(
+    cls=Command,
+    help="What is read from a file: rows, sequences, and the columns with their kinds.\n\n"
+    f"FILE is a data file ({known_formats()}), or - for stdin. The options are those of `ppl fit`, so that "
+    "they can be tried here.",
+    example="ppl data survey.csv --ignore id",
+)
 @click.argument("file", metavar="FILE")
-@together(column_options(), text_options(), json_option())
+@together(reading_of("fit"), json_option())
 def data(file: str, json: bool, **options: Any) -> None:
-    """What is read from a file: rows, sequences, and the columns with their kinds.
-
-    FILE is a data file or - for stdin. The options are those of `ppl fit`, so that they can be tried here.
-    """
+    """Print what is read."""
     from ppl_models.data import read
 
-    found = read(file, **{name: value for name, value in options.items() if value not in (None, ())})
+    found = read(file, **read_with(options, "fit"))
     columns = [_column(each) for each in found.schema.columns]
     lengths = [int(found.lengths.min(initial=found.rows)), int(found.lengths.max(initial=0))]
     if json:

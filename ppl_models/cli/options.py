@@ -11,6 +11,9 @@ from ppl_models.annotations import Hint, Metavar, hints
 from ppl_models.cli.base import Option
 from ppl_models.cli.locate import complete_run
 from ppl_models.cli.values import Listed, Literals, Names, Pairs, Several
+from ppl_models.data import reading_options
+from ppl_models.data.readers.base import Option as Reading
+from ppl_models.data.readers.base import Stage
 from ppl_models.errors import UsageError
 from ppl_models.inference.settings import Training
 from ppl_models.model import Model
@@ -18,7 +21,6 @@ from ppl_models.model import Model
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PLAIN = (int, float, str)
-TABS = {"\\t": "\t", "tab": "\t"}
 
 
 def option(*names: str, section: str = "Options", **settings: Any) -> Callable[[F], F]:
@@ -38,75 +40,29 @@ def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-def _tab(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    return TABS.get(value, value) if value is not None else None
+def reading_of(stage: Stage) -> Callable[[F], F]:
+    """How data is read: when a model is fitted (`fit`), or after that (`later`)."""
+    return together(*(_reading_option(each) for each in reading_options(stage)))
 
 
-def text_options() -> Callable[[F], F]:
-    """How delimited text is written."""
-    return together(
-        option(
-            "--delimiter",
-            section="Data",
-            metavar="CHAR",
-            callback=_tab,
-            help="What separates cells; found out if not given (\\t for a tab).",
-        ),
-        option(
-            "--decimal",
-            section="Data",
-            metavar="CHAR",
-            help="The decimal mark, . or a comma; . if not given.",
-        ),
-        option("--encoding", section="Data", metavar="NAME", help="The encoding; utf-8 if not given."),
-        option(
-            "--missing",
-            section="Data",
-            metavar="TOKEN",
-            multiple=True,
-            help="A further text that means a missing cell; may be repeated.",
-        ),
-    )
+def _reading_option(about: Reading) -> Callable[[F], F]:
+    """The option of one option of reading; nothing is its value where it is not given."""
+    settings: dict[str, Any] = {"metavar": about.metavar, "help": about.help}
+    if about.repeated:
+        settings["multiple"] = True
+    elif get_origin(about.type) is Literal:
+        settings |= {"type": click.Choice(get_args(about.type)), "metavar": None}
+    elif get_origin(about.type) is tuple:
+        settings["type"] = Names()
+    elif get_origin(about.type) is Mapping:
+        settings["type"] = Pairs()
+    return option("--" + about.name.replace("_", "-"), section="Data", **settings)
 
 
-def column_options() -> Callable[[F], F]:
-    """Which columns are modelled, and as what."""
-    return together(
-        option("--columns", section="Data", type=Names(), metavar="A,B", help="The only columns to model."),
-        option("--ignore", section="Data", type=Names(), metavar="A,B", help="Columns not to model."),
-        option(
-            "--types",
-            section="Data",
-            type=Pairs(),
-            metavar="COL=KIND,...",
-            help="Kinds of columns: continuous, count, binary or categorical.",
-        ),
-        option(
-            "--sequence",
-            section="Data",
-            metavar="COL",
-            help="The column that names the sequence of a row.",
-        ),
-        option("--time", section="Data", metavar="COL", help="The column that orders a sequence."),
-        option(
-            "--target", section="Data", metavar="COL", help="The column of labels that is to be predicted."
-        ),
-        option("--weights", section="Data", metavar="COL", help="The column of the weights of the rows."),
-    )
-
-
-def later_options() -> Callable[[F], F]:
-    """How data is read that comes after the fit."""
-    return together(
-        text_options(),
-        option(
-            "--unseen",
-            section="Data",
-            type=click.Choice(["error", "missing"]),
-            default=None,
-            help="What a label never seen in the fit is; an error if not given.",
-        ),
-    )
+def read_with(options: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
+    """The options of reading that were given."""
+    given = {each.name: options[each.name] for each in reading_options(stage)}
+    return {name: value for name, value in given.items() if value not in (None, ())}
 
 
 def table_options() -> Callable[[F], F]:

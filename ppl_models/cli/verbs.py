@@ -10,9 +10,10 @@ from ppl_models.cli.base import Command
 from ppl_models.cli.locate import locate
 from ppl_models.cli.options import (
     json_option,
-    later_options,
     option_of,
     quiet_option,
+    read_with,
+    reading_of,
     run_argument,
     table_options,
     together,
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from ppl_models.api import Fit
     from ppl_models.data import Dataset
 
-LATER = ("delimiter", "decimal", "encoding", "missing", "unseen")
-
 ABOUT_RUN = "RUN is a run directory, the name of one in the runs directory, or `latest`."
 
 
@@ -39,7 +38,7 @@ def verb_command(name: str) -> click.Command:
 
     @together(
         run_argument(),
-        *([click.argument("data", required=False, metavar="[DATA]"), later_options()] * verb.takes_data),
+        *([click.argument("data", required=False, metavar="[DATA]"), reading_of("later")] * verb.takes_data),
         table_options(),
         *([quiet_option()] * verb.takes_data),
     )
@@ -75,7 +74,7 @@ def opened(run: str, options: dict[str, Any]) -> "Fit":
 def _later(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
     """Later data, read as the fit's data was."""
     data = options["data"]
-    reading = {name: options[name] for name in LATER if options[name] not in (None, ())}
+    reading = read_with(options, "later")
     if data is None:
         if reading:
             raise UsageError(f"--{min(reading)} says how DATA is read, and none is given")

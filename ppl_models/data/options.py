@@ -3,8 +3,8 @@
     >>> [option.name for option in reading_options("fit")][:4]
     ['columns', 'ignore', 'types', 'sequence']
 
-`lengths`, `schema` and `require_schema_columns` of `ppl_models.data.read` are not among them: they are for
-programs. Nothing large is imported for them.
+`lengths`, `schema`, `require_schema_columns` and `refine` of `ppl_models.data.read` are not among them: they
+are for programs. Nothing large is imported for them.
 """
 
 from collections.abc import Iterable, Mapping

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import numpy as np
@@ -40,6 +40,7 @@ def read(
     schema: Schema | None = None,
     require_schema_columns: bool = True,
     unseen: str = "error",
+    refine: Callable[[Schema], Mapping[str, Kind | str]] | None = None,
     **options: Unpack[FormatOptions],
 ) -> Dataset:
     r"""Read a table.
@@ -70,6 +71,8 @@ def read(
         require_schema_columns: Whether a column of the schema that the data lacks is an error. Otherwise
             its cells are missing.
         unseen: What a label that the schema does not have is: an `error`, or `missing`.
+        refine: Given the schema, further kinds of columns that are wanted, as a model's may be: these columns
+            are described once more, from what was read.
         **options: Of one file format: `sheet`, the sheet of an Excel workbook (the first if not given);
             `query`, in SQL, to a DuckDB database (its only table if not given).
 
@@ -143,17 +146,25 @@ def read(
         elif schema is None:
             left = {*ignored, *beside, *targets}
             names = [name for name in selected or table.columns if name not in left]
-            values, described, notes = describe(
-                table,
-                [*names, *targets],
-                selected={*(selected or ()), *kinds},
-                types=kinds,
-                missing=tokens,
-                decimal=decimal,
-                target=target,
-            )
-            shape = _image(table, [c.name for c in described if c.name != target], target)
-            schema = Schema(described, sequence, time, target=target, weights=weighted_by, shape=shape)
+
+            def first(kinds: dict[str, Kind]) -> tuple[np.ndarray, list[str], Schema]:
+                values, described, notes = describe(
+                    table,
+                    [*names, *targets],
+                    selected={*(selected or ()), *kinds},
+                    types=kinds,
+                    missing=tokens,
+                    decimal=decimal,
+                    target=target,
+                )
+                shape = _image(table, [c.name for c in described if c.name != target], target)
+                found = Schema(described, sequence, time, target=target, weights=weighted_by, shape=shape)
+                return values, notes, found
+
+            values, notes, schema = first(kinds)
+            further = {} if refine is None else kinds_of(dict(refine(schema)))
+            if further:
+                values, notes, schema = first(further | kinds)
         else:
             values, notes = conform(
                 table, schema, missing=tokens, decimal=decimal, unseen=unseen, required=require_schema_columns

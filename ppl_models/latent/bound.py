@@ -96,6 +96,8 @@ class LatentBound(Joint, Bayesian):
 
     def complete(self, data: Dataset, holes: np.ndarray, number: int, draws: Draws) -> Iterator[Completed]:
         """For each draw of θ a path of latents given all cells, and missing cells given it and their row."""
+        if not len(holes):
+            return
         S = number_of(draws)
         number = int(np.clip(COMPLETE // max(self.numbers(data), 1), LEAST, number))
         chosen = torch.randperm(S)[:number] if number <= S else torch.randint(S, (number,))

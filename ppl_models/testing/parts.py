@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,11 +67,11 @@ def joint(found: Fit) -> str:
     from ppl_models.models.program.execution import numerics
 
     bound, data, theta = found.bound, found.data, one(found, 1)
-    values = bound.pyro_values(theta) if isinstance(bound, Programmed) else None
+    values = bound.pyro_values(theta) if isinstance(found.bound, Programmed) else None
     if values is None:
         return ""
-    batch = found.batch
-    if isinstance(bound, Sequences):  # Pyro gives each step a dimension, and a tensor has 64 at most
+    batch, pair = found.batch, cast(Any, found.resolved)
+    if isinstance(found.bound, Sequences):  # Pyro gives each step a dimension, and a tensor has 64 at most
         data = data.subset(np.arange(min(data.rows, PYRO)))
         batch = bound.dataset_batch(data)
     given, nesting = bound.pyro_data(data), bound.plate_nesting()
@@ -79,7 +79,7 @@ def joint(found: Fit) -> str:
         warnings.simplefilter("ignore")
 
         def program() -> None:
-            found.resolved.model(given)
+            pair.model(given)
 
         model = pyro.poutine.condition(program, data=values)
         trace = pyro.poutine.trace(model).get_trace()

@@ -1,7 +1,7 @@
 """Data that a model simulates, and the θ* that it was simulated with."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ def simulated(model: Model, data: Any, rows: int, seed: int, options: dict[str, 
     """Data, and the variables that simulated it."""
     template = data if data is not None else _template(model, rows, seed)
     if template is None:
-        return _from_prior(model, rows, seed)
+        return _from_prior(cast(PyroModel, model), rows, seed)
     reading = {k: v for k, v in options.items() if k not in training(options)}
     if data is None and _needs_target(model):
         reading.setdefault("target", "y")

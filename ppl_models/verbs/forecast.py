@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from ppl_models.annotations import count
 from ppl_models.capabilities import Continues
-from ppl_models.verbs.base import Later, Seed, verb
+from ppl_models.data import Later
+from ppl_models.verbs.base import Seed, verb
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from ppl_models.annotations import count
 from ppl_models.capabilities import Assigns, Conditional, Importance, Observes, Uncertain
+from ppl_models.data import Later
 from ppl_models.errors import Unsupported, UsageError
-from ppl_models.verbs.base import Later, Needs, Seed, verb
+from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,6 +11,7 @@ from ppl_models.cli.root import ppl
 from ppl_models.inference.settings import every_setting, hints
 from ppl_models.registry import find, names
 from ppl_models.verbs import VERBS
+from ppl_models.verbs.base import options_of
 
 HEAVY = {"torch", "pyro", "pandas", "pyarrow", "numba", "scipy", "sklearn", "arviz", "xarray", "rich"}
 
@@ -78,16 +79,16 @@ def test_settings_of_training_are_those_of_the_rule(model):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_options_of_verbs_are_the_parameters_of_the_functions(verb):
-    known = inspect.signature(VERBS[verb]).parameters
+    own = inspect.signature(VERBS[verb]).parameters
     options = {each.name: each for each in COMMANDS[(verb,)].params}
-    own = [p for p in known.values() if p.kind is not p.VAR_KEYWORD and p.name != "fit"]
-    assert {p.name for p in own} <= {*options}
-    for p in own:
-        default = options[p.name].default
+    assert {*own} - {"fit"} <= {*options}
+    assert not [p for p in own.values() if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    for name in options_of(VERBS[verb]):
+        default = options[name].default
         if isinstance(default, int | float | str):
-            assert default == p.default
+            assert default == own[name].default
         else:
-            assert p.default in (None, False)
+            assert own[name].default in (None, False)
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,8 @@ def test_the_summary_in_the_users_units(binary):
     slope = (p[..., 1] * p[..., 0] * beta[:, 0]).mean(1)  # dp/dx = p (1 − p) β
     assert row["effect"] == pytest.approx(slope.mean(), rel=1e-5)
     assert row["effect_lower"] == pytest.approx(np.quantile(slope, 0.05), rel=1e-4)
-    change = (by_formula(binary, frame.assign(kind="b")) - by_formula(binary, frame.assign(kind="a")))[
-        ..., 1
-    ].mean(1)
+    levels = [by_formula(binary, frame.assign(kind=kind)) for kind in "ab"]
+    change = (levels[1] - levels[0])[..., 1].mean(1)
     assert table.loc["kind[b]", "effect"] == pytest.approx(change.mean())
 
 

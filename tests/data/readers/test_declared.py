@@ -99,7 +99,7 @@ def test_options_are_the_parameters_of_read():
     own = {name for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
     listed = [option.name for option in reading_options()]
     assert len({*listed}) == len(listed)
-    for_programs = {"lengths", "schema", "require_schema_columns"}
+    for_programs = {"lengths", "schema", "require_schema_columns", "refine"}
     assert {*listed} == (own - for_programs) | {*get_type_hints(FormatOptions)}
     for option in reading_options():
         assert isinstance(option, Option)
