@@ -11,8 +11,8 @@ does not forget and `DoesNotForget` hands it to the plain recursion. Results are
 
 Emissions enter as log p(x_t | k) = c_k + Σ_f W_kf T_tf with features T, so that the same kernel serves
 every family that is linear in its features, and returns their weighted sums. The scaled recursion is that
-of `ppl_models.kernels.kernels`, with b_t = exp(log p − max) computed on the way. Where a sequence begins
-(`begins` = 1) π takes the place of α A, and β before it is 1.
+of `ppl_models.kernels.forward_backward`, with b_t = exp(log p − max) computed on the way. Where a sequence
+begins (`begins` = 1) π takes the place of α A, and β before it is 1.
 
 Rows that pad the last block are sequences of one row without features: what they add is known and taken off.
 """
