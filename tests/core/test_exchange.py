@@ -110,7 +110,7 @@ def test_merging_gains_what_the_bound_says(name, weights):
         each = gamma * torch.as_tensor(data.weight)[:, None] if weights else gamma
         S = {"weight": each.sum(0)[None]}
         for i, e in enumerate(joint.emissions):
-            features = batch.features(e, i, slice(0, data.rows))
+            features = batch.backend.problem.features(i, slice(0, data.rows))
             S[e.name] = e.statistics(features, each[None], natural[e.name])
         log_z = sum(float(f.log_normalizer(S[n])) for n, f in joint.factors.items())
         return S, log_z - float(torch.xlogy(each, gamma).sum())

@@ -7,35 +7,44 @@ in the lanes of a register, groups in threads. Each block starts from a guess of
 receive: a run over some rows before it (after it, for β). When all have run, each guess is compared with
 what its neighbour has really sent. Where an entry differs by more than a part in 1e11 the pass is repeated
 with the messages sent, which is exact as soon as they agree; if they do not after a few passes, the chain
-does not forget and `Forgetful` hands it to the plain recursion. Results are exact, not approximate.
+does not forget and `DoesNotForget` hands it to the plain recursion. Results are exact, not approximate.
 
 Emissions enter as log p(x_t | k) = c_k + Σ_f W_kf T_tf with features T, so that the same kernel serves
 every family that is linear in its features, and returns their weighted sums. The scaled recursion is that
-of `ppl_models.kernels.kernels`, with b_t = exp(log p − max) computed on the way. Where a sequence begins
-(`begins` = 1) π takes the place of α A, and β before it is 1.
+of `ppl_models.kernels.forward_backward`, with b_t = exp(log p − max) computed on the way. Where a sequence
+begins (`begins` = 1) π takes the place of α A, and β before it is 1.
 
 Rows that pad the last block are sequences of one row without features: what they add is known and taken off.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ppl_models.kernels.kernels import SAFE
-from ppl_models.kernels.lane_kernels import kernels
+from ppl_models.kernels.forward_backward import SAFE
+from ppl_models.kernels.pool import pool
 from ppl_models.kernels.rows import Chunk, Rows
 from ppl_models.kernels.simd import WIDTH
+from ppl_models.kernels.simd_forward_backward import kernels
 from ppl_models.kernels.workspace import Workspace
 
 WARM_UP = 64, 256
 """Rows of the run-up to a guess: a sixteenth of a block within these bounds."""
 
 TOLERANCE = 1e-11
+"""What an entry of a guess may differ from what was sent, as a part of it. Statistics are then wrong by no
+larger part, in the rows near a block's edge."""
+
 SMALLEST = 1e-290
+"""And as a number: beneath it, entries are lost to underflow in either."""
+
+UNDERFLOW = 1e-30
+"""The least that a row may leave of the scaled message: kernels take the logarithm of eight rows' product at
+a time, which must not vanish."""
+
 SPECIALISE = 65_536
 """Rows × parameter sets from which compiling for exactly K states and F features pays."""
 
@@ -46,11 +55,14 @@ UNROLLED = 32
 """States or features up to which it does."""
 
 PASSES = 4
+"""Attempts before a chain is said not to forget. The plain recursion takes about twice as long as one, so
+that more would not pay."""
+
 LEAST = 2_048
-"""Rows from which blocks are long enough to pay."""
+"""A quarter of the least rows of a chunk."""
 
 
-class Forgetful(ArithmeticError):
+class DoesNotForget(ArithmeticError):
     """The chain does not forget, or underflows: use the plain recursion."""
 
 
@@ -147,7 +159,6 @@ def expect(
     log_start: np.ndarray,
     log_transition: np.ndarray,
     work: Workspace,
-    pool: Callable[[], ThreadPoolExecutor],
     alpha: np.ndarray | None = None,
     beta: np.ndarray | None = None,
     smooth: bool = True,
@@ -161,38 +172,67 @@ def expect(
         log_start: log π (R, K).
         log_transition: log A (R, K, K).
         work: memory.
-        pool: gives the threads.
         alpha: message from the rows before, (R, K); guessed if not given, unless the chunk opens a sequence.
         beta: message from the rows after, unless it closes one, (R, K).
         smooth: whether to go back as well.
 
     Raises:
-        Forgetful: if messages do not agree, or the recursion underflows.
+        DoesNotForget: if messages do not agree, or the recursion underflows.
     """
-    T = layout.main.features
-    groups, n, F, _ = T.shape
-    R, K = constant.shape
-    if log_transition.min() < SAFE:
-        raise Forgetful
-    pi, A = np.exp(log_start), np.exp(log_transition)
-    like = torch.empty(0, dtype=torch.float64)
-    filtered = work.take("lanes alpha", (R, groups, n + 1, K, WIDTH), like).numpy()
-    scaled = work.take("lanes b", (R, groups, n, K, WIDTH), like).numpy()
-    warm = layout.before.features.shape[1]
-    spare = work.take("lanes spare", (R, groups, 2, warm + 1, K, WIDTH), like).numpy()
-    evidence = np.empty((R, groups, WIDTH))
-    tasks = [(r, g) for r in range(R) for g in range(groups)]
-    lowest = np.ones((R, groups))
+    if log_transition.min() < SAFE:  # scaled probabilities would be lost: see `forward_backward`
+        raise DoesNotForget
+    sweep = _Sweep(layout, weights, constant, np.exp(log_start), np.exp(log_transition), work)
+    found = sweep.filter(alpha)
+    if smooth:
+        found = sweep.smooth(found, beta)
+    return _without_padding(found, layout.padding, constant, log_start) if layout.padding else found
 
-    large = R * groups * n * WIDTH >= SPECIALISE and max(K, F) <= UNROLLED
-    squares = weights.shape[2] == 2 * F
-    run = kernels(K, F, squares) if large else kernels(0, 0, squares)
 
-    work_each = R * groups * n * WIDTH * K * (K + weights.shape[2])
+class _Sweep:
+    """One pass forward over the blocks of a chunk, and one back.
 
-    def each(function: Callable[[int, int], None]) -> None:
-        threads = min(len(tasks), torch.get_num_threads()) if work_each >= THREADED else 1
-        shares = [tasks[i::threads] for i in range(threads)]
+    1. `filter`: every block guesses its α by a run-up over the last rows of the block before, runs forward,
+       and hands its last α to the block after. Guesses are compared with what was handed on; blocks run again
+       with the latter until they agree, `PASSES` times at most.
+    2. `smooth`: the same for β from the first rows of the block after, backwards, adding up statistics. These
+       are set to zero at the beginning of every attempt.
+
+    Forward first, as smoothing multiplies the α that filtering leaves in memory. An attempt is repeated as a
+    whole: the lanes of a group run together, and a block that was right need not be once its neighbour has
+    sent something else.
+
+    Arrays are (R, groups, ..., 8): parameter set, group of blocks, and lane. Block number 8 g + l is lane l
+    of group g, so that the neighbour of a group's last lane is the first lane of the next group.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        weights: np.ndarray,
+        constant: np.ndarray,
+        pi: np.ndarray,
+        A: np.ndarray,
+        work: Workspace,
+    ) -> None:
+        self.layout, self.weights, self.constant, self.pi, self.A = layout, weights, constant, pi, A
+        groups, n, F, _ = layout.main.features.shape
+        R, K = constant.shape
+        self.shape = R, groups, n, K
+        like = torch.empty(0, dtype=torch.float64)
+        self.alpha = work.take("blocks alpha", (R, groups, n + 1, K, WIDTH), like).numpy()
+        self.b = work.take("blocks b", (R, groups, n, K, WIDTH), like).numpy()
+        warm = layout.before.features.shape[1]
+        self.spare = work.take("blocks spare", (R, groups, 2, warm + 1, K, WIDTH), like).numpy()
+        self.tasks = [(r, g) for r in range(R) for g in range(groups)]
+        large = R * groups * n * WIDTH >= SPECIALISE and max(K, F) <= UNROLLED
+        squares = weights.shape[2] == 2 * F
+        self.run = kernels(K, F, squares) if large else kernels(0, 0, squares)
+        self.work = R * groups * n * WIDTH * K * (K + weights.shape[2])
+
+    def each(self, function: Callable[[int, int], None]) -> None:
+        """Call `function(r, g)` for all parameter sets and groups."""
+        threads = min(len(self.tasks), torch.get_num_threads()) if self.work >= THREADED else 1
+        shares = [self.tasks[i::threads] for i in range(threads)]
 
         def work_off(share: list[tuple[int, int]]) -> None:
             for task in share:
@@ -203,88 +243,109 @@ def expect(
         for other in others:
             other.result()
 
-    def guess_forward(r: int, g: int) -> None:
-        B, scratch = layout.before, spare[r, g, 0]
-        scratch[0] = 1.0 / K
-        run.forward(
-            B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], pi[r],
-            scratch, spare[r, g, 1], evidence[r, g],
+    def filter(self, message: np.ndarray | None) -> Sums:
+        """The evidence and the last α, from a message (R, K) or a guess; statistics are left empty."""
+        R, groups, n, K = self.shape
+        layout, weights, constant, A, pi, alpha = (
+            self.layout, self.weights, self.constant, self.A, self.pi, self.alpha,
         )  # fmt: skip
-        filtered[r, g, 0] = scratch[warm]
+        evidence, lowest = np.empty((R, groups, WIDTH)), np.ones((R, groups))
+        first = pi if layout.opens else message
 
-    def guess_and_forward(r: int, g: int) -> None:
-        guess_forward(r, g)
-        forward(r, g)
+        def forward(r: int, g: int) -> None:
+            B = layout.main
+            if g == 0 and first is not None:  # what is known takes the place of a guess
+                alpha[r, 0, 0, :, 0] = first[r]
+            lowest[r, g] = self.run.forward(
+                B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], pi[r],
+                alpha[r, g], self.b[r, g], evidence[r, g],
+            )  # fmt: skip
 
-    def forward(r: int, g: int) -> None:
-        B = layout.main
-        if g == 0 and first is not None:
-            filtered[r, 0, 0, :, 0] = first[r]
-        lowest[r, g] = run.forward(
-            B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], pi[r],
-            filtered[r, g], scaled[r, g], evidence[r, g],
-        )  # fmt: skip
+        def guess_and_forward(r: int, g: int) -> None:
+            B, run_up = layout.before, self.spare[r, g, 0]
+            run_up[0] = 1.0 / K
+            self.run.forward(
+                B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], pi[r],
+                run_up, self.spare[r, g, 1], evidence[r, g],
+            )  # fmt: skip
+            alpha[r, g, 0] = run_up[-1]
+            forward(r, g)
 
-    first = pi if layout.opens else alpha
-    for attempt in range(PASSES):
-        each(forward if attempt else guess_and_forward)
-        if not lowest.min() > 1e-30:  # also when it is NaN
-            raise Forgetful
-        sent = np.roll(filtered[:, :, n].transpose(0, 1, 3, 2).reshape(R, -1, K), 1, 1)
-        sent[:, 0] = filtered[:, 0, 0, :, 0]
-        sent = sent.reshape(R, groups, WIDTH, K).transpose(0, 1, 3, 2)
-        if _agree(sent, filtered[:, :, 0]):
-            break
-        if attempt == PASSES - 1:
-            raise Forgetful
-        filtered[:, :, 0] = sent
-    last, used_first = filtered[:, -1, n, :, -1].copy(), filtered[:, 0, 0, :, 0].copy()
-    log_z = evidence.sum((1, 2))
-    nothing = np.zeros((R, K))
-    if not smooth:
-        found = Sums(log_z, nothing, nothing, A, weights, last, nothing, used_first)
-        return _without_padding(found, layout.padding, constant, log_start) if layout.padding else found
+        for attempt in range(PASSES):
+            self.each(forward if attempt else guess_and_forward)
+            if not lowest.min() > UNDERFLOW:  # also when it is NaN
+                raise DoesNotForget
+            sent = np.roll(_by_block(alpha[:, :, n]), 1, 1)
+            sent[:, 0] = alpha[:, 0, 0, :, 0]  # nobody in this chunk sends to the first block
+            sent = _by_lane(sent, groups)
+            if _agree(sent, alpha[:, :, 0]):
+                break
+            if attempt == PASSES - 1:
+                raise DoesNotForget
+            alpha[:, :, 0] = sent
+        last, used = alpha[:, -1, n, :, -1].copy(), alpha[:, 0, 0, :, 0].copy()
+        nothing = np.zeros((R, K))
+        return Sums(evidence.sum((1, 2)), nothing, nothing, A, weights, last, nothing, used)
 
-    G, count = np.zeros((R, groups, K, weights.shape[2], WIDTH)), np.zeros((R, groups, K, WIDTH))
-    start, U = np.zeros_like(count), np.zeros((R, groups, K, K, WIDTH))
-    received, used = np.ones((R, groups, K, WIDTH)), np.empty((R, groups, K, WIDTH))
-    before = np.empty((R, groups, K, WIDTH))
+    def smooth(self, filtered: Sums, message: np.ndarray | None) -> Sums:
+        """What `filter` found with statistics and β before the first row, from a message (R, K), or 1."""
+        R, groups, _, K = self.shape
+        layout, weights, A = self.layout, self.weights, self.A
+        G, count = np.zeros((R, groups, K, weights.shape[2], WIDTH)), np.zeros((R, groups, K, WIDTH))
+        start, U = np.zeros_like(count), np.zeros((R, groups, K, K, WIDTH))
+        received, used = np.ones((R, groups, K, WIDTH)), np.empty((R, groups, K, WIDTH))
+        before = np.empty((R, groups, K, WIDTH))
+        final = np.ones((R, K)) if message is None or layout.closes else message
 
-    def guess_backward(r: int, g: int) -> None:
-        B = layout.after
-        run.approach(B.features[g], B.begins[g], B.some[g], weights[r], constant[r], A[r], received[r, g])
+        def backward(r: int, g: int) -> None:
+            B = layout.main
+            if g == groups - 1:
+                received[r, g, :, -1] = final[r]
+            for total in (G, count, start, U):
+                total[r, g] = 0.0
+            used[r, g] = received[r, g]  # the kernel scales it, and what was received is compared below
+            self.run.backward(
+                B.features[g], B.begins[g], B.some[g], A[r], self.alpha[r, g], self.b[r, g], used[r, g],
+                G[r, g], count[r, g], start[r, g], U[r, g], before[r, g],
+            )  # fmt: skip
 
-    def guess_and_backward(r: int, g: int) -> None:
-        guess_backward(r, g)
-        backward(r, g)
+        def guess_and_backward(r: int, g: int) -> None:
+            B = layout.after
+            self.run.approach(
+                B.features[g], B.begins[g], B.some[g], weights[r], self.constant[r], A[r], received[r, g]
+            )
+            backward(r, g)
 
-    def backward(r: int, g: int) -> None:
-        B = layout.main
-        if g == groups - 1:
-            received[r, g, :, -1] = final[r]
-        for total in (G, count, start, U):
-            total[r, g] = 0.0
-        used[r, g] = received[r, g]
-        run.backward(
-            B.features[g], B.begins[g], B.some[g], A[r], filtered[r, g], scaled[r, g], used[r, g],
-            G[r, g], count[r, g], start[r, g], U[r, g], before[r, g],
-        )  # fmt: skip
+        for attempt in range(PASSES):
+            self.each(backward if attempt else guess_and_backward)
+            sent = np.roll(_by_block(before), -1, 1)
+            sent[:, -1] = final
+            sent = _by_lane(sent, groups)
+            # A β is known up to its scale only.
+            if _agree(sent / sent.sum(2, keepdims=True), received / received.sum(2, keepdims=True)):
+                break
+            if attempt == PASSES - 1 or not np.isfinite(sent).all():
+                raise DoesNotForget
+            received[:] = sent
+        return filtered._replace(
+            start=start.sum((1, 3)),
+            count=count.sum((1, 3)),
+            transition=U.sum((1, 4)) * A,  # ξ = A ∘ Σ α ⊗ v
+            features=G.sum((1, 4)),
+            beta=before[:, 0, :, 0],
+        )
 
-    final = np.ones((R, K)) if beta is None or layout.closes else beta
-    for attempt in range(PASSES):
-        each(backward if attempt else guess_and_backward)
-        sent = np.roll(before.transpose(0, 1, 3, 2).reshape(R, -1, K), -1, 1)
-        sent[:, -1] = final
-        sent = sent.reshape(R, groups, WIDTH, K).transpose(0, 1, 3, 2)
-        if _agree(sent / sent.sum(2, keepdims=True), received / received.sum(2, keepdims=True)):
-            break
-        if attempt == PASSES - 1 or not np.isfinite(sent).all():
-            raise Forgetful
-        received[:] = sent
 
-    sums = (start.sum((1, 3)), count.sum((1, 3)), U.sum((1, 4)) * A, G.sum((1, 4)))
-    found = Sums(log_z, *sums, last, before[:, 0, :, 0], used_first)
-    return found if not layout.padding else _without_padding(found, layout.padding, constant, log_start)
+def _by_block(messages: np.ndarray) -> np.ndarray:
+    """Messages in lanes (R, groups, K, 8) in the order of blocks (R, 8 groups, K)."""
+    R, _, K, _ = messages.shape
+    return messages.transpose(0, 1, 3, 2).reshape(R, -1, K)
+
+
+def _by_lane(messages: np.ndarray, groups: int) -> np.ndarray:
+    """The way back."""
+    R, _, K = messages.shape
+    return messages.reshape(R, groups, WIDTH, K).transpose(0, 1, 3, 2)
 
 
 def _agree(sent: np.ndarray, used: np.ndarray) -> bool:
@@ -324,7 +385,6 @@ def expect_all(
     log_start: np.ndarray,
     log_transition: np.ndarray,
     work: Workspace,
-    pool: Callable[[], ThreadPoolExecutor],
     smooth: bool = True,
 ) -> Sums:
     """The E step over all rows, in chunks of `size` that `layout` lays out: see `expect`.
@@ -335,7 +395,7 @@ def expect_all(
     """
     chunks = list(rows.chunks(size))
     alphas: list[np.ndarray | None] = [None] * len(chunks)
-    parameters = (weights, constant, log_start, log_transition, work, pool)
+    parameters = (weights, constant, log_start, log_transition, work)
 
     def forward() -> np.ndarray:
         evidence = np.zeros(len(constant))
@@ -368,5 +428,5 @@ def expect_all(
         forward()
         found = backward()
     if found is None:
-        raise Forgetful
+        raise DoesNotForget
     return found

@@ -27,28 +27,18 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-BEGINS, ENTERED, CONTINUES = 0, 1, 2
+from ppl_models.kernels.jit import jit
+
 _TINY = 1e-280
+"""Sums of scaled probabilities below it are not trusted: what they are made of may be denormal."""
+
 SAFE = -600.0
 """Scaled probabilities below e⁻⁷⁴⁵ are lost. That is made good, to rounding, by transitions into their state
 from any other, if none is less probable than e⁻⁶⁰⁰; else the recursions must run in log space."""
 
 _FAST: dict = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
-
-
-def jit(**options) -> Callable:
-    """`numba.njit`, cached on disk where a place for that can be found."""
-
-    def decorate(function: Callable) -> Callable:
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no writable directory for the cache: compile once per process
-            return numba.njit(**options)(function)
-
-    return decorate
 
 
 class Kernels(NamedTuple):
@@ -86,7 +76,7 @@ def kernels(states: int | None) -> Kernels:
                 for j in range(K):
                     w[j] *= b[r, t, j]
                     total += w[j]
-                if not total > _TINY:
+                if not total > _TINY:  # also when it is NaN
                     return t
                 s[r, t] = total
                 inverse = 1.0 / total
@@ -112,7 +102,7 @@ def kernels(states: int | None) -> Kernels:
             if ends[task]:
                 for j in range(K):
                     beta[j] = 1.0
-            else:
+            else:  # the pair of the last row with the first of the next chunk, whose v came as the message
                 for j in range(K):
                     beta[j] = 0.0
                 for j in range(K):
@@ -123,6 +113,7 @@ def kernels(states: int | None) -> Kernels:
                     a = alpha[r, last - 1, i] * message[r, K]
                     for j in range(K):
                         Ut[i, j] += a * message[r, j]
+            # α_t becomes γ_t in place; α_{t−1}, which the pair needs, is still as it was.
             for t in range(last - 1, first, -1):
                 inverse = 1.0 / s[r, t]
                 wt = weight[t]
@@ -145,7 +136,9 @@ def kernels(states: int | None) -> Kernels:
                 left[r, K] = weight[first]
             for j in range(K):
                 alpha[r, first, j] *= beta[j]
-            U[task] = Ut
+            for i in range(K):
+                for j in range(K):
+                    U[task, i, j] = Ut[i, j]
 
     return Kernels(forward, backward)
 
@@ -216,13 +209,14 @@ def log_backward(log_b, log_A, tasks, weight, ends, message, log_alpha, log_s, x
                     beta[:] = 0.0
                     continue
                 w = message[r, K]
-                v[:] = message[r, :K]
+                for j in range(K):
+                    v[j] = message[r, j]
             else:
                 w = weight[t]
                 for j in range(K):
                     v[j] = log_b[r, t, j] + beta[j] - log_s[r, t]
                     log_alpha[r, t, j] += beta[j]
-            if w != 0.0:
+            if w != 0.0:  # 0 times a probability of 0 whose logarithm is −∞ would be NaN
                 for i in range(K):
                     for j in range(K):
                         xi[task, i, j] += w * np.exp(log_alpha[r, t - 1, i] + log_A[r, i, j] + v[j])

@@ -12,7 +12,7 @@ import torch
 from ppl_models.errors import UsageError
 from ppl_models.families.full_gaussian import FullGaussian
 from ppl_models.families.normal_prior import NormalPrior
-from ppl_models.kernels import independent_kernels as fast
+from ppl_models.kernels import mixture as fast
 from ppl_models.kernels.workspace import Workspace
 
 
@@ -167,7 +167,7 @@ def test_features_by_pieces(small_pieces):
 
 def test_any_memory(small_pieces, tmp_path):
     """Mapped read-only from a file, not contiguous, or of another type; and compiled once for all of them."""
-    from ppl_models.kernels import tile_kernels
+    from ppl_models.kernels import mixture_pass
 
     x, centre, scale, W, c = problem(3_001, 2, 3, 4)
     np.save(tmp_path / "x.npy", x)
@@ -180,7 +180,7 @@ def test_any_memory(small_pieces, tmp_path):
     narrow = fast.expect_full(x.astype(np.float32), centre, scale, W, c)
     exact = fast.expect_full(x.astype(np.float32).astype(float), centre, scale, W, c)
     np.testing.assert_array_equal(narrow.sums, exact.sums)
-    assert len(tile_kernels.expect.signatures) == 1
+    assert len(mixture_pass.expect.signatures) == 1
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -245,5 +245,5 @@ def test_features_of_the_wrong_shape():
 
 
 def test_numba_is_not_imported_early():
-    code = "import sys, ppl_models.kernels.independent_kernels; sys.exit('numba' in sys.modules)"
+    code = "import sys, ppl_models.kernels.mixture; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

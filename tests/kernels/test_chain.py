@@ -9,7 +9,7 @@ import scipy.stats as ss
 import torch
 
 from ppl_models.errors import DataError
-from ppl_models.kernels import chain, scan, workspace
+from ppl_models.kernels import chain, chain_steps, scan, workspace
 from ppl_models.kernels.rows import Rows, whole
 from ppl_models.kernels.workspace import Workspace
 
@@ -44,7 +44,7 @@ def place(request, monkeypatch):
         return lambda x: x
     if request.param == "cuda":
         return lambda x: x.cuda()
-    for module in (chain, scan, workspace):
+    for module in (chain, chain_steps, scan, workspace):
         monkeypatch.setattr(module, "torch", _Torch())
     return lambda x: x.as_subclass(Elsewhere)
 

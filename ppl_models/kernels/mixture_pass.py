@@ -1,19 +1,31 @@
 """The E step of a mixture over a run of rows, as one thread does it, compiled by Numba.
 
-Rows go through in blocks of panels (see `ppl_models.kernels.tiles`) that stay in the second-level cache:
-features are made and multiplied panel by panel, and their sums are taken over the block. So a pass reads
-each row from memory once, and writes nothing of the rows' length unless γ is asked for.
+Rows go through in blocks of panels (see `ppl_models.kernels.register_tiles`) that stay in the second-level
+cache: features are made and multiplied panel by panel, and their sums are taken over the block. So a pass
+reads each row from memory once, and writes nothing of the rows' length unless γ is asked for.
 
 With C = R·K components of all parameter sets next to each other, a block has the features T (panel, F, ROWS)
 and log p, then γ, in G (panel, C, ROWS). Rows that pad the last panel have weight 0.
 """
 
+# pyright: reportCallIssue=false
+# An intrinsic is called without the typing context that it is defined with.
+
 import numpy as np
 
-from ppl_models.kernels.kernels import jit
+from ppl_models.kernels.jit import jit
+from ppl_models.kernels.register_tiles import (
+    COMPONENTS,
+    FEATURES,
+    OUTPUTS,
+    ROWS,
+    TILE,
+    add_sums,
+    product,
+    transpose,
+)
 from ppl_models.kernels.simd import WIDTH, exp, fma, load, maximum, splat, store
 from ppl_models.kernels.simd_log import log
-from ppl_models.kernels.tiles import COMPONENTS, FEATURES, OUTPUTS, ROWS, TILE, add_sums, product, transpose
 
 PLAIN, SQUARES, PAIRS = 0, 1, 2
 """What is a feature: the columns; and their squares; or, and the products of any two of them."""
@@ -121,6 +133,14 @@ def expect(
         gamma: (R, at least offset + n, K), not flat, gets γ; or empty.
         offset: where in it these rows begin.
     """
+    # A block at a time, of as many panels as fit the cache with T and G:
+    #   1. `fill` makes a panel's features, `product` log densities, of all components of all sets;
+    #   2. the rows' weights are put beside it, 0 for the rows that pad it;
+    #   3. `posterior` turns log densities into w γ;
+    # and when all panels of the block are there,
+    #   4. `add_sums` adds Σ w γ T over them, tile by tile. It comes last, as it reads every panel's T and G:
+    #      over many panels the loads and stores of the sums themselves cost little.
+    # The number and order of panels follow from n, F and C alone, so that sums do not depend on threads.
     C = R * K
     steps = -(-F // FEATURES)
     t_step, g_step = steps * FEATURES * ROWS, C * ROWS

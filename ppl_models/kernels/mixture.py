@@ -10,7 +10,7 @@ a pass over the data is two products with a softmax between them,
     γ_rnk = softmax_k l_rnk,    N_rk = Σ_n w_n γ_rnk,    S_rkf = Σ_n w_n γ_rnk T_nf,
 
 and the log evidence Σ_n w_n log Σ_k exp l_rnk. The weights w may differ between parameter sets.
-`ppl_models.kernels.tile_kernels` takes some hundred rows at a time through all of it, within the cache.
+`ppl_models.kernels.mixture_pass` takes some hundred rows at a time through all of it, within the cache.
 Features that are squares or products of columns are made on the way, once for all R parameter sets. All is
 float64, and sums are taken in an order that does not depend on the number of threads.
 
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from ppl_models.errors import UsageError
+from ppl_models.kernels.pool import pool
 
 PIECE = 20_000_000
 """Work of a piece in multiply–adds, about half a millisecond: from two of them on, threads pay."""
@@ -128,9 +129,9 @@ def expect_features(
 
 def _kernels():
     """The compiled part, imported where it is used: Numba takes a second to load."""
-    from ppl_models.kernels import tile_kernels
+    from ppl_models.kernels import mixture_pass
 
-    return tile_kernels
+    return mixture_pass
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -213,8 +214,6 @@ def _each(task: Callable[[int], None], tasks: int) -> None:
 
     others = []
     if (threads := min(tasks, torch.get_num_threads())) > 1:
-        from ppl_models.kernels.chain import pool
-
         others = [pool().submit(work_off) for _ in range(threads - 1)]
     try:
         work_off()

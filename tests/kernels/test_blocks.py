@@ -1,4 +1,6 @@
-"""The E step in lanes against the plain kernels, which are held against enumeration elsewhere."""
+"""The E step in blocks against the plain kernels, which are held against enumeration elsewhere."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,9 +8,10 @@ import torch
 
 import ppl_models as ppl
 from ppl_models.draws import groups, select_draws
-from ppl_models.inference.conjugate import Conjugate
-from ppl_models.kernels import lanes
-from ppl_models.latent import side_by_side
+from ppl_models.kernels import blocked_chain, blocks
+from ppl_models.kernels.blocked_chain import BlockedChain
+from ppl_models.kernels.generic import Generic
+from ppl_models.kernels.simd_forward_backward import kernels
 
 
 def series(n, D, K, seed, stay=0.95, missing=0.0):
@@ -21,13 +24,16 @@ def series(n, D, K, seed, stay=0.95, missing=0.0):
 
 
 def both(fit, statistics=None):
-    """The same local step by lanes and by the plain kernels."""
+    """The same E step in blocks and by the plain kernels."""
     natural = fit.bound.expected_natural(statistics or fit.params)
-    batch = fit.bound.dataset_batch(fit.data)
-    assert batch.lanes is not None
-    fast = batch.lanes.expect(natural, batch.work)
-    batch.lanes = None
-    return fast[0] + batch.base, fast[1], *fit.bound.local(batch, natural)
+    backend = fit.bound.dataset_batch(fit.data).backend
+    assert isinstance(backend, BlockedChain)
+    return *backend.expect_in_blocks(natural), *Generic(backend.problem).expect(natural)
+
+
+def plainly(batch):
+    """The same batch without blocks."""
+    return replace(batch, backend=Generic(batch.backend.problem))
 
 
 def same(fit, statistics=None):
@@ -75,23 +81,36 @@ def test_mixed_columns():
 
 def test_chunks_and_messages_between_them(monkeypatch):
     """Chunks that begin and end inside sequences; sizes that change between calls on one batch."""
-    fit = fitted(ppl.HMM(states=3, covariance="diag"), series(30_000, 2, 3, 11), lengths=[25_000, 4_990, 10])
-    monkeypatch.setattr(side_by_side, "BUDGET", 1)
+    lengths = [2_500, 490, 10]
+    fit = fitted(ppl.HMM(states=3, covariance="diag"), series(3_000, 2, 3, 11), lengths=lengths)
+    monkeypatch.setattr(blocks, "LEAST", 128)  # chunks of 512 rows
+    monkeypatch.setattr(blocked_chain, "BUDGET", 1)
     same(fit)
-    theta = fit.posterior_draws.theta
+    theta = fit.bound.draw(fit.params, 7)
     batch = fit.bound.dataset_batch(fit.data)
-    whole = fit.bound.log_evidence(batch, select_draws(theta, slice(0, 7)))
-    monkeypatch.setattr(side_by_side, "BUDGET", 2**30)
+    whole = fit.bound.log_evidence(batch, theta)
+    assert len(batch.backend._laid) == 6
+    monkeypatch.setattr(blocked_chain, "BUDGET", 2**30)
     one = [fit.bound.log_evidence(batch, select_draws(theta, at)) for at in groups(7, 1, 2)]
-    batch.lanes = None
-    plain = fit.bound.log_evidence(batch, select_draws(theta, slice(0, 7)))
+    assert len(batch.backend._laid) == 2  # what fills blocks, and the rest
+    plain = fit.bound.log_evidence(plainly(batch), theta)
     torch.testing.assert_close(whole, plain, rtol=1e-12, atol=1e-8)
     torch.testing.assert_close(torch.cat(one), plain, rtol=1e-12, atol=1e-8)
 
 
+@pytest.mark.parametrize("covariance", ["diag", "full"], ids=["squares", "products"])
+def test_compiled_for_the_numbers_of_states_and_features(covariance, monkeypatch):
+    """As for many rows, at which the loops unroll."""
+    monkeypatch.setattr(blocks, "SPECIALISE", 0)
+    made = []
+    monkeypatch.setattr(blocks, "kernels", lambda *size: made.append(size) or kernels(*size))
+    same(fitted(ppl.HMM(states=2, covariance=covariance), series(2_100, 2, 2, 5)))
+    assert set(made) == {(2, 2, True) if covariance == "diag" else (2, 5, False)}
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads(threads, monkeypatch):
-    monkeypatch.setattr(lanes, "THREADED", 0)
+    monkeypatch.setattr(blocks, "THREADED", 0)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
@@ -119,12 +138,15 @@ def test_a_chain_that_never_forgets_is_refused_and_left_to_the_plain_recursion()
     statistics = extreme(fit, [[1e6, 0.0], [0.0, 1e6]])
     batch = fit.bound.dataset_batch(fit.data)
     natural = fit.bound.expected_natural(statistics)
-    with pytest.raises(lanes.Forgetful):
-        batch.lanes.expect(natural, batch.work)
-    evidence, _ = fit.bound.local(batch, natural)
-    batch.lanes = None
-    torch.testing.assert_close(evidence, fit.bound.local(batch, natural)[0])
-    assert isinstance(fit.bound, Conjugate)
+    with pytest.raises(blocks.DoesNotForget):
+        batch.backend.expect_in_blocks(natural)
+    held = batch.backend.held
+    exact = fit.bound.local(plainly(batch), natural)[0]
+    for failures in range(1, 5):
+        torch.testing.assert_close(fit.bound.local(batch, natural)[0], exact)
+        assert batch.backend.failures == min(failures, blocked_chain.PATIENCE)
+        torch.testing.assert_close(fit.bound._log_evidence(batch, natural), exact)
+    assert batch.backend.held != held
 
 
 def test_far_outliers():

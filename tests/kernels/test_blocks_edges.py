@@ -1,17 +1,15 @@
-"""The E step in lanes where it is hardest: few rows, odd cuts, slow forgetting, extreme rows."""
+"""The E step in blocks where it is hardest: few rows, odd cuts, slow forgetting, extreme rows."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from ppl_models.data import Schema
 from ppl_models.families.diagonal_gaussian import DiagonalGaussian
 from ppl_models.families.normal_prior import NormalPrior
-from ppl_models.kernels import lanes
-from ppl_models.kernels.rows import Rows, whole
-from ppl_models.latent import side_by_side
+from ppl_models.kernels import backend, blocked_chain, blocks, choose
+from ppl_models.kernels.rows import whole
 from ppl_models.latent.joint import Joint
 from ppl_models.latent.markov import Chain
 
@@ -21,9 +19,10 @@ R, K = 3, 3
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Blocks of a few rows, with passes enough for them to agree: every edge is met with little work."""
-    monkeypatch.setattr(lanes, "LEAST", 1)
-    monkeypatch.setattr(lanes, "PASSES", 100)
-    monkeypatch.setattr(lanes, "THREADED", 0)
+    monkeypatch.setattr(choose, "CHAIN", 1)
+    monkeypatch.setattr(blocks, "LEAST", 1)
+    monkeypatch.setattr(blocks, "PASSES", 100)
+    monkeypatch.setattr(blocks, "THREADED", 0)
 
 
 def some(*names):
@@ -56,9 +55,10 @@ def close(found, wanted):
 def check(e, x, lengths):
     joint, natural = problem(e, x, lengths)
     batch = joint.batch(x, whole(lengths))
-    evidence, S = batch.lanes.expect(natural, batch.work)  # no other way is taken
+    evidence, S = batch.backend.expect_in_blocks(natural)  # no other way is taken
     close((evidence + batch.base, S), plainly(joint, x, lengths, natural))
-    torch.testing.assert_close(batch.lanes.evidence(natural, batch.work), evidence, rtol=1e-12, atol=1e-9)
+    alone = batch.backend.evidence_in_blocks(natural)
+    torch.testing.assert_close(alone, evidence, rtol=1e-12, atol=1e-9)
 
 
 @pytest.mark.parametrize("lengths", [[600, 1, 99], [1] * 40, [33], [200] * 3 + [1], [7, 1, 1, 2]])
@@ -82,11 +82,12 @@ def test_every_number_of_rows(family, n):
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_chunks_groups_and_threads(family, groups, threads, keep, monkeypatch):
-    monkeypatch.setattr(lanes, "LEAST", 16)  # chunks of 64 rows
-    monkeypatch.setattr(side_by_side, "BUDGET", 1)
-    monkeypatch.setattr(lanes, "groups_for", lambda rows: groups)
+    monkeypatch.setattr(blocks, "LEAST", 16)  # chunks of 64 rows
+    monkeypatch.setattr(blocked_chain, "BUDGET", 1)
+    monkeypatch.setattr(blocks, "groups_for", lambda rows: groups)
     if not keep:
-        monkeypatch.setattr("ppl_models.latent.joint.CACHE", 0)
+        for module in (backend, choose):
+            monkeypatch.setattr(module, "CACHE", 0)
     lengths = [300, 1, 64, 63, 172]
     before = torch.get_num_threads()
     try:
@@ -101,7 +102,7 @@ def test_chunks_groups_and_threads(family, groups, threads, keep, monkeypatch):
 @pytest.mark.parametrize("stay", [0.9, 0.999, 1 - 1e-9])
 def test_a_chain_that_hardly_forgets(family, stay, passes, monkeypatch):
     """Side by side, or handed to the plain recursion: never something in between."""
-    monkeypatch.setattr(lanes, "PASSES", passes)
+    monkeypatch.setattr(blocks, "PASSES", passes)
     A = torch.tensor([[stay, 1 - stay], [1 - stay, stay]], dtype=torch.float64)
     x, lengths = family.rows(1_500, seed=2), [1_400, 100]
     joint, natural = problem(family.build(2), x, lengths)
@@ -147,15 +148,6 @@ def test_extreme_densities(spread):
     joint, parameters = problem(e, x, [500])
     parameters["gaussian"] = natural.expand(R, *natural.shape[1:]).contiguous()
     close(joint.local(joint.batch(x, whole([500])), parameters), plainly(joint, x, [500], parameters))
-
-
-def test_what_it_is_not_for(family, monkeypatch):
-    x = family.rows(50, seed=0, missing=0.3)
-    joint = Joint(Chain(2, 1.0, 1.0, 0.0), (family.build(2),), Schema(()))
-    assert (joint.batch(x, whole([50])).lanes is not None) == family.columns
-    assert joint.batch(x, Rows(np.array([50]), None, np.ones(50))).lanes is None
-    monkeypatch.setattr(lanes, "LEAST", 51)
-    assert joint.batch(family.rows(50, seed=0), whole([50])).lanes is None
 
 
 def test_evidence_of_draws(family):

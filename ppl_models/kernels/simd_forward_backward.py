@@ -1,9 +1,12 @@
-"""The recursions of `ppl_models.kernels.lanes`, for one group of eight blocks.
+"""The recursions of `ppl_models.kernels.blocks`, for one group of eight blocks.
 
 Arrays have the lane as their last dimension, so that a row of all blocks is one register for each entry.
 `kernels(K, F)` compiles for exactly K states and F features, which unrolls the inner loops and halves the
 time; `kernels(0, 0)` serves any and is compiled once.
 """
+
+# pyright: reportCallIssue=false
+# An intrinsic is called without the typing context that it is defined with.
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppl_models.kernels.kernels import jit
+from ppl_models.kernels.jit import jit
 from ppl_models.kernels.simd import exp, fma, load, maximum, minimum, splat, store
 
 
@@ -30,6 +33,9 @@ def kernels(states: int, features: int, squares: bool = False) -> Kernels:
     With `squares`, the square of every feature is a feature as well, which follow all of the first in W
     and G but need not be stored.
     """
+    # In all three: x or v holds a row's K registers between loops over states. `some[t]` says whether a
+    # sequence begins at row t in any lane, which is seldom; only then are lanes where one does (`begins` = 1)
+    # and lanes where none does (0) told apart, by arithmetic, as all take the same steps.
 
     @jit(nogil=True, error_model="numpy")
     def forward(T, begins, some, W, c, A, pi, alpha, b, evidence):
@@ -44,6 +50,7 @@ def kernels(states: int, features: int, squares: bool = False) -> Kernels:
         held = np.empty(8)
         total, product, low = splat(0.0), splat(1.0), splat(1.0)
         for t in range(n):
+            # 1. Log densities, and the largest of them, which is taken off so that exp cannot overflow.
             top = splat(-np.inf)
             for k in range(K):
                 value = splat(c[k])
@@ -56,6 +63,7 @@ def kernels(states: int, features: int, squares: bool = False) -> Kernels:
                 store(x, k * 8, value)
                 top = maximum(value, top)
             total = total + top
+            # 2. α A b, or π b where a sequence begins: p + begins (π − p).
             s = splat(0.0)
             now, next_ = t * K * 8, (t + 1) * K * 8
             for j in range(K):
@@ -69,12 +77,15 @@ def kernels(states: int, features: int, squares: bool = False) -> Kernels:
                 p = p * e
                 store(alpha, next_ + j * 8, p)
                 s = s + p
+            # 3. Scale; b is kept divided by s, as the way back needs it.
             inverse = splat(1.0) / s
             for k in range(K):
                 store(alpha, next_ + k * 8, load(alpha, next_ + k * 8) * inverse)
                 store(b, now + k * 8, load(x, k * 8) * inverse)
             product = product * s
             low = minimum(s, low)
+            # A logarithm for eight rows: that of the product of their s, which does not vanish as long as no
+            # s is below 1e-30. The caller looks at the smallest.
             if t % 8 == 7 or t == n - 1:
                 store(held, 0, product)
                 for lane in range(8):
@@ -96,6 +107,7 @@ def kernels(states: int, features: int, squares: bool = False) -> Kernels:
         K = states if states > 0 else A.shape[0]
         F = features if features > 0 else T.shape[1]
         v = np.empty(K * 8)
+        # β comes with any scale, that of a neighbour or of a guess: Σ_k α_k β_k = 1 makes γ = α β.
         z = splat(0.0)
         for k in range(K):
             z = fma(load(alpha, (n * K + k) * 8), load(beta, k * 8), z)
@@ -121,6 +133,7 @@ def kernels(states: int, features: int, squares: bool = False) -> Kernels:
                     else:
                         to = (k * F + f) * 8
                     store(G, to, fma(g, y, load(G, to)))
+            # The pair with the row before, and β there: 1, and no pair, where a sequence begins at this row.
             for i in range(K):
                 a = load(alpha, now + i * 8)
                 if some[t]:
