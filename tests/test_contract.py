@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pandas as pd
+import pyro
 import pytest
 import systems
 import torch
@@ -61,14 +62,20 @@ def has(fit: Fit, verb: str) -> bool:
     return isinstance(fit.bound, VERBS[verb].needs)
 
 
-def random_state() -> tuple:
+def process_state() -> tuple:
+    """All that belongs to the process rather than to a fit."""
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state().tolist(), kind, keys.tolist(), rest, random.getstate()
+    generators = torch.get_rng_state().tolist(), kind, keys.tolist(), rest, random.getstate()
+    switches = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    return *generators, *switches, sorted(pyro.get_param_store().keys())
 
 
 def held(fit: Fit) -> list[bytes]:
     """Every number that a fit was made of."""
-    return [np.array(fit.data.values).tobytes(), *(v.numpy().tobytes() for v in fit.params.values())]
+    return [
+        np.array(fit.data.values).tobytes(),
+        *(v.numpy().tobytes() for _, v in sorted(fit.params.items())),
+    ]
 
 
 def table_of(fit: Fit, verb: str, *args, **options) -> pd.DataFrame:
@@ -93,10 +100,10 @@ def test_a_system_keeps_to_a_verb_or_refuses_it(opened, places, system, verb):
             assert there
             assert ", ".join(there) in said
         return
-    before, numbers = random_state(), held(fit)
+    before, numbers = process_state(), held(fit)
     found = table_of(fit, verb)
     assert len(found)
-    assert random_state() == before
+    assert process_state() == before
     assert held(fit) == numbers
     figures = found.select_dtypes("number").to_numpy(float)
     assert not np.isinf(figures).any()
@@ -196,14 +203,21 @@ def test_what_is_looked_at_is_looked_at_once(opened, places, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_fit_reads_and_binds_once_and_a_run_binds_once(places, monkeypatch, system):
+def test_a_fit_reads_and_binds_once_and_is_the_same_again(places, opened, monkeypatch, system):
     own, loads, bound = SYSTEMS[system], [], []
     kind = type(own.model())
     load, bind = loading.load, kind.bind
     monkeypatch.setattr("ppl_models.data.reading.load", lambda *args: (loads.append(args), load(*args))[1])
     monkeypatch.setattr(kind, "bind", lambda self, schema: (bound.append(schema), bind(self, schema))[1])
-    own.fit()
+    torch.manual_seed(17)  # of no consequence
+    frame = own.table(1)
+    copy, before = frame.copy(deep=True), process_state()
+    fit = own.fit(frame)
     assert (len(loads), len(bound)) == (1, 1)
+    assert process_state() == before
+    pd.testing.assert_frame_equal(frame, copy)
+    assert held(fit) == held(opened(system))
+    assert fit.elbo == opened(system).elbo
     loads.clear()
     bound.clear()
     own.load(places / system)

@@ -56,7 +56,9 @@ def test_saved_and_gone_on_with(tmp_path):
     assert np.isfinite(again.elbo)
 
 
-@pytest.mark.parametrize("guide", ["normal", "full-rank", "low-rank", "flow"])
+@pytest.mark.parametrize(
+    "guide", ["full-rank", *(pytest.param(n, marks=pytest.mark.slow) for n in ("normal", "low-rank", "flow"))]
+)
 def test_draws_of_every_guide_are_weighed_by_its_own_density(guide):
     """E_q[p(x, θ)/q(θ)] is the evidence, whatever the guide, if both densities are right."""
     x = np.linspace(0.0, 5.0, 12)
@@ -113,7 +115,9 @@ def test_what_cannot_be():
         ppl.fit(Normals(), data, guide="wide")
 
 
-@pytest.mark.parametrize("elbo", ["trace", "mean-field", "renyi"])
+@pytest.mark.parametrize(
+    "elbo", ["renyi", *(pytest.param(n, marks=pytest.mark.slow) for n in ("trace", "mean-field"))]
+)
 def test_every_elbo_is_one(elbo):
     data = pd.DataFrame({"x": np.random.default_rng(0).normal(3.0, 2.0, 30)})
     fit = ppl.fit(Normals(), data, elbo=elbo, particles=5, steps=300)

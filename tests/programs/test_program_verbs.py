@@ -230,6 +230,7 @@ class Supports(ppl.PyroModel):
             pyro.sample("x", dist.Normal(within, 1.0), obs=data["x"])
 
 
+@pytest.mark.slow
 def test_supports():
     fit = ppl.fit(Supports(), pd.DataFrame({"x": np.random.default_rng(1).normal(1, 1, 30)}), restarts=4)
     values = fit.bound.values(fit.posterior_draws.theta)
