@@ -169,7 +169,7 @@ def test_funnel_is_right_or_not_trusted():
 def test_same_evidence_as_gmm_rows():
     """The density of rows by the enumerated mixture is that of `score` summed."""
     data = read(pd.DataFrame({"x": two_bumps()[:60]}))
-    fit = ppl.fit(Mixture(), data, restarts=1, guide="normal", steps=3)
+    fit = ppl.fit(Mixture(), data, restarts=1)
     theta = fit.bound.draw(fit.params, 200)
     rows = fit.bound.log_likelihood(data, theta)
     torch.testing.assert_close(rows.sum(1), fit.bound.log_evidence(fit.batch, theta))
