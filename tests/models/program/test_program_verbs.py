@@ -12,7 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from programs.conftest import OWN, ROOT, Line, Mixture, Normals, own
+from models.program.conftest import OWN, ROOT, Line, Mixture, Normals, own
 
 import ppl_models as ppl
 from ppl_models.data import read

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from programs.conftest import OWN, ROOT, Mixture, Normals, own
-from programs.nuts import two_bumps
+from models.program.conftest import OWN, ROOT, Mixture, Normals, own
+from models.program.nuts import two_bumps
 
 import ppl_models as ppl
 from ppl_models.data import read
