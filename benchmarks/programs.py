@@ -21,8 +21,8 @@ warm-up (of those of warm-up where the time is over before its end, with the ref
 compiles the density for NUTS (`jit_compile`).
 
 "Off" is the worst |mean − reference| over variables in posterior sds, "sd ratio" the range of sd over the
-reference's, with the reference 40,000 draws of NumPyro's NUTS: `tests/models/program/nuts.json`, from densities
-that are written by hand. The verdict is that of `fit.check()`.
+reference's, with the reference 40,000 draws of NumPyro's NUTS: `tests/models/program/nuts.json`, from
+densities that are written by hand. The verdict is that of `fit.check()`.
 """
 
 import argparse
