@@ -167,7 +167,10 @@ def test_weights_of_each_parameter_set(name):
             torch.testing.assert_close(found[n][r : r + 1], statistics[n], rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize(("K", "spread", "seed"), [(16, 0.7, 4), (20, 0.8, 4), (20, 0.8, 0)])
+@pytest.mark.parametrize(
+    ("K", "spread", "seed"),
+    [(16, 0.7, 4), *(pytest.param(20, 0.8, seed, marks=pytest.mark.slow) for seed in (4, 0))],
+)
 def test_many_overlapping_components_are_found(K, spread, seed):
     """As many nats as from the true components. With seed 4 eight starts miss 390 and 300 of them."""
     rng = np.random.default_rng(5)

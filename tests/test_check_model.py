@@ -14,7 +14,7 @@ from ppl_models import registry
 from ppl_models.models.program.bound import ProgramBound
 from ppl_models.testing import ContractError, check_model
 
-OWN = Path(__file__).parents[2] / "examples" / "own_models"
+OWN = Path(__file__).parents[1] / "examples" / "own_models"
 
 
 def own(name: str) -> type[ppl.Model]:

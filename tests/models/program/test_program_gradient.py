@@ -8,7 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from programs.conftest import Line, Mixture, Normals
+from models.program.conftest import Line, Mixture, Normals
 from scipy.special import betaln
 
 import ppl_models as ppl
@@ -35,6 +35,13 @@ class Coin(ppl.PyroModel):
         pyro.sample("p", dist.Beta(a, b))
 
 
+def test_a_guide_of_ones_own_is_used_and_bounds_the_evidence():
+    fit = ppl.fit(Coin(), HEADS, steps=10)
+    assert fit.trained.rule.endswith("own guide")
+    assert fit.trained.elbo < betaln(15, 39) - betaln(2, 2) + 0.05
+
+
+@pytest.mark.slow
 def test_a_guide_of_ones_own_reaches_the_evidence():
     """The family holds the posterior: at the optimum the ELBO is log p(x), without noise."""
     fit = ppl.fit(Coin(), HEADS, steps=800)
@@ -56,7 +63,9 @@ def test_saved_and_gone_on_with(tmp_path):
     assert np.isfinite(again.elbo)
 
 
-@pytest.mark.parametrize("guide", ["normal", "full-rank", "low-rank", "flow"])
+@pytest.mark.parametrize(
+    "guide", ["full-rank", *(pytest.param(n, marks=pytest.mark.slow) for n in ("normal", "low-rank", "flow"))]
+)
 def test_draws_of_every_guide_are_weighed_by_its_own_density(guide):
     """E_q[p(x, θ)/q(θ)] is the evidence, whatever the guide, if both densities are right."""
     x = np.linspace(0.0, 5.0, 12)
@@ -89,6 +98,15 @@ def test_mini_batches_average_to_the_whole_elbo(model):
     assert np.std(parts) > 0.01
 
 
+@pytest.mark.xfail(
+    raises=UsageError, strict=True, reason="Pyro takes an ELBO without a gradient for a constant"
+)
+def test_a_guide_of_a_program_whose_latents_are_summed_out():
+    x = np.r_[np.full(20, -3.0), np.full(20, 3.0)] + 0.5 * np.random.default_rng(0).normal(size=40)
+    fit = ppl.fit(Mixture(), pd.DataFrame({"x": x}), guide="normal", steps=20)
+    assert np.isfinite(fit.elbo)
+
+
 def test_the_pair_has_the_elbo_that_the_fit_says():
     from pyro.infer import Trace_ELBO
 
@@ -113,7 +131,9 @@ def test_what_cannot_be():
         ppl.fit(Normals(), data, guide="wide")
 
 
-@pytest.mark.parametrize("elbo", ["trace", "mean-field", "renyi"])
+@pytest.mark.parametrize(
+    "elbo", ["renyi", *(pytest.param(n, marks=pytest.mark.slow) for n in ("trace", "mean-field"))]
+)
 def test_every_elbo_is_one(elbo):
     data = pd.DataFrame({"x": np.random.default_rng(0).normal(3.0, 2.0, 30)})
     fit = ppl.fit(Normals(), data, elbo=elbo, particles=5, steps=300)

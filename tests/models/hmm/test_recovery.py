@@ -265,7 +265,9 @@ def test_one_full_state_with_missing_cells_is_close(simulate):
 
 @pytest.mark.parametrize("missing", [0.0, 0.2], ids=["complete", "missing"])
 @pytest.mark.parametrize("covariance", ["full", "tied"])
-@pytest.mark.parametrize("kind", ["twice", "opposite", "constant", "wide"])
+@pytest.mark.parametrize(
+    "kind", ["twice", "opposite", "constant", pytest.param("wide", marks=pytest.mark.slow)]
+)
 def test_columns_that_depend_on_each_other(simulate, kind, covariance, missing):
     """Singular data have a proper posterior all the same: the prior sees to it."""
     rows = 12 if kind == "wide" else 80  # or more columns than rows

@@ -11,7 +11,7 @@ import torch
 import ppl_models as ppl
 from ppl_models import registry
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OWN = ROOT / "examples" / "own_models"
 
 

@@ -12,7 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from programs.conftest import OWN, ROOT, Line, Mixture, Normals, own
+from models.program.conftest import OWN, ROOT, Line, Mixture, Normals, own
 
 import ppl_models as ppl
 from ppl_models.data import read
@@ -113,7 +113,7 @@ def test_discrete_latents_of_rows():
     np.testing.assert_allclose(table["z_probability_0"] + table["z_probability_1"], 1)
     with pytest.raises(Unsupported, match="impute draws cells given θ alone"):
         fit.impute()
-    with pytest.raises(Unsupported, match="mixture has no forecast; it has predict"):
+    with pytest.raises(Unsupported, match="mixture has no forecast; hmm has it"):
         fit.forecast()
 
 
@@ -230,6 +230,7 @@ class Supports(ppl.PyroModel):
             pyro.sample("x", dist.Normal(within, 1.0), obs=data["x"])
 
 
+@pytest.mark.slow
 def test_supports():
     fit = ppl.fit(Supports(), pd.DataFrame({"x": np.random.default_rng(1).normal(1, 1, 30)}), restarts=4)
     values = fit.bound.values(fit.posterior_draws.theta)

@@ -1,4 +1,4 @@
-"""Emission families and simulated chains that the tests of this directory share."""
+"""Emission families and simulated chains that tests share, and how often properties are tried."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from ppl_models.families.base import Emission
 from ppl_models.families.bernoulli import Bernoulli
@@ -16,6 +17,10 @@ from ppl_models.families.full_gaussian import FullGaussian
 from ppl_models.families.gamma import Gamma
 from ppl_models.families.normal_prior import NormalPrior
 from ppl_models.families.poisson import Poisson
+
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.load_profile("quick")
 
 COLUMNS = (0, 1, 2)
 CENTRE = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)

@@ -1,7 +1,7 @@
 """Makes `nuts.json`: moments by NUTS of the posteriors of models of one's own.
 
     pip install numpyro "arviz<1" pandas
-    PYTHONPATH=tests python tests/programs/nuts.py
+    PYTHONPATH=tests python tests/models/program/nuts.py
 
 The densities are written in NumPyro from their definitions, with discrete latents summed out by hand, sharing
 no code with the package. Each table has the posterior mean and sd of some variables, with the Monte Carlo
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-EXAMPLES = HERE.parents[1] / "examples"
+EXAMPLES = HERE.parents[2] / "examples"
 
 
 def schools() -> dict[str, Any]:

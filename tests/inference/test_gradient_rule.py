@@ -80,6 +80,16 @@ def train(target, course=None, network=True, **settings):
     return train_gradient(target, rule(**settings), course or Course(), **options)
 
 
+PATIENCE = 4
+"""Looks without a gain, in fits that need not be good ones."""
+
+
+@pytest.fixture(scope="module")
+def never():
+    """A fit that was never stopped."""
+    return train(Line(noise=0.5), patience=PATIENCE)
+
+
 def same(a, b):
     return all(torch.equal(a.params[name], b.params[name]) for name in a.params)
 
@@ -105,14 +115,16 @@ def test_a_guide_stops_by_its_iterates_at_the_exact_optimum():
     assert float((sd / exact - 1).abs().max()) < 0.05
 
 
-@pytest.mark.parametrize("stop", [1, 13, 105, 401, 1234])
-def test_going_on_gives_the_same_numbers(stop):
-    never = train(Line(noise=0.5))
-    stopped = train(Line(noise=0.5), steps=stop)
+@pytest.mark.parametrize(
+    "stop", [13, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 105, 401, 1234))]
+)
+def test_going_on_gives_the_same_numbers(never, stop):
+    stopped = train(Line(noise=0.5), steps=stop, patience=PATIENCE)
     assert stopped.status is Status.MAX_STEPS
     course = Course(resume=stopped.checkpoint, history=stopped.history)
     torch.manual_seed(99)  # what the generator is at must not matter
-    again = train_gradient(Line(noise=0.5), NetworkSettings(), course, learning_rate=0.02, batch_size=50)
+    settings = NetworkSettings(patience=PATIENCE)
+    again = train_gradient(Line(noise=0.5), settings, course, learning_rate=0.02, batch_size=50)
     assert same(never, again)
     assert (never.elbo, never.steps) == (again.elbo, again.steps)
     seen = [(line["step"], line["elbo"]) for line in again.history]
@@ -236,8 +248,7 @@ def test_a_second_signal_does_not_wait():
     assert not reached
 
 
-def test_an_interrupted_fit_can_go_on(monkeypatch):
-    never = train(Line(noise=0.5))
+def test_an_interrupted_fit_can_go_on(never):
     steps = []
 
     def progress(phase, step, elbo, left):
@@ -245,16 +256,16 @@ def test_an_interrupted_fit_can_go_on(monkeypatch):
         if step == 321:
             os.kill(os.getpid(), signal.SIGINT)
 
-    stopped = train(Line(noise=0.5), Course(progress))
+    stopped = train(Line(noise=0.5), Course(progress), patience=PATIENCE)
     assert stopped.status is Status.INTERRUPTED
     assert stopped.steps == steps[-1] == 321
-    again = train(Line(noise=0.5), Course(resume=stopped.checkpoint))
+    again = train(Line(noise=0.5), Course(resume=stopped.checkpoint), patience=PATIENCE)
     assert same(never, again)
 
 
-def test_checkpoints_are_kept_on_the_way():
-    never, kept = train(Line(noise=0.5)), []
-    train(Line(noise=0.5), Course(keep=kept.append), steps=40, checkpoint_every=1e-9)
+def test_checkpoints_are_kept_on_the_way(never):
+    kept = []
+    train(Line(noise=0.5), Course(keep=kept.append), steps=40, checkpoint_every=1e-9, patience=PATIENCE)
     assert len(kept) == 40
-    again = train(Line(noise=0.5), Course(resume=kept[17].checkpoint))
+    again = train(Line(noise=0.5), Course(resume=kept[17].checkpoint), patience=PATIENCE)
     assert same(never, again)
