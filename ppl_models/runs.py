@@ -1,12 +1,14 @@
 """Fits on disk: a run directory from a fit, and a fit from a run directory.
 
-run.json                model, fields, data schema and fingerprint, settings, status, verdict, versions
-params.safetensors      what was learned (of a conjugate model expected sufficient statistics), and the
-calibrated guide
-data.safetensors        the rows the model was fitted to, and the lengths of their sequences
-history.jsonl           phase, step, ELBO, step size, seconds
-posterior.nc            draws and their groups, for ArviZ
-checkpoint.safetensors  of a fit that was stopped: what `resume` goes on from
+A run directory holds:
+
+    run.json                model, fields, data schema and fingerprint, settings, status, verdict, versions
+    params.safetensors      what was learned (of a conjugate model expected sufficient statistics), and the
+                            calibrated guide
+    data.safetensors        the rows the model was fitted to, and the lengths of their sequences
+    history.jsonl           phase, step, ELBO, step size, seconds
+    posterior.nc            draws and their groups, for ArviZ
+    checkpoint.safetensors  of a fit that was stopped: what `resume` goes on from
 """
 
 import hashlib
