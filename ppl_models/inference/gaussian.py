@@ -118,7 +118,15 @@ class GaussianRule:
 
 
 def moved(precision: Tensor, curvature: Tensor, rho: float) -> Tensor:
-    """The precision after a step, positive definite whatever the curvature."""
+    """The precision after a step, positive definite whatever the curvature.
+
+    With G = E_q[−∇² log p] − P it is P + ρG, and P + ρG + ½ ρ² G P⁻¹ G where that has no Cholesky factor.
+
+    Args:
+        precision: P (d, d).
+        curvature: E_q[−∇² log p] (d, d).
+        rho: ρ in (0, 1].
+    """
     plain = precision + rho * (curvature - precision)
     _, failed = torch.linalg.cholesky_ex(plain)
     if not bool(failed):
@@ -145,6 +153,11 @@ def normal_points(number: int, dimension: int, seed: int = 0) -> Tensor:
     """An even number of points like standard normal draws, antithetic and whitened, (S, d).
 
     Scrambled Sobol points; where S > 2d their moments are exact: mean 0 and covariance I.
+
+    Args:
+        number: S; where it is odd, one fewer are made, and at least 2.
+        dimension: d.
+        seed: of the scrambling.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc

@@ -21,7 +21,17 @@ from ppl_models.threads import threads_for
 
 
 def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> Calibrated:
-    """As it was trained, unless weights will not do and the data is small."""
+    """As it was trained, unless weights will not do and the data is small.
+
+    Args:
+        bound: the regression.
+        learned: the Gaussian that training left.
+        data: the rows of the fit.
+        seed: of the fit; torch's global generator is left as it was.
+
+    Returns:
+        `Gaussian`, `Markov chains` (where training has made draws) or `moved`.
+    """
     d, each = bound.parameters, data.rows * len(bound.levels)
     as_it_is = restored(bound, "Gaussian", learned.params, {})
     if as_it_is.draws is not None or d > DIMENSIONS or each * CHAINS * 4 * 16 > MOVE_WORK:

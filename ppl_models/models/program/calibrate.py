@@ -9,7 +9,17 @@ from ppl_models.models.program.program import Program
 
 
 def calibrate(bound: Program, learned: Learned, data: Dataset, seed: int) -> Calibrated:
-    """As it was trained, unless weights will not do and the data is small."""
+    """As it was trained, unless weights will not do and the data is small.
+
+    Args:
+        bound: the model.
+        learned: the guide that training left.
+        data: the rows of the fit.
+        seed: of the fit; torch's global generator is left as it was.
+
+    Returns:
+        `Gaussian` or `guide` as it was trained, or `moved`.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 3)
         good = weigh(bound, bound.density, learned, number_of_draws(bound, data), seed).good
