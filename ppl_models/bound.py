@@ -35,7 +35,7 @@ class Bound(ABC):
     partial_rows: bool = False
     numeric_target: bool = False
 
-    def learn(self, data: Dataset) -> Self:
+    def prepare(self, data: Dataset) -> Self:
         """The same, knowing what else of the rows of the fit it needs."""
         return self
 

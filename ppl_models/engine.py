@@ -83,7 +83,7 @@ def fitted(
     data = replace(data, schema=model.refer(data))
     bound = model.bind(data.schema)
     _check_form(model, bound, data)
-    bound = bound.learn(data)
+    bound = bound.prepare(data)
     if data.weight is not None and not bound.exchangeable:
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
     _check_memory(bound, data, settings)

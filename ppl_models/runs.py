@@ -290,7 +290,7 @@ def load(path: Any, model: Any = None) -> Record:
         raise RunError(f"{name}: {where} is not the data that run.json describes")
     if not settings.device.startswith("cpu"):
         settings = replace(settings, device=resolve_device("auto"))
-    origin = origin.learn(data)
+    origin = origin.prepare(data)
     fit = Record(model, data, trained, settings, origin, tuple(m["candidates"]), str(path))
     calibrated = {k.removeprefix(CALIBRATED): v for k, v in params.items() if k.startswith(CALIBRATED)}
     if m["calibration"] is None:  # there are no draws, or it was written on the way to them
