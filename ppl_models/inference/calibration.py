@@ -53,7 +53,7 @@ CHAINS, ROUNDS = 500, 48
 """Hamiltonian chains that draws are moved by, and their rounds at most."""
 
 
-class Joint(Protocol):
+class ExactJoint(Protocol):
     """What calibration asks of a model: draws of its guide, and the exact log density."""
 
     @property
@@ -142,7 +142,7 @@ class Weighed(NamedTuple):
         return self.even >= ALIKE or (self.k_hat <= GOOD_K and self.even >= EVEN)
 
 
-def number_of_draws(bound: Joint, data: Dataset) -> int:
+def number_of_draws(bound: ExactJoint, data: Dataset) -> int:
     """How many draws of the posterior the size of the data allows."""
     by_rows = DRAW_WORK // max(data.rows * getattr(bound, "states", 1), 1)
     return int(np.clip(min(by_rows, NUMBERS // bound.parameters), 100, DRAWS))
@@ -161,7 +161,7 @@ def draw(guide: Guide, draws: int, seed: int) -> Draws:
         return guide.draw(draws)
 
 
-def weigh(bound: Joint, batch: Any, guide: Guide, draws: int, seed: int) -> Weighed:
+def weigh(bound: ExactJoint, batch: Any, guide: Guide, draws: int, seed: int) -> Weighed:
     """Draws of a guide against the exact joint density.
 
     Args:
