@@ -185,7 +185,7 @@ def evenness(log_weight: np.ndarray) -> float:
     return float(1 / np.exp(2 * log_weight).sum() / len(log_weight))
 
 
-def restored(bound: Any, method: str, learned: Params, params: Params) -> Calibrated:
+def restored_guide(bound: Any, method: str, learned: Params, params: Params) -> Calibrated:
     """What a calibration gave that keeps the guide of the training, and moves its draws where it has to.
 
     Args:

@@ -3,7 +3,7 @@
 import torch
 
 from ppl_models.data import Dataset
-from ppl_models.inference.calibration import Calibrated, Learned, number_of_draws, restored, weigh
+from ppl_models.inference.calibration import Calibrated, Learned, number_of_draws, restored_guide, weigh
 from ppl_models.models.program.moving import movable, moved
 from ppl_models.models.program.program import Program
 
@@ -25,4 +25,4 @@ def calibrate(bound: Program, learned: Learned, data: Dataset, seed: int) -> Cal
         good = weigh(bound, bound.density, learned, number_of_draws(bound, data), seed).good
         parts = {} if good or not movable(bound) else moved(bound, learned.params)
     method = "moved" if parts else "Gaussian" if "precision" in learned.params else "guide"
-    return restored(bound, method, learned.params, parts)
+    return restored_guide(bound, method, learned.params, parts)
