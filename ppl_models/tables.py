@@ -116,8 +116,8 @@ def spread(column: Column, draws: np.ndarray, tails: tuple[float, float]) -> dic
         tails: the probabilities of the interval's ends.
 
     Returns:
-        By column of a result, (T,) each: `x` (the mean), `x_sd`, `x_lower` and `x_upper` of a number; `x` (the
-        likeliest) and `x_probability` of a label.
+        (T,) under each name: `x` (the mean), `x_sd`, `x_lower` and `x_upper` of a number; `x` (the likeliest)
+        and `x_probability` of a label.
     """
     if column.labelled:
         share = np.stack([(draws == code).mean(0) for code in range(len(column.levels))])

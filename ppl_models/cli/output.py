@@ -77,7 +77,7 @@ def emit(frame: "pandas.DataFrame", *, output: str, json: bool) -> None:
         json: one JSON object a row, instead of CSV.
 
     Raises:
-        UsageError: if the file cannot be written, or its format is not known.
+        OutputError: if it cannot be written.
     """
     from ppl_models.data import write_table
 

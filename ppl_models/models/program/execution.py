@@ -185,7 +185,7 @@ def densities(
         extra: added to the log density of enumerated sites, by name: see `simulate.marginals`.
 
     Returns:
-        Three scalars, or the likelihood by row (n,) where the model has a plate of rows.
+        Three scalars, but the likelihood by row (n,) where the model has a plate of rows.
     """
     handler = Substitute(sites, u, complete)
     trace = traced(model, columns, handler, sites)
