@@ -309,7 +309,14 @@ class Completes(Protocol):
     def complete(
         self, data: "Dataset", holes: "np.ndarray", number: int, draws: "Draws"
     ) -> Iterator[Completed]:
-        """The rows at positions `holes`, some at a time, with about `number` draws of their missing cells."""
+        """The rows at positions `holes`, some at a time, with about `number` draws of their missing cells.
+
+        Args:
+            data: the rows.
+            holes: positions of the rows that have missing cells.
+            number: draws of each of these rows.
+            draws: of θ.
+        """
         ...
 
 

@@ -233,7 +233,7 @@ def load(path: Any, model: Any = None) -> Record:
 
     Args:
         path: the run directory.
-        model: the class of a model of one's own, or `FILE.py:Class`, which is executed. Not needed where the
+        model: the class of a user-defined model, or `FILE.py:Class`, which is executed. Not needed where the
             model is built in, of a package, or of a file that this process has executed before.
 
     Raises:

@@ -116,3 +116,126 @@ def test_statements_that_are_apart_are_let_be(line):
 @pytest.mark.parametrize("line", ["    x ~ Gamma(a, b) y ~ N(x, 1)", "θ =", "    p(x) ∝", "    x_n |"])
 def test_lines_that_are_not_whole_are_found(line):
     assert len(faults(line)) == 1
+
+
+NOT_YET = ("families/", "kernels/", "latent/structure.py")
+"""Where functions do not yet say what their arguments are."""
+
+ROOTS = {"ABC", "Protocol", "NamedTuple"}
+"""Bases of classes whose methods implement nothing that is documented elsewhere."""
+
+MANY = 4
+"""Arguments from which on a docstring says what each is."""
+
+
+def functions(source: str) -> Iterator[ast.FunctionDef]:
+    """Public functions, and public methods of classes that implement nothing, but no commands of click."""
+    for node in ast.parse(source).body:
+        bodies = [node]
+        if isinstance(node, ast.ClassDef) and {_plain(base) for base in node.bases} <= ROOTS:
+            bodies = node.body
+        for each in bodies:
+            commanded = isinstance(each, ast.FunctionDef) and any(
+                "click" in ast.unparse(decorator) or "command" in ast.unparse(decorator)
+                for decorator in each.decorator_list
+            )
+            if isinstance(each, ast.FunctionDef) and not each.name.startswith("_") and not commanded:
+                yield each
+
+
+def _plain(base: ast.expr) -> str:
+    """The name of a base without its parameters."""
+    return ast.unparse(base).split("[")[0].split(".")[-1]
+
+
+def undescribed(source: str) -> list[str]:
+    """Functions with many arguments whose docstring has no `Args:`."""
+    found = []
+    for each in functions(source):
+        given = [*each.args.posonlyargs, *each.args.args, *each.args.kwonlyargs]
+        number = sum(argument.arg not in ("self", "cls") for argument in given)
+        if number >= MANY and "Args:" not in (ast.get_docstring(each) or "").splitlines():
+            found.append(f"{each.name} (line {each.lineno})")
+    return found
+
+
+def test_functions_with_many_arguments_say_what_each_is():
+    found = {
+        name: missing
+        for path in SOURCES
+        if not (name := path.relative_to(PACKAGE).as_posix()).startswith(NOT_YET)
+        if (missing := undescribed(path.read_text(encoding="utf-8")))
+    }
+    assert not found
+
+
+def test_a_function_that_says_nothing_of_its_arguments_is_found():
+    silent = 'def f(a, b, *, c, d):\n    """One line."""\n'
+    method = 'class A(Base):\n    def f(self, a, b, c, d):\n        """As the base class says."""\n'
+    assert undescribed(silent) == ["f (line 1)"]
+    assert (
+        undescribed(
+            silent.replace("d)", "d)").replace("One line.", "One.\n\n    Args:\n        a: it.\n    ")
+        )
+        == []
+    )
+    assert undescribed(method) == []
+    assert undescribed(method.replace("(Base)", "")) == ["f (line 2)"]
+
+
+MAP = re.compile(r"^    (\w+\.py) {2,}\S", re.MULTILINE)
+"""A line of a map of files."""
+
+
+def mapped(text: str) -> list[str]:
+    """The Python files that a docstring lists, in its order."""
+    return MAP.findall(text)
+
+
+@pytest.mark.parametrize("package", ["cli", "models/program"])
+def test_maps_of_files_are_whole(package):
+    folder = PACKAGE / package
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    there = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
+    assert sorted(mapped(text)) == sorted(there)
+
+
+def test_files_that_are_named_in_maps_are_there():
+    gone = [
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in SOURCES
+        for _, text in docstrings(path.read_text(encoding="utf-8"))
+        for name in mapped(text)
+        if not (path.parent / name).exists()
+    ]
+    assert not gone
+
+
+@pytest.mark.parametrize("package", ["inference", "latent", "models", "regression", "verbs"])
+def test_modules_that_a_package_names_are_there(package):
+    folder = PACKAGE / package
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    named = [name for name in re.findall(r"`([a-z_.]+)`", text) if name not in ATTRIBUTES]
+    gone = [name for name in named if not _there(folder, name)]
+    assert not gone
+
+
+ATTRIBUTES = {"model", "bound"}
+"""Files of every package below `models`, which are looked for there."""
+
+
+def _there(folder: Path, name: str) -> bool:
+    """Whether a module or package is in the folder, or in the whole package by its full name."""
+    at = PACKAGE.parent.joinpath(*name.split(".")) if name.startswith(PACKAGE.name) else folder / name
+    return at.is_dir() or at.with_suffix(".py").exists()
+
+
+def test_every_model_has_the_files_that_models_says_it_has():
+    models = [path for path in (PACKAGE / "models").iterdir() if (path / "__init__.py").exists()]
+    assert models
+    assert not [
+        f"{path.name}/{name}.py"
+        for path in models
+        for name in ATTRIBUTES
+        if not (path / f"{name}.py").exists()
+    ]

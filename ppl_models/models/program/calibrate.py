@@ -1,4 +1,4 @@
-"""Calibration of models of one's own: the guide that was trained, its draws moved where weights fail."""
+"""Calibration of user-defined models: the guide that was trained, its draws moved where weights fail."""
 
 import torch
 

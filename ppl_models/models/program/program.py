@@ -1,4 +1,4 @@
-"""A model of one's own over the columns of a table: its density, and draws from its posterior.
+"""A user-defined model over the columns of a table: its density, and draws from its posterior.
 
     u ~ N(m, P⁻¹),    θ = T(u)
 

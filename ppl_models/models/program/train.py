@@ -1,6 +1,6 @@
-"""Training of models of one's own: several searches, then the Gaussian rule from the best of them.
+"""Training of user-defined models: several searches, then the Gaussian rule from the best of them.
 
-Where there are too many parameters for that, mini-batches, or a guide of one's own, stochastic gradients of
+Where there are too many parameters for that, mini-batches, or a user-defined guide, stochastic gradients of
 Pyro's ELBO instead.
 """
 
