@@ -190,6 +190,11 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
         options: of the command: `quiet`, `strict`, and those of training.
         plan: what is fitted.
         train: fits it, and tells its progress.
+
+    Raises:
+        Interrupted: if the training was stopped; what there is, is saved.
+        NotTrusted: if the fit fails its own checks, and `strict` is set; it is saved.
+        KeyboardInterrupt: if it was stopped before the first step.
     """
     tolerance = options.get("tolerance", 1e-3)
     with Stop() as stop, ProgressLine(options["quiet"], tolerance, plan.labels) as line:
