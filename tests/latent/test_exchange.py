@@ -19,7 +19,7 @@ CENTRES = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0], [9.0, 9.0]])
 def bound(model, table, **reading):
     data = ppl.read(table, **reading)
     data = replace(data, schema=model.refer(data))
-    return model.bind(data.schema).learn(data), data
+    return model.bind(data.schema).prepare(data), data
 
 
 def clusters(n, seed, missing=0.0):

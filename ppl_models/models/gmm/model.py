@@ -1,8 +1,10 @@
 """Gaussian mixture model, and mixtures of every other family of emission.
 
-    π ~ Dirichlet(α, …, α)  or, as a Dirichlet process cut off at K,  π_k = v_k Π_{j<k} (1 − v_j), v_k ~
-    Beta(1, α) φ_k ~ the conjugate prior of the emission z_n ~ Categorical(π),   x_n | z_n ~ Π_e
-    emission_e(φ_{z_n})
+    π ~ Dirichlet(α, …, α)
+      or, as a Dirichlet process cut off at K,  π_k = v_k Π_{j<k} (1 − v_j),  v_k ~ Beta(1, α)
+    φ_k ~ the conjugate prior of the emission
+    z_n ~ Categorical(π)
+    x_n | z_n ~ Π_e emission_e(φ_{z_n})
 
     p(x, z, π, φ) = p(π) Π_k p(φ_k) · Π_n π_{z_n} p(x_n | φ_{z_n})
 

@@ -34,7 +34,7 @@ def simulated(n=120, p=3, C=2, seed=0):
 
 def bound_to(model, frame, **options):
     data = read(frame, target="y", **options)
-    return model.bind(data.schema).learn(data), data
+    return model.bind(data.schema).prepare(data), data
 
 
 def expected(glm, batch, loc, root, draws=2_000):
