@@ -40,7 +40,9 @@ LOG_PRIOR = DOF_SHAPE * math.log(DOF_RATE) - math.lgamma(DOF_SHAPE)
 class LogDof(LogGrid):
     """The degrees of freedom ν given n values of u: their prior, and what the values say.
 
-        log q(log ν) = 2 log ν − ν/10 + n (h log h − log Γ(h)) + h L,   h = ν/2,   L = Σ (log u − u)
+    log q(log ν) = 2 log ν − ν/10 + n (h log h − log Γ(h)) + h L
+
+    with h = ν/2 and L = Σ (log u − u).
     """
 
     def __init__(self, n: Tensor, L: Tensor) -> None:

@@ -1,6 +1,9 @@
 """Latents of rows that are independent given the parameters, as in a mixture, in torch on any device.
 
-γ_nk = p(z_n = k | x_n) ∝ π_k p(x_n | k),    log p(x_n) = log Σ_k π_k p(x_n | k)
+Of row n and state k:
+
+    γ_nk = p(z_n = k | x_n) ∝ π_k p(x_n | k)
+    log p(x_n) = log Σ_k π_k p(x_n | k)
 """
 
 from collections.abc import Iterator, Mapping
