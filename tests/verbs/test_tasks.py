@@ -131,6 +131,12 @@ def test_transform(fitted):
     np.testing.assert_allclose(found["state_1"], fit.predict()["smoothed_1"])
 
 
+def test_later_arrays_are_cut_into_sequences():
+    values = np.random.default_rng(0).normal(size=(14, 1))
+    fit = ppl.fit(ppl.HMM(states=2), values, lengths=[9, 5], restarts=1)
+    pd.testing.assert_frame_equal(fit.predict(values, lengths=[9, 5]), fit.predict())
+
+
 def test_sequences_without_names_are_numbered():
     fit = ppl.fit(ppl.HMM(states=1), [np.random.default_rng(0).normal(size=5), np.ones(2)])
     assert fit.predict()["sequence"].tolist() == ["0"] * 5 + ["1"] * 2
