@@ -15,8 +15,10 @@ from ppl_models.families.diagonal_gaussian import DiagonalGaussian
 from ppl_models.families.exponential import Exponential
 from ppl_models.families.full_gaussian import FullGaussian
 from ppl_models.families.gamma import Gamma
+from ppl_models.families.negative_binomial import NegativeBinomial
 from ppl_models.families.normal_prior import NormalPrior
 from ppl_models.families.poisson import Poisson
+from ppl_models.families.student_t import StudentT
 
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=200)
@@ -58,6 +60,10 @@ def _normal(n, rng):
     return CENTRE.numpy() + SCALE.numpy() * rng.normal(size=(n, 3))
 
 
+def _heavy(n, rng):
+    return CENTRE.numpy() + SCALE.numpy() * rng.standard_t(4.0, size=(n, 3))
+
+
 FAMILIES = [
     Family("diag", lambda K: DiagonalGaussian(COLUMNS, K, CENTRE, SCALE, PRIOR), _normal),
     Family("spherical", lambda K: DiagonalGaussian(COLUMNS, K, CENTRE, SCALE, PRIOR, True), _normal),
@@ -83,6 +89,13 @@ FAMILIES = [
         "gamma",
         lambda K: Gamma(COLUMNS, K, MEAN, 1.5, 0.8, 1.7),
         lambda n, r: r.gamma(3.0, MEAN.numpy() / 3, (n, 3)) + 1e-3,
+    ),
+    Family("student_t", lambda K: StudentT(COLUMNS, K, CENTRE, SCALE, PRIOR), _heavy),
+    Family("student_t-given", lambda K: StudentT(COLUMNS, K, CENTRE, SCALE, PRIOR, 4.0), _heavy),
+    Family(
+        "negative_binomial",
+        lambda K: NegativeBinomial(COLUMNS, K, MEAN, 1.5, 0.8, 1.7),
+        lambda n, r: r.poisson(r.gamma(2.0, MEAN.numpy() / 2, (n, 3))),
     ),
 ]
 

@@ -31,16 +31,16 @@ from ppl_models.families.priors import Priors
 from ppl_models.families.quadrature import LogGrid
 from ppl_models.inference.factors import Site, Theta, nonnegative
 
-DOF_SHAPE, DOF_RATE = 2.0, 0.1
-"""Of the gamma prior of ν, which is weak between 1 and 100 (Juárez & Steel 2010, J. Bus. Econ. Stat. 28)."""
+LOG_DOF, LOG_DOF_SD = math.log(10.0), 1.0
+"""Of the log-normal prior of ν, which has 95 % between 1.4 and 71: from hardly a mean to hardly a tail."""
 
-LOG_PRIOR = DOF_SHAPE * math.log(DOF_RATE) - math.lgamma(DOF_SHAPE)
+LOG_PRIOR = -0.5 * LOG_2PI - math.log(LOG_DOF_SD)
 
 
 class LogDof(LogGrid):
     """The degrees of freedom ν given n values of u: their prior, and what the values say.
 
-    log q(log ν) = 2 log ν − ν/10 + n (h log h − log Γ(h)) + h L
+    log q(log ν) = −½ (log ν − log 10)² + n (h log h − log Γ(h)) + h L
 
     with h = ν/2 and L = Σ (log u − u).
     """
@@ -52,20 +52,18 @@ class LogDof(LogGrid):
     def _log_density(self, u: Tensor) -> Tensor:
         extra = u.dim() - self.n.dim()
         n, L = (x[(...,) + (None,) * extra] for x in (self.n, self.L))
-        nu = u.exp()
-        h = nu / 2
-        return DOF_SHAPE * u - DOF_RATE * nu + n * (h * h.log() - torch.lgamma(h)) + h * L
+        h = u.exp() / 2
+        return -0.5 * ((u - LOG_DOF) / LOG_DOF_SD) ** 2 + n * (h * h.log() - torch.lgamma(h)) + h * L
 
     def _derivatives(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        nu = u.exp()
-        h = nu / 2
-        first = h * (self.n * (h.log() + 1 - torch.digamma(h)) + self.L) - DOF_RATE * nu
+        h = u.exp() / 2
+        first = h * (self.n * (h.log() + 1 - torch.digamma(h)) + self.L)
         second = h**2 * self.n * (1 / h - torch.polygamma(1, h))
-        return DOF_SHAPE + first, first + second
+        return (LOG_DOF - u) / LOG_DOF_SD**2 + first, first + second - 1 / LOG_DOF_SD**2
 
 
 class StudentT(NormalFactor, AugmentedColumns):
-    """x_d | k ~ t(ν_kd, μ_kd, 1/τ_kd), (μ, τ) as of a diagonal Gaussian, ν ~ Gamma(2, 0.1) or given.
+    """x_d | k ~ t(ν_kd, μ_kd, 1/τ_kd), (μ, τ) as of a diagonal Gaussian, log ν ~ N(log 10, 1) or ν given.
 
     With h = ν/2:
 

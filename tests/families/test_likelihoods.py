@@ -41,7 +41,7 @@ def test_density_mean_and_draws_agree_with_torch(name):
         share = torch.cat(
             [
                 torch.nn.functional.one_hot(c.long(), n).double()
-                for c, n in zip(drawn.T, family.levels, strict=True)
+                for c, n in zip(drawn.T, family.slots, strict=True)
             ],
             1,
         )

@@ -13,8 +13,10 @@ from ppl_models.families.diagonal_gaussian import DiagonalGaussian
 from ppl_models.families.exponential import Exponential
 from ppl_models.families.full_gaussian import FullGaussian
 from ppl_models.families.gamma import Gamma
+from ppl_models.families.negative_binomial import NegativeBinomial
 from ppl_models.families.normal_prior import NormalPrior
 from ppl_models.families.poisson import Poisson
+from ppl_models.families.student_t import StudentT
 from ppl_models.inference.factors import Dirichlet
 from ppl_models.kernels.workspace import Workspace
 
@@ -119,22 +121,35 @@ def test_density_is_that_of_the_pyro_program(family, missing):
     torch.testing.assert_close(again, 2 * out)
 
 
-def check_linear(family, missing):
+@pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
+def test_statistics_are_the_gradient_of_the_density(family, missing):
+    """Fisher's identity, ∂/∂η Σ_n γ_n log p(x_n | η) = Σ_n γ_n E[t | x_n, η], along random directions."""
     e, _, features, gamma, S = case(family, missing)
+    natural = e.expected_natural(S)
+    found = e.statistics(features, gamma, natural)
+
+    def total(eta):
+        out = torch.empty(R, N, K, dtype=torch.float64)
+        e.log_density(features, eta, out, False)
+        return (gamma * out).sum()
+
+    for _ in range(3):
+        step = 1e-5 * torch.randn_like(natural) * natural.abs().clamp_max(1.0)
+        slope = (total(natural + step) - total(natural - step)) / 2
+        torch.testing.assert_close(slope, (found * step).sum(), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
+def test_statistics_are_linear_in_the_density(family, missing):
+    e, _, features, gamma, S = case(family, missing)
+    if not e.linear_density or (missing and not e.masks_cells):
+        return
     natural = e.natural(e.draw(S))
     out = torch.empty(R, N, K, dtype=torch.float64)
     e.log_density(features, natural, out, False)
     torch.testing.assert_close(
         (gamma * out).sum((1, 2)), (S * natural).flatten(1).sum(-1), rtol=1e-10, atol=1e-9
     )
-
-
-def test_statistics_are_linear_in_the_density(family):
-    check_linear(family, missing=False)
-
-
-def test_statistics_of_missing_cells_are_linear_in_the_density(column_family):
-    check_linear(column_family, missing=True)
 
 
 def test_features_of_some_rows_are_rows_of_the_features(family):
@@ -385,3 +400,68 @@ def test_gamma_shape_with_a_million_rows():
     ) ** 0.5  # Fisher information, rate profiled out
     assert abs(float(shape.mean()) - 2.5) < 5 * sd
     assert float(shape.std()) == pytest.approx(sd, rel=0.15)  # 1,000 draws: a relative error of 2.2% each
+
+
+def test_density_of_student_t_is_scipys():
+    centre, scale = 2.0, 1.5
+    e = StudentT((0,), 1, centre * ONE, scale * ONE, NormalPrior(0.3, 4.0, 0.6))
+    x = torch.tensor([[2.5], [-40.0], [2.0], [1e6]], dtype=torch.float64)
+    values = {"mean": 0.4, "precision": 2.3, "dof": 1.7}
+    theta = {name: value * ONE.reshape(1, 1, 1) for name, value in values.items()}
+    out = torch.empty(1, 4, 1, dtype=torch.float64)
+    e.log_density(e.features(x, Workspace(), "f"), e.natural(theta), out, False)
+    exact = ss.t(1.7, centre + 0.4 * scale, scale / 2.3**0.5).logpdf(x[:, 0])
+    np.testing.assert_allclose(out[0, :, 0] + e.log_base(x), exact, rtol=1e-12)
+    found = {name: float(value) for name, (value, _) in e.user(theta).items()}
+    assert found == pytest.approx({"mean": 2.6, "scale": scale / 2.3**0.5, "dof": 1.7})
+
+
+def test_density_of_negative_binomial_is_scipys():
+    mean, a, b = 2.5, 0.7, 1.9
+    e = NegativeBinomial((0,), 1, mean * ONE)
+    x = torch.tensor([[0.0], [1.0], [7.0], [400.0]], dtype=torch.float64)
+    theta = {"shape": a * ONE.reshape(1, 1, 1), "rate": b * ONE.reshape(1, 1, 1)}
+    out = torch.empty(1, 4, 1, dtype=torch.float64)
+    e.log_density(e.features(x, Workspace(), "f"), e.natural(theta), out, False)
+    mu = mean * a / b
+    exact = ss.nbinom(a, a / (a + mu))
+    np.testing.assert_allclose(out[0, :, 0] + e.log_base(x), exact.logpmf(x[:, 0]), rtol=1e-12)
+    user = {name: float(value) for name, (value, _) in e.user(theta).items()}
+    assert user["mean"] == pytest.approx(exact.mean())
+    assert user["mean"] + user["mean"] ** 2 / user["size"] == pytest.approx(exact.var())
+
+
+def by_grid(e, S, log_prior, axes, sites):
+    """Log Z and E[η] by the sum over a grid of unconstrained parameters: nothing but p(θ) exp⟨S, η(θ)⟩."""
+    grid = torch.meshgrid(*[torch.as_tensor(axis) for axis in axes], indexing="ij")
+    flat = [g.reshape(-1, 1, 1) for g in grid]
+    eta = e.natural(sites(*flat))[:, 0, 0]
+    log_p = torch.as_tensor(log_prior(*[f[:, 0, 0].numpy() for f in flat])) + eta @ S[0, 0, 0]
+    cell = float(np.prod([axis[1] - axis[0] for axis in axes]))
+    return float(log_p.logsumexp(0)) + np.log(cell), log_p.softmax(0) @ eta
+
+
+@pytest.mark.parametrize("cells", [6, 400], ids=["few", "many"])
+def test_student_posterior_by_quadrature(cells):
+    """Over the mean, the log of the precision, and the log of the degrees of freedom."""
+    rng = np.random.default_rng(cells)
+    u = rng.gamma(2.0, 0.5, cells)
+    x = 0.3 + rng.normal(size=cells) / np.sqrt(u)
+    sums = [cells, (u * x).sum(), (u * x * x).sum(), u.sum(), (np.log(u) - u).sum()]
+    S = torch.tensor(sums, dtype=torch.float64).reshape(1, 1, 1, 5)
+    p = NormalPrior(0.3, 4.0, 0.6)
+    e = StudentT((0,), 1, 0 * ONE, ONE, p)
+    theta = e.draw(S.expand(2_000, 1, 1, 5))
+    centres = [theta["mean"], theta["precision"].log(), theta["dof"].log()]
+    axes = [np.linspace(float(v.mean() - 9 * v.std()), float(v.mean() + 9 * v.std()), 81) for v in centres]
+
+    def log_prior(m, t, v):
+        mean = ss.norm(0, (p.mean_precision * np.exp(t)) ** -0.5).logpdf(m)
+        precision = ss.gamma(p.dof / 2, scale=2 / (p.dof * p.variance)).logpdf(np.exp(t)) + t
+        return mean + precision + ss.norm(np.log(10), 1).logpdf(v)
+
+    log_z, eta = by_grid(
+        e, S, log_prior, axes, lambda m, t, v: {"mean": m, "precision": t.exp(), "dof": v.exp()}
+    )
+    assert float(e.log_normalizer(S)) == pytest.approx(log_z, abs=1e-5)
+    np.testing.assert_allclose(e.expected_natural(S)[0, 0, 0], eta, rtol=1e-5, atol=1e-6)
