@@ -1,17 +1,25 @@
 """What an emission family is: a conjugate factor for each state over some columns of a row."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping
 from copy import copy
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import numpy as np
-import pyro.distributions as dist
-import torch
-from torch import Tensor
+from ppl_models.importing import lazy
+from ppl_models.inference.factors import Factor
 
-from ppl_models.inference.factors import Factor, Theta
-from ppl_models.kernels.workspace import Workspace
+if TYPE_CHECKING:
+    import numpy as np
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+
+    from ppl_models.inference.factors import Theta
+    from ppl_models.kernels.workspace import Workspace
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
 
 BLOCK = 4096
 """Rows a block of the products over rows; skinny products are fastest in blocks that fit a cache."""
@@ -38,7 +46,7 @@ class Features(NamedTuple):
         """Whether the log density is linear in the matrix, whatever is missing."""
         return self.pattern is None
 
-    def rows(self, at: slice) -> "Features":
+    def rows(self, at: slice) -> Features:
         """The features of some of the rows, as views."""
         pattern = None if self.pattern is None else self.pattern[at]
         return Features(self.matrix[at], pattern, self.patterns)
@@ -59,8 +67,14 @@ class Emission(Factor):
     squares = False
     """Whether the features of complete rows are some numbers followed by their squares."""
 
+    linear_density = True
+    """Whether the log density of complete rows is linear in the features, as `linear` and `collect` say."""
+
     masks_cells = True
     """Whether missing cells leave the log density linear in the features."""
+
+    is_label = False
+    """Whether it only says which class a state belongs to, so that nothing is learned of it."""
 
     @property
     @abstractmethod

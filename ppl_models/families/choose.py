@@ -1,148 +1,178 @@
-"""Which family each column gets."""
+"""Which family each column gets, in models with emissions and in models with likelihoods.
 
-from collections.abc import Mapping
+A choice is `auto`, one family for all columns, `column=family` pairs as text, or a mapping from columns to
+families; what is not named goes by the kind of the column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ppl_models.data import Column, Kind, Schema
+from ppl_models.data.schema import Schema
 from ppl_models.errors import DataError, UsageError
+from ppl_models.families.family import Conjugate, Family, Group, Network, Side
+from ppl_models.families.registry import FAMILIES, having, listed
 
 if TYPE_CHECKING:
     from ppl_models.families.base import Emission
+    from ppl_models.families.likelihood import Likelihood
 
-AUTO = {
-    Kind.CONTINUOUS: "gaussian",
-    Kind.COUNT: "poisson",
-    Kind.BINARY: "bernoulli",
-    Kind.CATEGORICAL: "categorical",
-}
-FAMILIES = {
-    "gaussian": (Kind.CONTINUOUS, Kind.COUNT),
-    "poisson": (Kind.COUNT,),
-    "bernoulli": (Kind.BINARY,),
-    "categorical": (Kind.CATEGORICAL, Kind.BINARY),
-    "exponential": (Kind.CONTINUOUS, Kind.COUNT),
-    "gamma": (Kind.CONTINUOUS, Kind.COUNT),
-}
+    Choice = str | Mapping[str, str]
+else:
+    Choice = str  # the form that an option of the command line has
+
+NAMED = 12
+"""Columns that a message names at most."""
 
 
-def families(emission: str, schema: Schema) -> dict[str, str]:
-    """The family of each column by name, from `auto`, one family, or `column=family` pairs."""
-    chosen = {column.name: AUTO[column.kind] for column in schema.columns if column.name != schema.target}
-    if emission == "auto":
-        return chosen
-    for part in emission.split(","):
+def help_text(side: Side) -> str:
+    """What the help of the field says."""
+    return f"family of every column ({listed(side)}), or column=family pairs separated by commas"
+
+
+def checked(side: Side, choice: Choice) -> Choice:
+    """The choice, a mapping as a dictionary, before there are columns.
+
+    Raises:
+        UsageError: naming a family that there is not.
+
+    Example:
+        >>> checked("emission", {"wait": "gamma"})
+        {'wait': 'gamma'}
+    """
+    for _, family in _pairs(choice):
+        if family != "auto" and family not in having(side):
+            raise UsageError(f"{side} {family!r} is not known; choose from {listed(side)}")
+    return choice if isinstance(choice, str) else dict(choice)
+
+
+def _pairs(choice: Choice) -> Iterator[tuple[str | None, str]]:
+    """Columns, None for all, with what is named for them."""
+    if not isinstance(choice, str):
+        yield from choice.items()
+        return
+    for part in choice.split(","):
         column, named, family = part.strip().rpartition("=")
-        if family != "auto" and family not in FAMILIES:
-            known = ", ".join(["auto", *FAMILIES])
-            raise UsageError(f"emission {family!r} is not known; choose from {known}")
-        if named and column not in chosen:
-            names = ", ".join(schema.names)
-            raise UsageError(f"emission names the column {column!r}, which is not modelled ({names})")
-        if family != "auto":
-            chosen.update(dict.fromkeys([column] if named else chosen, family))
+        yield column if named else None, family
+
+
+def modelled(schema: Schema) -> list[int]:
+    """The positions of all columns but the target."""
+    return [i for i, column in enumerate(schema.columns) if column.name != schema.target]
+
+
+def families(side: Side, choice: Choice, schema: Schema) -> dict[str, Family]:
+    """The family of each column by name.
+
+    Raises:
+        UsageError: a family or column is not known.
+    """
+    choice = checked(side, choice)
+    known, columns = having(side), [schema.columns[i] for i in modelled(schema)]
+    auto = {family.auto: family for family in known.values()}
+    chosen = {column.name: auto[column.kind] for column in columns}
+    pixels = [column for column in columns if not column.labelled] if schema.shape is not None else []
+    for family in FAMILIES if pixels else ():
+        if side == "likelihood" and family.network is not None and family.network.pixels(pixels):
+            chosen |= {column.name: family for column in pixels}
+    for column, name in _pairs(choice):
+        if column is not None and column not in chosen:
+            names = ", ".join([*chosen][:NAMED])
+            raise UsageError(f"{side} names the column {column!r}, which is not modelled ({names})")
+        if name != "auto":
+            chosen.update(dict.fromkeys(chosen if column is None else [column], known[name]))
     return chosen
 
 
-def kinds(emission: str, schema: Schema) -> Mapping[str, str]:
-    """Columns that must be read as labels because their family was named."""
-    wanted = {"categorical": Kind.CATEGORICAL, "bernoulli": Kind.BINARY, "poisson": Kind.COUNT}
-    chosen = families(emission, schema)
-    return {
-        column.name: str(wanted[chosen[column.name]])
-        for column in schema.columns
-        if column.name in chosen
-        and column.kind not in FAMILIES[chosen[column.name]]
-        and chosen[column.name] in wanted
-    }
+def kinds(side: Side, choice: Choice, schema: Schema) -> Mapping[str, str]:
+    """Columns that must be read as another kind because their family was named."""
+    chosen, found = families(side, choice, schema), {}
+    for i in modelled(schema):
+        column = schema.columns[i]
+        of = _side(side, chosen[column.name])
+        if of.read_as is not None and column.kind not in of.kinds:
+            found[column.name] = str(of.read_as)
+    return found
 
 
-def _check(column: Column, family: str) -> None:
-    if column.kind not in FAMILIES[family]:
-        raise DataError(
-            f"column {column.name!r} is {column.kind}, which a {family} emission cannot describe; "
-            f"leave it out with --ignore or name another family with --emission"
-        )
-    if family == "gamma" and column.minimum <= 0 or family == "exponential" and column.minimum < 0:
-        bound = "positive" if family == "gamma" else "at least 0"
-        raise DataError(
-            f"column {column.name!r} has the value {column.minimum:g}; {family} needs values {bound}"
-        )
+def groups(side: Side, choice: Choice, schema: Schema) -> list[tuple[Family, Group]]:
+    """Each family that is used with its columns, in the order of the registry.
+
+    Raises:
+        DataError: a column cannot be described by the family named for it.
+    """
+    chosen = families(side, choice, schema)
+    index: dict[str, list[int]] = {family.name: [] for family in FAMILIES}
+    for i in modelled(schema):
+        column = schema.columns[i]
+        family = chosen[column.name]
+        if column.kind not in _side(side, family).kinds:
+            article = "an" if family.name[0] in "aeiou" else "a"
+            raise DataError(
+                f"column {column.name!r} is {column.kind}, which {article} {family.name} {side} cannot "
+                f"describe; leave it out with --ignore or name another family with --{side}"
+            )
+        if lacks := family.lacks(column):
+            raise DataError(
+                f"column {column.name!r} has the value {column.minimum:g}; {family.name} needs {lacks}"
+            )
+        index[family.name].append(i)
+    C = schema.correlation
+
+    def group(at: list[int]) -> Group:
+        correlation = tuple(tuple(C[i][j] for j in at) for i in at) if C else ()
+        return Group(tuple(at), tuple(schema.columns[i] for i in at), correlation)
+
+    return [(family, group(index[family.name])) for family in FAMILIES if index[family.name]]
 
 
-def choose(model: Any, states: int, schema: Schema) -> tuple["Emission", ...]:
-    """The emissions of a model over the columns of a schema.
+def _side(side: Side, family: Family) -> Conjugate | Network:
+    of = family.side(side)
+    if of is None:
+        raise UsageError(f"{side} {family.name!r} is not known; choose from {listed(side)}")
+    return of
+
+
+def emissions(choice: Choice, priors: Any, states: int, schema: Schema) -> tuple[Emission, ...]:
+    """The emissions over the columns of a schema, in the order of their first columns, then the target's.
 
     Args:
-        model: has the fields of the priors: `emission`, `covariance`, `mean_precision`, ….
+        choice: which family each column gets.
+        priors: the fields of the priors (`registry.Priors`).
         states: K, of which each class has as many if there is a target.
         schema: the columns; standardising constants come from here.
 
     Raises:
-        DataError: if a column cannot be described by the family named for it.
+        DataError: a column cannot be described by the family named for it.
     """
-    import torch
-
-    from ppl_models.families.discrete import Bernoulli, Categorical, Poisson
-    from ppl_models.families.full_gaussian import FullGaussian
-    from ppl_models.families.gaussian import DiagonalGaussian
-    from ppl_models.families.normal_prior import NormalPrior
-    from ppl_models.families.positive import Exponential, Gamma
-
-    K, columns = states, schema.columns
-    chosen = families(model.emission, schema)
-    groups: dict[str, list[int]] = {}
-    for i, column in enumerate(columns):
-        if column.name == schema.target:
-            continue
-        _check(column, chosen[column.name])
-        groups.setdefault(chosen[column.name], []).append(i)
-
-    def constants(index: tuple[int, ...], field: str) -> torch.Tensor:
-        return torch.tensor([getattr(columns[i], field) for i in index], dtype=torch.float64)
-
-    def build(family: str, index: tuple[int, ...]) -> "Emission":
-        mean = constants(index, "mean")
-        positive = torch.where(mean > 0, mean, torch.ones_like(mean))
-        rates = (model.rate_shape, model.rate_rate)
-        if family == "gaussian":
-            D = len(index)
-            dof = D + 2.0 if model.covariance_dof is None else model.covariance_dof
-            if model.state_variance is None:
-                widest = K ** (-2 / D)
-                prior = NormalPrior(model.mean_precision, dof, widest / max(dof, 1.0), widest)
-            else:
-                prior = NormalPrior(model.mean_precision, dof, model.state_variance)
-            if model.covariance in ("full", "tied") and prior.dof <= D - 1:
-                raise UsageError(
-                    f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}"
-                )
-            sd = constants(index, "sd")
-            if model.covariance in ("diag", "spherical") or (D == 1 and model.covariance == "full"):
-                return DiagonalGaussian(index, K, mean, sd, prior, model.covariance == "spherical")
-            correlation = None
-            if schema.correlation:
-                correlation = torch.tensor(schema.correlation, dtype=torch.float64)[list(index)][
-                    :, list(index)
-                ]
-            return FullGaussian(index, K, mean, sd, prior, model.covariance == "tied", correlation)
-        if family == "poisson":
-            return Poisson(index, K, positive, *rates)
-        if family == "bernoulli":
-            return Bernoulli(index, K, model.level_concentration)
-        if family == "categorical":
-            levels = tuple(max(len(columns[i].levels), 1) for i in index)
-            return Categorical(index, K, levels, model.level_concentration)
-        if family == "exponential":
-            return Exponential(index, K, positive, *rates)
-        return Gamma(index, K, positive, *rates, model.log_shape_sd)
-
-    emissions = [build(family, tuple(index)) for family, index in groups.items()]
+    found = sorted(groups("emission", choice, schema), key=lambda each: each[1].index[0])
+    built = [family.conjugate.build(group, states, priors) for family, group in found if family.conjugate]
     if schema.target is not None:
-        emissions.append(_label(schema, K))
-    return tuple(emissions)
+        built.append(_label(schema, states))
+    return tuple(built)
 
 
-def _label(schema: Schema, states: int) -> "Emission":
+def likelihoods(choice: Choice, schema: Schema) -> list[tuple[tuple[int, ...], Likelihood]]:
+    """The likelihoods over the columns of a schema with the positions of their columns.
+
+    Raises:
+        DataError: a column cannot be described by the family named for it.
+    """
+    image = schema.shape is not None
+    return [
+        (group.index, family.network.build(group.columns, image))
+        for family, group in groups("likelihood", choice, schema)
+        if family.network
+    ]
+
+
+def correlated(priors: Any) -> bool:
+    """Whether the prior of any family refers to the correlations of the data."""
+    return any(family.conjugate is not None and family.conjugate.correlated(priors) for family in FAMILIES)
+
+
+def _label(schema: Schema, states: int) -> Emission:
     """The classes of the target, each with as many of the states, class by class."""
     from ppl_models.families.label import Label
 

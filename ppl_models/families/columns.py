@@ -4,14 +4,22 @@ With t(x) = (1, t_1(x), …, t_J(x)) for an observed cell and 0 for a missing on
 matrix of features with a matrix of natural parameters gives the log density with any cells missing.
 """
 
-from abc import abstractmethod
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 from ppl_models.families.base import EPSILON, Emission, Features, columns_of
+from ppl_models.importing import lazy
 from ppl_models.inference.factors import nonnegative
-from ppl_models.kernels.workspace import Workspace
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ppl_models.kernels.workspace import Workspace
+else:
+    torch = lazy("torch")
 
 
 class ColumnEmission(Emission):

@@ -1,21 +1,69 @@
-"""Gaussian emissions with diagonal or spherical covariance, with the conjugate prior."""
+"""Gaussian columns: N(μ, 1/τ) with the conjugate prior, or N(o, σ²) around what a decoder puts out.
+
+Covariances: full or tied (`ppl_models.families.full_gaussian`), and here diagonal or spherical.
+"""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pyro.distributions as dist
-import torch
-from torch import Tensor
-
+from ppl_models.annotations import Positive
+from ppl_models.data.schema import Column, Kind
+from ppl_models.errors import UsageError
 from ppl_models.families.columns import ColumnEmission
-from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalPrior, most_probable
-from ppl_models.inference.factors import Site, Theta, nonnegative
+from ppl_models.families.family import Conjugate, Family, Group, Network, Prior
+from ppl_models.families.likelihood import FLOOR, Likelihood
+from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalGamma, NormalPrior, NormalSizes
+from ppl_models.importing import lazy
+from ppl_models.inference.factors import nonnegative
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+
+    from ppl_models.families.base import Emission
+    from ppl_models.inference.factors import Site, Theta
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
+
+COVARIANCES = ("full", "diag", "tied", "spherical")
+
+
+@dataclass(frozen=True)
+class CovarianceField(Prior):
+    """How the columns of a state depend on one another."""
+
+    covariance: Annotated[Literal["full", "diag", "tied", "spherical"], "covariance of Gaussian columns"] = (
+        "full"
+    )
+
+    def check_priors(self) -> None:
+        """Refuse fields that cannot be meant."""
+        if self.covariance not in COVARIANCES:
+            raise UsageError(f"covariance must be full, diag, tied or spherical, got {self.covariance!r}")
+        super().check_priors()
+
+
+@dataclass(frozen=True)
+class GaussianPrior(NormalSizes, CovarianceField):
+    """The fields of the prior of Gaussian columns."""
+
+    state_variance: Annotated[
+        float | None,
+        "prior scale of a Gaussian's variance, 1/E[precision]; learned if not given",
+        Positive(),
+    ] = None
 
 
 class DiagonalGaussian(NormalFactor, ColumnEmission):
     """x_d | k ~ N(μ_kd, 1/τ_kd), τ_kd ~ Gamma(ν₀/2, ν₀ s²/2), μ_kd | τ_kd ~ N(0, 1/(κ₀ τ_kd)).
 
-    With S = (n, Σx, Σx²): κ = κ₀ + n, m = Σx/κ, a = (ν₀ + n)/2, b = (ν₀ s² + Σx² − κ m²)/2, and
-    Z = √(κ₀/κ) · b₀^a₀/b^a · Γ(a)/Γ(a₀) · (2π)^{−n/2}. η = (½ log τ − ½ τ μ² − ½ log 2π, τ μ, −½ τ).
+    With S = (n, Σx, Σx²) the posterior and Z are those of `NormalGamma`, every cell weighing 1.
+    η = (½ log τ − ½ τ μ² − ½ log 2π, τ μ, −½ τ).
     Spherical: one τ_k for all D columns of a state, a and b summed over them.
     """
 
@@ -55,48 +103,26 @@ class DiagonalGaussian(NormalFactor, ColumnEmission):
         """The change of units."""
         return x * 0.0 - self.scale.to(x).log()
 
-    def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """κ, m (R, K, D), a, b of the precision's Gamma (R, K, D), or (R, K, 1) if spherical, and s²."""
-        p = self.prior
+    def _posterior(self, S: Tensor) -> NormalGamma:
         n, sx, sxx = S.unbind(-1)
-        kappa = p.mean_precision + n
-        mean = sx / kappa
-        half = 0.5 * (sxx - kappa * mean**2).clamp_min(0.0)
-        count = 0.5 * n
-        if self.spherical:
-            half, count = half.sum(-1, keepdim=True), count.sum(-1, keepdim=True)
-        a = 0.5 * p.dof + count
-        variance = half.new_full(half.shape[:1], p.variance)
-        if p.widest is not None:
-            variance = most_probable(p, 2 * a, 2 * half)
-        return kappa, mean, a, 0.5 * p.dof * variance[:, None, None] + half, variance
+        return NormalGamma.of(self.prior, n, n, sx, sxx, self.spherical)
 
     def variance(self, statistics: Tensor) -> Tensor:
         """s², (R,)."""
-        return self._posterior(statistics)[-1]
+        return self._posterior(statistics).variance
 
-    def _log_z(
-        self, count: Tensor, kappa: Tensor, mean: Tensor, a: Tensor, b: Tensor, variance: Tensor
-    ) -> Tensor:
-        """Log Z as in the class docstring."""
-        p = self.prior
-        a0, b0 = 0.5 * p.dof, 0.5 * p.dof * variance[:, None, None]
-        normal = 0.5 * (math.log(p.mean_precision) - kappa.log()) - 0.5 * LOG_2PI * count
-        precision = a0 * b0.log() - math.lgamma(a0) - a * b.log() + torch.lgamma(a)
-        return normal.sum((-1, -2)) + precision.sum((-1, -2))
+    def _log_z(self, S: Tensor, *posterior: Tensor) -> Tensor:
+        return NormalGamma(*posterior).log_z(self.prior, S[..., 0])
 
-    def _natural(self, kappa: Tensor, mean: Tensor, a: Tensor, b: Tensor, variance: Tensor) -> Tensor:
-        """E[½ log τ − ½ τ μ²] = ½ (ψ(a) − log b) − ½ (1/κ + m² a/b), E[τ μ] = m a/b, −½ E[τ] = −½ a/b."""
-        tau, log_tau = a / b, torch.digamma(a) - b.log()
-        zero = 0.5 * (log_tau - 1 / kappa - mean**2 * tau - LOG_2PI)
-        return torch.stack([zero, mean * tau, (-0.5 * tau).expand_as(mean)], -1)
+    def _natural(self, *posterior: Tensor) -> Tensor:
+        """E[½ log τ − ½ τ μ²] − ½ log 2π, E[τ μ], −½ E[τ]."""
+        log_tau, square, linear, tau = NormalGamma(*posterior).moments()
+        zero = 0.5 * (log_tau - square - LOG_2PI)
+        return torch.stack([zero, linear, (-0.5 * tau).expand_as(linear)], -1)
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`precision`, then `mean` given it."""
-        kappa, mean, a, b, _ = self._posterior(statistics)
-        precision = site("precision", dist.Gamma(a, b, validate_args=False))
-        sd = (kappa * precision).rsqrt()
-        return {"precision": precision, "mean": site("mean", dist.Normal(mean, sd, validate_args=False))}
+        return self._posterior(statistics).sites(site)
 
     def natural(self, theta: Theta) -> Tensor:
         """η as in the class docstring."""
@@ -113,3 +139,70 @@ class DiagonalGaussian(NormalFactor, ColumnEmission):
         """`mean` and `sd`."""
         normal = self.local(theta).base_dist
         return {"mean": (normal.loc, ("column",)), "sd": (normal.scale, ("column",))}
+
+
+def _emission(group: Group, states: int, fields: GaussianPrior) -> Emission:
+    D = len(group.index)
+    prior = fields.normal_prior(D, states, fields.state_variance)
+    if fields.covariance in ("full", "tied") and prior.dof <= D - 1:
+        raise UsageError(f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}")
+    mean, sd = group.constants("mean"), group.constants("sd")
+    if fields.covariance in ("diag", "spherical") or (D == 1 and fields.covariance == "full"):
+        return DiagonalGaussian(group.index, states, mean, sd, prior, fields.covariance == "spherical")
+    from ppl_models.families.full_gaussian import FullGaussian
+
+    C = torch.tensor(group.correlation, dtype=torch.float64) if group.correlation else None
+    return FullGaussian(group.index, states, mean, sd, prior, fields.covariance == "tied", C)
+
+
+class GaussianLikelihood(Likelihood):
+    """u_j = (x_j − x̄_j)/s_j ~ N(o_j, σ_j²), σ_j² = σ_min² + exp(2 ρ_j) learned for each column."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        super().__init__("gaussian", [c.mean for c in columns], [c.sd for c in columns], dense=True)
+        self.log_scale = self._learned(math.log(0.5))
+
+    @property
+    def sigma(self) -> Tensor:
+        """σ, (D,), in standard deviations of the column."""
+        return (FLOOR**2 + (2 * self.log_scale).exp()).sqrt()
+
+    def noise(self) -> list[float] | None:
+        """σ in the user's units."""
+        return (self.sigma.detach().double() * self.scale).tolist()
+
+    def log_prob(self, out: Tensor, u: Tensor) -> Tensor:
+        """The normal density."""
+        sigma = self.sigma
+        return -0.5 * ((u - out) / sigma) ** 2 - sigma.log() - 0.5 * LOG_2PI
+
+    def expect(self, out: Tensor) -> Tensor:
+        """The mean o."""
+        return self.back(out)
+
+    def sample(self, out: Tensor) -> Tensor:
+        """The mean and noise."""
+        return self.back(out + self.sigma * torch.randn_like(out))
+
+    def distribution(self, out: Tensor) -> Any:
+        """A normal in the user's units."""
+        return dist.Normal(self.back(out), self.sigma.double() * self.scale)
+
+
+GAUSSIAN = Family(
+    "gaussian",
+    conjugate=Conjugate(
+        density="normal: `mean`, `sd`, with a full covariance `correlation`",
+        prior="normal–Wishart, or normal–gamma",
+        kinds=(Kind.CONTINUOUS, Kind.COUNT),
+        build=_emission,
+        correlated=lambda fields: fields.covariance in ("full", "tied"),
+    ),
+    network=Network(
+        density="N(o, σ²) with a σ for each column, learned, at least 0.01 sd of the column",
+        kinds=(Kind.CONTINUOUS, Kind.COUNT),
+        build=lambda columns, image: GaussianLikelihood(columns),
+    ),
+    fields=GaussianPrior,
+    auto=Kind.CONTINUOUS,
+)

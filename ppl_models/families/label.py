@@ -28,6 +28,7 @@ class Label(Emission):
     """
 
     name = "class"
+    is_label = True
 
     def __init__(self, column: int, owner: Sequence[int], classes: int) -> None:
         self.columns, self.states, self.classes = (column,), len(owner), classes

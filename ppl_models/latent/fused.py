@@ -68,7 +68,7 @@ def possible(emissions: tuple[Emission, ...], values: Tensor) -> bool:
     """Whether rows can be worked on so: in main memory, and linear whatever is missing."""
     if values.device.type != "cpu" or values.shape[0] < LEAST:
         return False
-    return all(e.masks_cells or not missing_in(e, values) for e in emissions)
+    return all(e.linear_density and (e.masks_cells or not missing_in(e, values)) for e in emissions)
 
 
 LEAST = 32

@@ -224,11 +224,11 @@ class Joint(Conjugate):
 
         The sticks of a Dirichlet process are in order of their size, as their prior is.
         """
-        first = min(self.emissions, key=lambda e: (e.name == "class", e.columns[0]))
+        first = min(self.emissions, key=lambda e: (e.is_label, e.columns[0]))
         keys = [first.order_key(statistics[first.name])[0]]
         if self.prunes:
             keys = [-self.structure.occupied(statistics)[0]]
-        keys += [e.order_key(statistics[e.name])[0] for e in self.emissions if e.name == "class"]
+        keys += [e.order_key(statistics[e.name])[0] for e in self.emissions if e.is_label]
         order = torch.as_tensor(np.lexsort([key.cpu().numpy() for key in keys]))
         return self.reorder(statistics, order.to(keys[0].device))
 
@@ -245,7 +245,7 @@ class Joint(Conjugate):
     @property
     def symmetric(self) -> bool:
         """Whether the density stays the same when the states are renamed."""
-        return self.states > 1 and not self.prunes and all(e.name != "class" for e in self.emissions)
+        return self.states > 1 and not self.prunes and not any(e.is_label for e in self.emissions)
 
     def permute(self, theta: Draws, order: Tensor) -> dict[str, Theta]:
         """Draws with the states renamed draw by draw: new i of draw s is the old `order[s, i]`."""
@@ -386,7 +386,7 @@ class Joint(Conjugate):
         for name, (value, dims) in self.structure.user(self.structure_theta(theta)).items():
             found[name] = (dims, value.numpy())
             coords |= {dim: np.arange(self.states) for dim in dims}
-        modelled = [e for e in self.emissions if e.name != "class"]
+        modelled = [e for e in self.emissions if not e.is_label]
         for e in modelled:
             columns = [self.schema.columns[i] for i in e.columns]
             prefix = f"{e.name}_" if len(modelled) > 1 else ""

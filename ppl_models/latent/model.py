@@ -1,52 +1,38 @@
 """What mixtures and hidden Markov models share: emissions, their priors, and the Pyro pair."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from ppl_models.annotations import whole
 from ppl_models.errors import UsageError
-from ppl_models.families.choose import kinds
+from ppl_models.families.choose import Choice, checked, correlated, help_text, kinds
+from ppl_models.families.registry import Priors
 from ppl_models.inference.settings import ConjugateSettings, Training
 from ppl_models.model import Model
 
 if TYPE_CHECKING:
     from ppl_models.data import Dataset, Schema
 
-COVARIANCES = ("full", "diag", "tied", "spherical")
+
+@dataclass(frozen=True)
+class Emissions:
+    """The field that chooses families, before those of their priors."""
+
+    emission: Annotated[Choice, help_text("emission")] = "auto"
 
 
 @dataclass(frozen=True)
-class LatentModel(Model):
+class LatentModel(Priors, Emissions, Model):
     """A joint density of rows and their discrete latents, with emissions over the columns.
 
-    Priors of Gaussian emissions are in standardised units (each column with mean 0 and sd 1), those of
-    rates relative to the mean of the column, so that the defaults are weak on any data.
+    Its fields are `emission` and those of the priors of all families (`ppl_models.families.registry`).
+    Priors of Gaussian emissions are in standardised units (each column with mean 0 and sd 1), those of rates
+    relative to the mean of the column, so that the defaults are weak on any data.
     """
 
     settings: ClassVar[type[Training]] = ConjugateSettings
-
-    emission: Annotated[
-        str,
-        "family of every column (auto, gaussian, poisson, bernoulli, categorical, exponential, gamma), "
-        "or column=family pairs separated by commas",
-    ] = "auto"
-    covariance: Annotated[Literal["full", "diag", "tied", "spherical"], "covariance of Gaussian columns"] = (
-        "full"
-    )
-    mean_precision: Annotated[float, "prior weight of the overall mean on a Gaussian's, in rows"] = 0.01
-    covariance_dof: Annotated[
-        float | None, "prior weight on a Gaussian's covariance, in rows; columns + 2 if not given"
-    ] = None
-    state_variance: Annotated[
-        float | None,
-        "prior scale of a Gaussian's variance, 1/E[precision]; learned if not given",
-    ] = None
-    rate_shape: Annotated[float, "shape of the gamma prior of rates (Poisson, exponential, gamma)"] = 1.0
-    rate_rate: Annotated[float, "rate of the gamma prior of rates"] = 1.0
-    log_shape_sd: Annotated[float, "prior sd of the log of a gamma's shape"] = 2.0
-    level_concentration: Annotated[float, "Dirichlet prior of levels (categorical, Bernoulli)"] = 1.0
 
     def _check(self, number: str, *positive: str) -> None:
         """Refuse fields that cannot be meant.
@@ -55,23 +41,25 @@ class LatentModel(Model):
             UsageError: naming the field.
         """
         object.__setattr__(self, number, whole(number, getattr(self, number)))
-        if self.covariance not in COVARIANCES:
-            raise UsageError(f"covariance must be full, diag, tied or spherical, got {self.covariance!r}")
-        for field in (
-            *positive, "mean_precision", "covariance_dof", "state_variance", "rate_shape", "rate_rate",
-            "log_shape_sd", "level_concentration",
-        ):  # fmt: skip
+        object.__setattr__(self, "emission", checked("emission", self.emission))
+        for field in positive:
             value = getattr(self, field)
-            if value is not None and not 0 < value < float("inf"):
+            if not 0 < value < float("inf"):
                 raise UsageError(f"{field} must be positive and finite, got {value}")
+        self.check_priors()
+
+    @property
+    def priors(self) -> Any:
+        """The fields of the priors alone."""
+        return Priors(**{field.name: getattr(self, field.name) for field in fields(Priors)})
 
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Label-like families want their columns as levels."""
-        return kinds(self.emission, schema)
+        return kinds("emission", self.emission, schema)
 
     def refer(self, data: "Dataset") -> "Schema":
         """The prior of a full covariance has the correlations of the data, where they can be kept."""
-        if self.covariance not in ("full", "tied") or not 1 < len(data.names) <= 256:
+        if not correlated(self.priors) or not 1 < len(data.names) <= 256:
             return data.schema
         return replace(data.schema, correlation=tuple(map(tuple, data.correlation().tolist())))
 

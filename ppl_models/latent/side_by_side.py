@@ -105,4 +105,4 @@ def possible(emissions: tuple[Emission, ...], values: Tensor, rows: Rows) -> boo
     """Whether the rows can be worked on side by side: in main memory, enough of them, and linear."""
     if values.device.type != "cpu" or rows.weight is not None or rows.steps < lanes.LEAST:
         return False
-    return all(e.masks_cells or not missing_in(e, values) for e in emissions)
+    return all(e.linear_density and (e.masks_cells or not missing_in(e, values)) for e in emissions)

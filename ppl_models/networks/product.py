@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ppl_models.data import Schema
-from ppl_models.families import likelihoods
-from ppl_models.families.likelihood_kinds import grouped
-from ppl_models.families.likelihoods import Categorical, Family
+from ppl_models.families.choose import Choice, likelihoods
+from ppl_models.families.likelihood import Likelihood
 
-Part = tuple[Family, Tensor, Tensor, Tensor | None]
+Part = tuple[Likelihood, Tensor, Tensor, Tensor | None]
 """A family with its outputs (..., O), its cells (B, D) and which of them were seen."""
 
 
@@ -26,25 +25,23 @@ class Product(nn.Module):
         log_unit: log |du/dx| of each cell, (C,).
     """
 
-    def __init__(self, likelihood: str, schema: Schema) -> None:
+    def __init__(self, likelihood: Choice, schema: Schema) -> None:
         super().__init__()
-        groups, image = grouped(likelihood, schema), schema.shape is not None
-        self.order = [i for index in groups.values() for i in index]
-        self.families = nn.ModuleList(
-            _build(name, [schema.columns[i] for i in index], image) for name, index in groups.items()
-        )
+        found = likelihoods(likelihood, schema)
+        self.order = [i for index, _ in found for i in index]
+        self.families = nn.ModuleList([f for _, f in found])
         self.masked = any(schema.columns[i].missing for i in self.order)
         self.outputs = sum(f.outputs for f in self.each)
         self.width = len(self.order)
         self.inputs = sum(f.inputs for f in self.each) + self.masked * self.width
         self.register_buffer("log_unit", torch.cat([f.log_unit for f in self.each]), persistent=False)
         self.constant = float(self.log_unit.sum())
-        self.plain = not self.masked and all(type(f).features is Family.features for f in self.each)
+        self.plain = not self.masked and all(type(f).features is Likelihood.features for f in self.each)
 
     log_unit: Tensor
 
     @property
-    def each(self) -> list[Family]:
+    def each(self) -> list[Likelihood]:
         """The families."""
         return list(self.families)  # type: ignore[arg-type]
 
@@ -93,19 +90,7 @@ class Product(nn.Module):
         """Where in `expect` each cell is: one number, or the probabilities of its levels."""
         found, at = [], 0
         for f in self.each:
-            for n in f.levels if isinstance(f, Categorical) else (1,) * f.width:
+            for n in f.slots:
                 found.append(slice(at, at + n))
                 at += n
         return found
-
-
-def _build(name: str, columns: list, image: bool) -> Family:
-    if name == "gaussian":
-        return likelihoods.Gaussian(columns)
-    if name == "bernoulli":
-        return likelihoods.Bernoulli(columns, image)
-    if name == "continuous_bernoulli":
-        return likelihoods.ContinuousBernoulli(columns, image)
-    if name == "poisson":
-        return likelihoods.Poisson(columns)
-    return likelihoods.Categorical(columns)

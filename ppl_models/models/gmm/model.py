@@ -68,7 +68,7 @@ class GMM(LatentModel):
 
     def bind(self, schema: "Schema") -> "MixtureBound | ClassesBound":
         """Independent rows, with components for each class where there is a target."""
-        from ppl_models.families.choose import choose
+        from ppl_models.families.choose import emissions
         from ppl_models.latent.independent import Independent
         from ppl_models.models.gmm.bound import ClassesBound, MixtureBound
 
@@ -78,4 +78,4 @@ class GMM(LatentModel):
         states, process = self.components * classes, self.weight_prior == "process"
         structure = Independent(states, self.weight_concentration, process)
         bound = MixtureBound if schema.target is None else ClassesBound
-        return bound(structure, choose(self, states, schema), schema)
+        return bound(structure, emissions(self.emission, self.priors, states, schema), schema)

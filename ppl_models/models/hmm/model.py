@@ -63,7 +63,7 @@ class HMM(LatentModel):
 
     def bind(self, schema: "Schema") -> "ChainBound":
         """A chain over the rows of each sequence."""
-        from ppl_models.families.choose import choose
+        from ppl_models.families.choose import emissions
         from ppl_models.latent.markov import Chain
         from ppl_models.models.hmm.bound import ChainBound
 
@@ -72,4 +72,4 @@ class HMM(LatentModel):
         structure = Chain(
             self.states, self.start_concentration, self.transition_concentration, self.stickiness
         )
-        return ChainBound(structure, choose(self, self.states, schema), schema)
+        return ChainBound(structure, emissions(self.emission, self.priors, self.states, schema), schema)

@@ -15,7 +15,7 @@ from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
 from ppl_models.draws import Draws, Params
 from ppl_models.errors import UsageError
-from ppl_models.families.likelihood_kinds import modelled
+from ppl_models.families.choose import modelled
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import NetworkSettings, Training
 from ppl_models.inference.stochastic import train_gradient

@@ -59,9 +59,9 @@ class VAE(VAEFields, Model):
 
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Label-like families want their columns as levels, Poisson as counts."""
-        from ppl_models.families.likelihood_kinds import kinds
+        from ppl_models.families.choose import kinds
 
-        return kinds(self.likelihood, schema)
+        return kinds("likelihood", self.likelihood, schema)
 
     @classmethod
     def bounds(cls) -> "tuple[type[Bound], ...]":
