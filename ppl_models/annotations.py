@@ -6,8 +6,8 @@ is one place that says the type, the help and the bounds; the command line and t
 """
 
 from dataclasses import fields
-from functools import cache
-from operator import index
+from functools import cache, reduce
+from operator import index, or_
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -45,7 +45,15 @@ class Hint(NamedTuple):
     help: str
     notes: tuple[Any, ...]
 
-    def note(self, kind: type) -> Any:
+    @property
+    def plain(self) -> Any:
+        """The type as it is written without notes: `int | None`."""
+        try:
+            return self.type | None if self.optional else self.type
+        except TypeError:  # a name in quotes
+            return self.type
+
+    def note(self, kind: Any) -> Any:
         """The note of a class, or None."""
         return next((note for note in self.notes if isinstance(note, kind)), None)
 
@@ -65,7 +73,7 @@ def hint(annotation: Any) -> Hint:
     if get_origin(annotation) in (Union, UnionType):
         rest = [each for each in get_args(annotation) if each is not type(None)]
         optional = len(rest) < len(get_args(annotation))
-        annotation = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007
+        annotation = reduce(or_, rest)
     text = next((note for note in notes if isinstance(note, str)), "")
     return Hint(annotation, optional, text, notes)
 
@@ -85,13 +93,7 @@ def checked(name: str, value: Any, about: Hint) -> Any:
     """
     least = about.note(AtLeast)
     if least is not None:
-        try:
-            number = None if isinstance(value, bool) else index(value)
-        except TypeError:
-            number = None
-        if number is None or number < least.least:
-            raise UsageError(f"{name} must be a whole number of at least {least.least}, got {value!r}")
-        return number
+        return count(name, value, least.least)
     if about.note(Positive) is not None:
         try:
             number = float(value)
@@ -117,12 +119,29 @@ def whole(name: str, value: Any, least: int = 1) -> int:
         >>> whole("states", 3)
         3
     """
-    try:
-        number = None if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = None
+    number = _integer(value)
     if number is None:
         raise UsageError(f"{name} must be a whole number, got {value!r}")
     if number < least:
         raise UsageError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """A number of things that was given as an argument, as Python's own integer.
+
+    Raises:
+        UsageError: it is not a whole number of at least `least`.
+    """
+    number = _integer(value)
+    if number is None or number < least:
+        raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return number
+
+
+def _integer(value: Any) -> int | None:
+    """Python's own integer, also from NumPy's; None for anything else, truth values too."""
+    try:
+        return None if isinstance(value, bool) else index(value)
+    except TypeError:
+        return None

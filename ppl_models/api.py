@@ -1,14 +1,15 @@
 """The façade: `Fit` with its verbs, and fit(), select(), load() and resume(), which give one."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from inspect import Parameter, Signature, signature
 from typing import Any, final
 
 from ppl_models import engine, resuming, runs, selection
+from ppl_models.annotations import hints
 from ppl_models.checks import Report
-from ppl_models.data import read
+from ppl_models.data import read, reading_options
 from ppl_models.errors import UsageError
 from ppl_models.inference.loop import Course, Progress
 from ppl_models.inference.settings import every_setting
@@ -94,7 +95,8 @@ def fit(
     settings = engine.settings_for(model, given)
     dataset = engine.read_for(model, data, reading)
     keep = None if checkpoint is None else runs.keeper(checkpoint)
-    return Fit.of(engine.fitted(model, dataset, settings, Course(progress), keep))
+    found = engine.fitted(model, dataset, settings, Course(progress), keep)
+    return Fit.of(_noted(found, given))
 
 
 def select(
@@ -162,11 +164,27 @@ def resume(
     )
 
 
+def _noted(found: Record, given: Mapping[str, Any]) -> Record:
+    """With a note on settings that are of other rules, and were left out."""
+    other = [name for name in given if name not in hints(type(found.settings))]
+    if not other:
+        return found
+    note = f"{found.name} is not trained by a rule with {', '.join(other)}, which made no difference"
+    return replace(found, trained=replace(found.trained, notes=(*found.trained.notes, note)))
+
+
 @cache
 def _reading() -> dict[str, Parameter]:
     """The options of `read` that a fit may be given."""
-    own = {"data", "schema", "require_schema_columns", "unseen"}
-    return {name: p for name, p in signature(read).parameters.items() if name not in own}
+    own = signature(read).parameters
+    lengths = {"lengths": own["lengths"]}
+    named = {o.name: own[o.name] for o in reading_options("fit") if o.name in own} | lengths
+    formats = {
+        o.name: Parameter(o.name, Parameter.KEYWORD_ONLY, default=o.default, annotation=o.type)
+        for o in reading_options("fit")
+        if o.name not in own
+    }
+    return named | formats
 
 
 def _apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -192,7 +210,7 @@ def _shown(function: Any) -> Signature:
     own = signature(function)
     before = [p for p in own.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
     options = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=about.type)
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=about.plain)
         for name, (about, default) in every_setting().items()
     ]
     options += [p.replace(kind=Parameter.KEYWORD_ONLY) for p in _reading().values()]

@@ -134,3 +134,11 @@ class Bayesian(Bound):
     @abstractmethod
     def replicate(self, data: Dataset, theta: Draws) -> np.ndarray:
         """Data sets of the same shape as `data`, one for each draw, (S, n, C), by torch's generator."""
+
+    def pyro_data(self, data: Dataset) -> Any:
+        """What its Pyro program takes: the data set."""
+        return data
+
+    def plate_nesting(self) -> int:
+        """How deep the plates of its Pyro program are nested."""
+        return 1

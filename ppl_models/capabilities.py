@@ -20,6 +20,7 @@ table. Nothing is said by a name or a kind.
     Decodes       rows as their latents have them                        reconstruct
     Named         parameters in the user's units                         summary
     Summarises    more of them than their moments                        summary
+    Programmed    is a Pyro program as well                              (contract)
     Selectable    evidence by which sizes are compared                   (selection)
     Importance    integrates latents by weighted draws, of any number    score, predict, impute
 
@@ -372,4 +373,21 @@ class Grouped(Protocol):
 
     def groups(self, fitted: Fitted) -> "dict[str, xr.Dataset]":
         """Data sets by group: `posterior`, `constant_data`, …."""
+        ...
+
+
+@runtime_checkable
+class Programmed(Protocol):
+    """Is a Pyro program as well, whose continuous sites are its parameters."""
+
+    def pyro_values(self, theta: "Draws") -> "dict[str, Tensor] | None":
+        """Values of its continuous sites at one draw; None where some are integrated out."""
+        ...
+
+    def pyro_data(self, data: "Dataset") -> Any:
+        """What the program takes."""
+        ...
+
+    def plate_nesting(self) -> int:
+        """How deep its plates are nested."""
         ...

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ppl_models.bound import Bound
+from ppl_models.capabilities import Conditional
 from ppl_models.data import Dataset, read
 from ppl_models.data.files import budget
 from ppl_models.errors import DataError, UsageError
@@ -33,9 +34,9 @@ def settings_for(model: Model, given: Mapping[str, Any]) -> Training:
     """How to train a model, on a device that is there.
 
     Raises:
-        UsageError: its rule has no such setting, or a value cannot be meant.
+        UsageError: a value cannot be meant.
     """
-    found = settings_of(type(model).settings, given, model.name)
+    found = settings_of(type(model).settings, given)
     return replace(found, device=resolve_device(found.device))
 
 
@@ -45,14 +46,7 @@ def read_for(model: Model, data: Any, reading: Mapping[str, Any]) -> Dataset:
         if any(value is not None for value in reading.values()):
             raise UsageError(f"data was read already; {', '.join(reading)} can no longer apply")
         return data
-    options = model.reading(reading)
-    dataset = read(data, **options)
-    types = dict(model.types(dataset.schema))
-    if not types:
-        return dataset
-    if isinstance(data, str) and data == "-":
-        raise UsageError(f"standard input can be read once; give --types {','.join(types)}=… with it")
-    return read(data, **(options | {"types": types | dict(options.get("types") or {})}))
+    return read(data, refine=model.types, **model.reading(reading))
 
 
 def fitted(
@@ -75,6 +69,7 @@ def fitted(
         DataError: the model cannot be fitted to it.
         UsageError: an option cannot be meant.
     """
+    _check_target(model, data)
     data = replace(data, schema=model.refer(data))
     bound = model.bind(data.schema)
     _check_form(model, bound, data)
@@ -101,14 +96,24 @@ def _check_form(model: Model, bound: Bound, data: Dataset) -> None:
         raise DataError(f"{data.source}: {model.name} takes a table; {names} have other shapes than its rows")
     if data.rows < 1 and not data.arrays:
         raise DataError(f"{data.source}: no rows; {model.name} needs at least one")
-    target = data.schema.target
-    if target is not None and not bound.numeric_target:
-        column = data.schema.columns[data.schema.names.index(target)]
-        if not column.labelled:
-            raise DataError(
-                f"{data.source}, column {target!r}: is {column.kind}, and {model.name} predicts labels; "
-                f"numbers are predicted by {numeric_targets()}"
-            )
+
+
+def _check_target(model: Model, data: Dataset) -> None:
+    """Refuse a number as the target of a model that only classifies.
+
+    Raises:
+        DataError: naming the models that predict numbers.
+    """
+    bounds, target = type(model).bounds(), data.schema.target
+    classifies = any(issubclass(bound, Conditional) for bound in bounds)
+    if target is None or not classifies or any(bound.numeric_target for bound in bounds):
+        return
+    column = data.schema.columns[data.schema.names.index(target)]
+    if not column.labelled:
+        what = f"a {column.kind} column such as {target!r} cannot be the target of {model.name}"
+        raise DataError(
+            f"{data.source}: {what}, which predicts labels; numbers are predicted by {numeric_targets()}"
+        )
 
 
 def _check_memory(bound: Bound, data: Dataset, settings: Training) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from ppl_models.errors import UsageError
 from ppl_models.inference.settings import Training
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ class Model(ABC):
 
     settings: ClassVar[type[Training]] = Training
     """The settings of its update rule, which are keywords of `fit` and options of `ppl fit NAME`."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+        if "model" in vars(cls) and cls.bind is Model.bind and not ours:
+            raise UsageError(f"{cls.__name__} is a Pyro program: subclass ppl_models.PyroModel, not Model")
 
     @classmethod
     @abstractmethod

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +16,11 @@ from ppl_models.inference.loop import Status, Trained
 from ppl_models.inference.settings import Training
 from ppl_models.model import Model
 from ppl_models.posterior import draw_posterior, to_arviz
+
+if TYPE_CHECKING:
+    once = property  # as protocols ask for it; a type checker takes `cached_property` for something else
+else:
+    from functools import cached_property as once
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +55,16 @@ class Record:
         """What was learned: of a conjugate model expected sufficient statistics."""
         return self.trained.params
 
-    @cached_property
+    @once
     def _learned(self) -> dict[str, Any]:
         return self.origin.learned(self.params)
 
-    @cached_property
+    @once
     def resolved(self) -> Model:
         """The model with what it left to the data filled in: the one whose posterior this is."""
         return self.model.with_learned(self._learned) if self._learned else self.model
 
-    @cached_property
+    @once
     def bound(self) -> Any:
         """That model over the columns: `ppl_models.bound.Bound`, and what else it can do."""
         return self.origin.at(self._learned)
@@ -70,12 +74,12 @@ class Record:
         """Whether its parameters have a posterior, rather than point estimates."""
         return isinstance(self.origin, Bayesian)
 
-    @cached_property
+    @once
     def batch(self) -> Any:
         """The data on the device, ready to be scored."""
         return self.bound.dataset_batch(self.data, self.settings.device)
 
-    @cached_property
+    @once
     def calibrated(self) -> Calibrated:
         """The guide that draws come from and how it was come by."""
         return self.bound.calibrate(self.params, self.data, self.settings.device, self.settings.seed)
@@ -95,7 +99,7 @@ class Record:
         """The evidence lower bound, in nats, in the user's units."""
         return self.trained.elbo
 
-    @cached_property
+    @once
     def posterior_draws(self) -> Posterior:
         """Draws of θ with log p, log q and importance weights."""
         return draw_posterior(self)
@@ -105,12 +109,12 @@ class Record:
         """Draws of θ, S of them; of a model with a point estimate that, as S = 1."""
         return self.posterior_draws.theta if self.bayesian else {NETWORKS: self.params}
 
-    @cached_property
+    @once
     def posterior(self) -> Any:
         """ArviZ data: `InferenceData` on ArviZ 0.x, a `DataTree` on 1.x."""
         return to_arviz(self)
 
-    @cached_property
+    @once
     def report(self) -> Report:
         """Whether to trust the fit: checks with reasons and a verdict."""
         return check(self, self.bayesian)

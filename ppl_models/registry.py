@@ -269,8 +269,7 @@ def _checked(found: Any, where: str, name: str) -> type[Model]:
         raise UsageError(f"{where} is not a subclass of ppl_models.Model")
     lacks = ", ".join(f"{method}()" for method in sorted(found.__abstractmethods__))
     if lacks:
-        program = "; a Pyro program subclasses ppl_models.PyroModel" if hasattr(found, "model") else ""
-        raise UsageError(f"{where} does not define {lacks}{program}")
+        raise UsageError(f"{where} does not define {lacks}")
     return complete(found, name, where)
 
 

@@ -27,7 +27,7 @@ from ppl_models.data.spill import SPILL_BYTES
 from ppl_models.errors import DataError, RunError, UsageError
 from ppl_models.inference.checkpoint import Checkpoint
 from ppl_models.inference.loop import Restarts, Status, Trained, resolve_device
-from ppl_models.inference.settings import restored
+from ppl_models.inference.settings import settings_of
 from ppl_models.posterior import netcdf
 from ppl_models.record import Record
 
@@ -264,7 +264,7 @@ def load(path: Any, model: Any = None) -> Record:
         restarts = m["restarts"]
         if restarts is not None:
             restarts = Restarts(**restarts | {"elbo": tuple(restarts["elbo"])})
-        settings = restored(kind.settings, m["settings"])
+        settings = settings_of(kind.settings, m["settings"])
         params = {k: torch.from_numpy(np.array(v)) for k, v in stored.params().items()}
         own = {k: v for k, v in params.items() if not k.startswith(CALIBRATED)}
         trained = Trained(

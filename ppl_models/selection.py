@@ -61,6 +61,8 @@ def select(
     tried = list(tried)
     if not tried:
         raise UsageError(f"no values of {name} to select from")
+    if not all(issubclass(bound, Selectable) for bound in type(model).bounds()):
+        raise UsageError(f"{model.name} has no evidence by which its sizes could be compared")
     how = settings_for(model, settings)
     dataset = read_for(model, data, reading)
     fits, rows = [], []
@@ -78,8 +80,6 @@ def select(
 def _figures(each: Record) -> dict[str, Any]:
     """A row of the table."""
     bound, data = each.bound, each.data
-    if not isinstance(bound, Selectable):
-        raise UsageError(f"{each.name} has no evidence by which its sizes could be compared")
     own = bound.evidence(each.batch, each.params)
     found: dict[str, Any] = {"evidence": each.elbo + own.orders, "log_likelihood": own.log_likelihood}
     found |= _held_out(each) | _loo(each)

@@ -17,6 +17,9 @@ from ppl_models.cli.config import config_option
 from ppl_models.cli.output import complain
 from ppl_models.errors import DataError, Interrupted, PplError
 
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click raises since 8.2 where a group is called without a command."""
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PPL", "max_content_width": 100}
 
 
@@ -53,7 +56,7 @@ class Command(click.Command):
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are imported, or made by a function of their name, when they are asked for."""
 
     def __init__(self, *args: Any, lazy: dict[str, str], **options: Any) -> None:
         super().__init__(*args, **options)
@@ -68,7 +71,8 @@ class LazyGroup(click.Group):
         if cmd_name not in self.lazy:
             return None
         module, _, attribute = self.lazy[cmd_name].partition(":")
-        return getattr(import_module(module), attribute)
+        found = getattr(import_module(module), attribute)
+        return found if isinstance(found, click.Command) else found(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with the whole first sentence of each."""
@@ -108,7 +112,7 @@ def _told(error: BaseException) -> int:
         return 0
     if isinstance(error, KeyboardInterrupt | click.Abort):
         error = Interrupted("stopped")
-    if type(error).__name__ == "NoArgsIsHelpError":  # since click 8.2
+    if isinstance(error, NO_ARGUMENTS):
         print(error, file=sys.stderr)
         return 2
     if isinstance(error, click.UsageError):
@@ -134,9 +138,10 @@ def _told(error: BaseException) -> int:
 
 def _out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out; torch has errors of its own for it."""
+    torch = sys.modules.get("torch")
     return (
         isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
+        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
         or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
     )
 

@@ -10,33 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ppl_models.annotations import hints
 from ppl_models.cli.base import Command
 from ppl_models.cli.options import (
     Option,
-    column_options,
     field_options,
     json_option,
     option,
     quiet_option,
+    read_with,
+    reading_of,
     runs_option,
-    text_options,
+    settings_options,
     together,
 )
 from ppl_models.cli.output import data_notes, note, print_json, say, table, width
 from ppl_models.cli.progress import ProgressLine
 from ppl_models.cli.signals import Stop
+from ppl_models.data import known_formats
 from ppl_models.errors import Interrupted, NotTrusted, UsageError
 from ppl_models.model import Model
+from ppl_models.verbs import VERBS
 
 if TYPE_CHECKING:
-    from ppl_models.fitting import Fit
+    from ppl_models.api import Fit
 
 Progress = Callable[[str, int, float, float], None]
-
-READING = (
-    "columns", "ignore", "types", "sequence", "time", "target", "weights",
-    "delimiter", "decimal", "encoding", "missing",
-)  # fmt: skip
 
 
 class FitGroup(click.Group):
@@ -82,67 +81,8 @@ def fit() -> None:
     """Fit a model to data, save the run, and say whether to trust it.
 
     MODEL is one of those below or FILE.py:Class; `ppl fit MODEL --help` shows its options. DATA is a file
-    (CSV, TSV, JSON lines, Parquet, Arrow, NumPy; also .gz) or - for stdin.
+    (see `ppl data --help`) or - for stdin.
     """
-
-
-TRAINING = {
-    "device": {"default": "auto", "metavar": "auto|cpu|cuda", "help": "Where to compute."},
-    "restarts": {"type": int, "default": 8, "help": "Starts that race; the best is kept."},
-    "batch_size": {"type": int, "metavar": "ROWS", "help": "Rows of a mini-batch; by the rule if not given."},
-    "steps": {"type": int, "help": "Steps at most; by the update rule if not given."},
-    "tolerance": {
-        "type": float,
-        "default": 1e-3,
-        "help": "Stop when so many nats a parameter are left to gain; a row, of a network.",
-    },
-    "guide": {
-        "type": click.Choice(["auto", "own", "normal", "full-rank", "low-rank", "flow"]),
-        "default": "auto",
-        "help": "The approximation of the posterior; auto is the Gaussian rule where it can be.",
-    },
-    "elbo": {
-        "type": click.Choice(["auto", "trace", "mean-field", "enum", "renyi"]),
-        "default": "auto",
-        "help": "What stochastic gradients ascend.",
-    },
-    "particles": {"type": int, "default": 1, "help": "Draws of the guide a step, of stochastic gradients."},
-    "learning_rate": {
-        "type": float,
-        "metavar": "SIZE",
-        "help": "Step size of stochastic gradients; by the model if not given.",
-    },
-    "patience": {
-        "type": int,
-        "default": 10,
-        "help": "Looks at held-out rows without a gain before the step size is cut.",
-    },
-    "precision": {
-        "type": click.Choice(["float32", "bfloat16"]),
-        "default": "float32",
-        "help": "Of the matrix products of a network.",
-    },
-    "checkpoint_every": {
-        "type": float,
-        "default": 60.0,
-        "metavar": "SECONDS",
-        "help": "How often to write what there is, for `ppl resume` should the process die.",
-    },
-    "compile": {"is_flag": True, "help": "Compile the network with torch.compile."},
-}  # fmt: skip
-"""How to train: the settings of `ppl_models.fit`; a model says which of them it knows."""
-
-
-def training_options(known: tuple[str, ...]) -> Any:
-    """The seed, and the settings that a model knows."""
-    return together(
-        option("--seed", section="Training", type=int, default=0, help="Seed of starts, draws and batches."),
-        *(
-            option("--" + name.replace("_", "-"), section="Training", **settings)
-            for name, settings in TRAINING.items()
-            if name in ("device", *known)
-        ),
-    )
 
 
 def saving_options() -> Any:
@@ -162,11 +102,14 @@ def saving_options() -> Any:
 def fit_command(name: str, model: type[Model]) -> click.Command:
     """`ppl fit NAME`, with the fields of a model as options."""
 
-    @together(column_options(), text_options(), training_options(model.settings), saving_options())
+    @together(reading_of("fit"), saving_options())
     def run(data: str, **options: Any) -> None:
         _run(model, data, options)
 
-    shared: list[click.Parameter] = list(reversed(run.__click_params__))
+    reading = [*reversed(run.__click_params__)]  # type: ignore[attr-defined]
+    training = settings_options(model.settings)
+    data_first = [each for each in reading if getattr(each, "section", "") == "Data"]
+    shared: list[click.Parameter] = [*data_first, *training, *(e for e in reading if e not in data_first)]
     own = field_options(model)
     taken = {flag for each in shared for flag in each.opts}
     for each in own:
@@ -183,7 +126,7 @@ def fit_command(name: str, model: type[Model]) -> click.Command:
         callback=run,
         params=[click.Argument(["data"], metavar="DATA"), *own, *shared],
         help=f"{model.summary[:1].upper()}{model.summary[1:].rstrip('.')}.\n\n"
-        "DATA is a file (CSV, TSV, JSON lines, Parquet, Arrow, NumPy; also .gz) or - for stdin.",
+        f"DATA is a file ({known_formats()}), or - for stdin.",
         short_help=model.summary,
         example=f"ppl fit {name} data.csv{model.example}{many}",
     )
@@ -252,10 +195,8 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
         stop.training = False
         if stop.code and not fitted.trained.steps:
             raise KeyboardInterrupt
-        from ppl_models.runs import save
-
         line.say("checking and saving")
-        save(fitted, target, force=True)
+        fitted.save(target, force=True)
     data_notes(fitted.data, options["quiet"])
     if not options["quiet"]:
         for each in fitted.trained.notes:
@@ -275,8 +216,8 @@ def _fitted(plan: Plan, data: str, target: Path, options: Mapping[str, Any], pro
     from ppl_models import fit as train
     from ppl_models import select
 
-    settings = {name: options[name] for name in ("seed", *TRAINING) if name in options}
-    reading = {name: options[name] for name in READING if options[name] not in (None, ())}
+    settings = {name: options[name] for name in hints(type(plan.model).settings)}
+    reading = read_with(options, "fit")
     if plan.field:
         return select(plan.model, data, {plan.field: plan.values}, progress=progress, **settings, **reading)
     return train(plan.model, data, progress=progress, checkpoint=target, **settings, **reading)
@@ -292,7 +233,7 @@ def _report(fitted: "Fit", target: Path, options: Mapping[str, Any], plan: Plan)
     if options["json"]:
         print_json(as_json(fitted, target))
         return
-    from ppl_models.display import heading, states_text
+    from ppl_models.report.text import heading, states_text
 
     limit = width() if sys.stdout.isatty() else None
     head = heading(fitted)
@@ -324,8 +265,8 @@ def _named(fitted: "Fit", target: Path) -> str:
 
 
 def _predicts(fitted: "Fit") -> bool:
-    """Whether `predict` has something to say: a VAE has classes only with a target."""
-    return fitted.bound.kind != "vae" or fitted.data.schema.target is not None
+    """Whether `predict` has something to say."""
+    return isinstance(fitted.bound, VERBS["predict"].needs)
 
 
 def candidates_text(fitted: "Fit", field: str) -> str:

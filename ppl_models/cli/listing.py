@@ -5,8 +5,9 @@ from typing import Any
 import click
 
 from ppl_models.cli.base import Command
-from ppl_models.cli.options import column_options, json_option, runs_option, text_options, together
+from ppl_models.cli.options import json_option, read_with, reading_of, runs_option, together
 from ppl_models.cli.output import note, print_json, say, table
+from ppl_models.data import known_formats
 
 _LEVELS = 40
 
@@ -14,28 +15,51 @@ _LEVELS = 40
 @click.command(cls=Command, example="ppl models")
 @json_option()
 def models(json: bool) -> None:
-    """The models that are installed, with one line on each."""
+    """The models that are installed, with one line on each, and which verb each has."""
     from ppl_models import registry
+    from ppl_models.verbs import extents
 
     listed = registry.models()
     for each in listed:
         if each.problem:
             note(f"warning: {each.problem}")
-    rows = [{"name": m.name, "summary": m.summary, "source": m.source} for m in listed if not m.problem]
+    rows: list[dict[str, Any]] = []
+    marks: dict[str, dict[str, str]] = {}
+    for m in listed:
+        if m.problem:
+            continue
+        has = extents(registry.find(m.name).bounds())
+        verbs = {"verbs": [name for name, share in has.items() if share]} if json else {}
+        rows.append({"name": m.name, "summary": m.summary, "source": m.source} | verbs)
+        marks[m.name] = {name: _mark(share) for name, share in has.items()}
     _list(rows, json)
+    if json:
+        return
+    marks["FILE.py:Class"] = {name: _mark(s) for name, s in extents(registry.PyroModel.bounds()).items()}
+    say()
+    say(table([{"verb": name, **{m: has[name] for m, has in marks.items()}} for name in marks["gmm"]]))
+    say("* only with a target")
 
 
-@click.command(cls=Command, example="ppl data survey.csv --ignore id")
+def _mark(share: float) -> str:
+    """A cell of the table of verbs."""
+    return "yes" if share == 1 else "yes*" if share else "-"
+
+
+@click.command(
+    cls=Command,
+    help="What is read from a file: rows, sequences, and the columns with their kinds.\n\n"
+    f"FILE is a data file ({known_formats()}), or - for stdin. The options are those of `ppl fit`, so that "
+    "they can be tried here.",
+    example="ppl data survey.csv --ignore id",
+)
 @click.argument("file", metavar="FILE")
-@together(column_options(), text_options(), json_option())
+@together(reading_of("fit"), json_option())
 def data(file: str, json: bool, **options: Any) -> None:
-    """What is read from a file: rows, sequences, and the columns with their kinds.
-
-    FILE is a data file or - for stdin. The options are those of `ppl fit`, so that they can be tried here.
-    """
+    """Print what is read."""
     from ppl_models.data import read
 
-    found = read(file, **{name: value for name, value in options.items() if value not in (None, ())})
+    found = read(file, **read_with(options, "fit"))
     columns = [_column(each) for each in found.schema.columns]
     lengths = [int(found.lengths.min(initial=found.rows)), int(found.lengths.max(initial=0))]
     if json:

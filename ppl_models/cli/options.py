@@ -1,22 +1,26 @@
 """Options: those that several commands share, and those made from the fields of a model."""
 
 import types
-from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
+from ppl_models.annotations import Hint, Metavar, hints
 from ppl_models.cli.base import Option
 from ppl_models.cli.locate import complete_run
 from ppl_models.cli.values import Listed, Literals, Names, Pairs, Several
+from ppl_models.data import reading_options
+from ppl_models.data.readers.base import Option as Reading
+from ppl_models.data.readers.base import Stage
 from ppl_models.errors import UsageError
+from ppl_models.inference.settings import Training
 from ppl_models.model import Model
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PLAIN = (int, float, str)
-TABS = {"\\t": "\t", "tab": "\t"}
 
 
 def option(*names: str, section: str = "Options", **settings: Any) -> Callable[[F], F]:
@@ -36,75 +40,29 @@ def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-def _tab(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    return TABS.get(value, value) if value is not None else None
+def reading_of(stage: Stage) -> Callable[[F], F]:
+    """How data is read: when a model is fitted (`fit`), or after that (`later`)."""
+    return together(*(_reading_option(each) for each in reading_options(stage)))
 
 
-def text_options() -> Callable[[F], F]:
-    """How delimited text is written."""
-    return together(
-        option(
-            "--delimiter",
-            section="Data",
-            metavar="CHAR",
-            callback=_tab,
-            help="What separates cells; found out if not given (\\t for a tab).",
-        ),
-        option(
-            "--decimal",
-            section="Data",
-            metavar="CHAR",
-            help="The decimal mark, . or a comma; . if not given.",
-        ),
-        option("--encoding", section="Data", metavar="NAME", help="The encoding; utf-8 if not given."),
-        option(
-            "--missing",
-            section="Data",
-            metavar="TOKEN",
-            multiple=True,
-            help="A further text that means a missing cell; may be repeated.",
-        ),
-    )
+def _reading_option(about: Reading) -> Callable[[F], F]:
+    """The option of one option of reading; nothing is its value where it is not given."""
+    settings: dict[str, Any] = {"metavar": about.metavar, "help": about.help}
+    if about.repeated:
+        settings["multiple"] = True
+    elif get_origin(about.type) is Literal:
+        settings |= {"type": click.Choice(get_args(about.type)), "metavar": None}
+    elif get_origin(about.type) is tuple:
+        settings["type"] = Names()
+    elif get_origin(about.type) is Mapping:
+        settings["type"] = Pairs()
+    return option("--" + about.name.replace("_", "-"), section="Data", **settings)
 
 
-def column_options() -> Callable[[F], F]:
-    """Which columns are modelled, and as what."""
-    return together(
-        option("--columns", section="Data", type=Names(), metavar="A,B", help="The only columns to model."),
-        option("--ignore", section="Data", type=Names(), metavar="A,B", help="Columns not to model."),
-        option(
-            "--types",
-            section="Data",
-            type=Pairs(),
-            metavar="COL=KIND,...",
-            help="Kinds of columns: continuous, count, binary or categorical.",
-        ),
-        option(
-            "--sequence",
-            section="Data",
-            metavar="COL",
-            help="The column that names the sequence of a row.",
-        ),
-        option("--time", section="Data", metavar="COL", help="The column that orders a sequence."),
-        option(
-            "--target", section="Data", metavar="COL", help="The column of labels that is to be predicted."
-        ),
-        option("--weights", section="Data", metavar="COL", help="The column of the weights of the rows."),
-    )
-
-
-def later_options() -> Callable[[F], F]:
-    """How data is read that comes after the fit."""
-    return together(
-        text_options(),
-        option(
-            "--unseen",
-            section="Data",
-            type=click.Choice(["error", "missing"]),
-            default=None,
-            help="What a label never seen in the fit is; an error if not given.",
-        ),
-    )
+def read_with(options: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
+    """The options of reading that were given."""
+    given = {each.name: options[each.name] for each in reading_options(stage)}
+    return {name: value for name, value in given.items() if value not in (None, ())}
 
 
 def table_options() -> Callable[[F], F]:
@@ -161,56 +119,83 @@ def field_options(model: type[Model]) -> list[Option]:
         UsageError: A field has a type that no option can give, and no default.
     """
     try:
-        hints = get_type_hints(model, include_extras=True)
+        about = hints(model)
     except NameError as error:
         raise UsageError(f"the types of {model.__name__} cannot be read: {error}") from None
-    found = (_field_option(model, field, hints[field.name]) for field in fields(model) if field.init)
-    return [each for each in found if each is not None]
+    found: list[Option] = []
+    for field in fields(model):
+        if not field.init:
+            continue
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        option = option_of(
+            field.name,
+            about[field.name],
+            default,
+            section="Model",
+            several=field.name == model.select,
+            otherwise=f"The field {field.name}",
+        )
+        if option is not None:
+            found.append(option)
+        elif default is MISSING:
+            raise UsageError(
+                f"the field {field.name} of {model.__name__} is of a type that no option can give: use bool, "
+                "int, float, str, a Literal or a tuple of these, or give it a default"
+            )
+    return found
 
 
-def _field_option(model: type[Model], field: Field[Any], hint: Any) -> Option | None:
-    help_text = ""
-    if get_origin(hint) is Annotated:
-        hint, *notes = get_args(hint)
-        help_text = next((text for text in notes if isinstance(text, str)), "")
-    hint = _without_none(hint)
-    default = field.default_factory() if field.default_factory is not MISSING else field.default
-    required = default is MISSING
-    item = get_args(hint)[0] if get_origin(hint) is tuple and get_args(hint) else None
+def settings_options(rule: type[Training]) -> list[Option]:
+    """An option for every setting of an update rule."""
+    about = hints(rule)
+    made = (option_of(f.name, about[f.name], f.default, section="Training") for f in fields(rule))
+    return [each for each in made if each is not None]
+
+
+def option_of(
+    name: str,
+    about: Hint,
+    default: Any,
+    *,
+    section: str = "Options",
+    several: bool = False,
+    otherwise: str = "",
+) -> Option | None:
+    """An option from a type with notes; None if no option can give values of it.
+
+    Args:
+        name: Of the field or parameter.
+        about: Its type and notes.
+        default: What it is if not given; `MISSING` if it has to be.
+        section: The heading in the help.
+        several: Whether it takes ranges and lists of whole numbers.
+        otherwise: The help where the notes have none.
+    """
+    flag, kind = "--" + name.replace("_", "-"), about.type
+    item = get_args(kind)[0] if get_origin(kind) is tuple and get_args(kind) else None
     if item in _PLAIN and isinstance(default, tuple):
         default = ",".join(map(str, default))
-    flag = "--" + field.name.replace("_", "-")
-    settings: dict[str, Any] = {
-        "help": _sentence(help_text or f"The field {field.name}"),
-        "required": required,
-    }
-    if not required:
-        settings |= {"default": default, "show_default": default is not None}
-    if field.name == model.select:
-        settings["help"] = settings["help"][:-1] + "; several, such as 1:6, are compared by their evidence."
-        return Option([flag], type=Several(), metavar="N|LOW:HIGH|A,B", section="Model", **settings)
-    if hint is bool:
-        return Option([f"{flag}/--no-{flag[2:]}"], section="Model", **settings)
-    if get_origin(hint) is Literal:
-        return Option([flag], type=Literals(get_args(hint)), section="Model", **settings)
-    if hint in _PLAIN:
-        return Option([flag], type=hint, section="Model", **settings)
+    made: dict[str, Any] = {"help": _sentence(about.help or otherwise), "required": default is MISSING}
+    if default is not MISSING:
+        made |= {"default": default, "show_default": default is not None}
+    if (metavar := about.note(Metavar)) is not None:
+        made["metavar"] = metavar.text
+    if several:
+        made["help"] = made["help"][:-1] + "; several, such as 1:6, are compared by their evidence."
+        return Option([flag], type=Several(), section=section, **{"metavar": "N|LOW:HIGH|A,B"} | made)
+    if kind is bool:
+        return Option([f"{flag}/--no-{flag[2:]}"], section=section, **made)
+    if get_origin(kind) is Literal:
+        return Option([flag], type=Literals(get_args(kind)), section=section, **made)
+    if kind in _PLAIN:
+        return Option([flag], type=kind, section=section, **made)
+    if get_origin(kind) in (Union, types.UnionType) and str in get_args(kind):
+        return Option([flag], type=str, section=section, **made)
     if item in _PLAIN:
-        return Option([flag], type=Listed(item), metavar="A,B,...", section="Model", **settings)
-    if required:
-        raise UsageError(
-            f"the field {field.name} of {model.__name__} is of a type that no option can give: use bool, "
-            "int, float, str, a Literal or a tuple of these, or give it a default"
-        )
+        return Option([flag], type=Listed(item), section=section, **{"metavar": "A,B,..."} | made)
+    if get_origin(kind) is Mapping or kind is Mapping:
+        return Option([flag], type=Pairs(), section=section, **{"metavar": "KEY=VALUE,..."} | made)
     return None
-
-
-def _without_none(hint: Any) -> Any:
-    """T for `T | None`."""
-    if get_origin(hint) in (Union, types.UnionType):
-        rest = [each for each in get_args(hint) if each is not type(None)]
-        return rest[0] if len(rest) == 1 else hint
-    return hint
 
 
 def _sentence(text: str) -> str:

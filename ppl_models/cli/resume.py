@@ -11,7 +11,7 @@ from ppl_models.cli.options import json_option, option, quiet_option, run_argume
 from ppl_models.cli.verbs import ABOUT_RUN
 
 if TYPE_CHECKING:
-    from ppl_models.fitting import Fit
+    from ppl_models.api import Fit
 
 
 @click.command(

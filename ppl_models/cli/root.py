@@ -3,13 +3,13 @@
 import click
 
 from ppl_models.cli.base import CONTEXT, LazyGroup
-
-VERBS = ("predict", "score", "sample", "forecast", "impute", "transform", "reconstruct", "summary", "check")
+from ppl_models.verbs import VERBS
 
 COMMANDS = {
     "fit": "ppl_models.cli.fit:fit",
     "resume": "ppl_models.cli.resume:resume",
-    **{verb: f"ppl_models.cli.verbs:{verb}" for verb in VERBS},
+    **dict.fromkeys(VERBS, "ppl_models.cli.verbs:verb_command"),
+    "check": "ppl_models.cli.verbs:check",
     "models": "ppl_models.cli.listing:models",
     "data": "ppl_models.cli.listing:data",
     "runs": "ppl_models.cli.listing:runs",

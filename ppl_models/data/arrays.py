@@ -1,21 +1,16 @@
-"""Arrays of numbers: in memory, in .npy and .npz files, and IDX images.
+"""Arrays of numbers as tables.
 
 An array of n × height × width, or of n × height × width × channels, is a table of images: a continuous column
 of intensities for each pixel, row after row, the channels of a pixel side by side.
 """
 
-import math
-import struct
-import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ppl_models.data.cells import EXACT
-from ppl_models.data.files import check_memory
-from ppl_models.data.messages import clean, listed, quoted
+from ppl_models.data.messages import clean, quoted
 from ppl_models.data.schema import Kind
 from ppl_models.data.spill import blocks, stays_on_disk
 from ppl_models.data.table import Table
@@ -30,7 +25,15 @@ def is_array(data: object) -> bool:
 
 
 def to_numpy(data: Any) -> np.ndarray:
-    """A NumPy array of the same numbers; masked cells become NaN."""
+    """A NumPy array of the same numbers; masked cells become NaN.
+
+    Args:
+        data: An array, a tensor on any device (bfloat16 becomes float32), or what NumPy makes an array of. It
+            is not copied where that can be avoided.
+
+    Returns:
+        An array of the same shape and, but for masked arrays (float64) and bfloat16, the same type.
+    """
     if hasattr(data, "detach"):
         data = data.detach().cpu()
         data = (data.float() if str(data.dtype) == "torch.bfloat16" else data).numpy()
@@ -47,6 +50,11 @@ def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | N
     """(n,) or (n, D) numbers, or images, as columns x0, x1, …; float64 in C order is not copied.
 
     A large array, which may be a map of a file, is looked at block after block.
+
+    Args:
+        array: The numbers, of any real type; or a structured array, whose fields are the columns; or images.
+        source: What messages call it.
+        lengths: (S,) the number of rows of each sequence, if the data says so itself.
 
     Raises:
         DataError: The array is empty, has another shape, or does not hold real numbers.
@@ -83,7 +91,12 @@ def is_images(shape: tuple[int, ...]) -> bool:
 
 
 def images(table: Table, shape: tuple[int, ...]) -> Table:
-    """The table, whose columns are the pixels of images: numbers, not counts or labels."""
+    """The table, whose columns are the pixels of images: numbers, not counts or labels.
+
+    Args:
+        table: A column for each pixel. It is changed.
+        shape: Of an image: height, width and perhaps channels.
+    """
     table.shape = tuple(shape)
     table.kinds = dict.fromkeys(table.columns, Kind.CONTINUOUS)
     return table
@@ -123,7 +136,10 @@ def _check_exact(array: np.ndarray, source: str, start: int = 0) -> None:
 
 
 def from_list(data: list | tuple) -> Table:
-    """One array per sequence; or the rows themselves, as lists or as dictionaries.
+    """One array per sequence; or the rows themselves, as lists.
+
+    Args:
+        data: Arrays or tensors, (T,) or (T, D), one for each sequence; numbers, or lists of D numbers.
 
     Raises:
         DataError: The sequences differ in their number of columns, or one is empty.
@@ -153,97 +169,10 @@ def _joined(arrays: list[np.ndarray]) -> Table:
     return from_array(np.concatenate(arrays), lengths=np.array([len(a) for a in arrays], np.int64))
 
 
-def read_npy(path: Path) -> Table:
-    """An array in NumPy's own file format, never a pickle; a large one is mapped, not read."""
-    name = clean(path)
-    try:
-        # Mapping, unlike reading, believes no header that promises more than the file holds.
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        large = stays_on_disk(mapped.size) and not mapped.dtype.names
-        return from_array(np.asarray(mapped) if large else np.array(mapped), name)
-    except DataError:
-        raise
-    except Exception as error:  # NumPy parses the header with Python's tokenizer: any of a dozen types
-        raise DataError(f"{name}: {_why(error)}") from None
-
-
-def read_npz(path: Path, labels: bool = False) -> Table:
-    """The only array of an archive, or the one called X, with `lengths` beside it if there are sequences.
-
-    Args:
-        path: The file.
-        labels: Whether y, n numbers beside X, is wanted as the last column.
-    """
-    name = clean(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            check_memory(name, 2 * sum(item.file_size for item in archive.infolist()))
-        with np.load(path, allow_pickle=False) as arrays:
-            names = [key for key in arrays.files if key != "lengths"]
-            if "X" not in names and len(names) != 1:
-                raise DataError(f"{name}: holds {listed(names) or 'no array'}; call the one to be read X")
-            array = arrays["X" if "X" in names else names[0]]
-            table = from_array(array, name, arrays["lengths"] if "lengths" in arrays.files else None)
-            return _labelled(table, arrays["y"]) if labels and "X" in names and "y" in names else table
-    except DataError:
-        raise
-    except Exception as error:  # zipfile and zlib add their own
-        raise DataError(f"{name}: {_why(error)}") from None
-
-
-def _labelled(table: Table, y: np.ndarray) -> Table:
-    """The table with y as its last column."""
-    if y.shape != (table.rows,) or y.dtype.kind not in "fiub":
-        shape = " × ".join(map(str, y.shape))
-        raise table.error(
-            f"y has shape {shape or '()'} and type {clean(y.dtype)}; it must be {table.rows} numbers"
-        )
-    matrix = np.column_stack([np.asarray(table.matrix, np.float64), y.astype(np.float64)])
-    columns = {name: matrix[:, j] for j, name in enumerate([*table.columns, "y"])}
-    return Table(
-        table.source,
-        columns,
-        table.rows,
-        matrix=matrix,
-        lengths=table.lengths,
-        kinds=table.kinds,
-        shape=table.shape,
-    )
-
-
-def _why(error: BaseException) -> str:
+def why_not(error: BaseException) -> str:
+    """What is wrong with a file that NumPy cannot read."""
     if "pickle" in str(error).lower() or "Python objects" in str(error):
         return "holds Python objects, which are never loaded; save numbers"
     if isinstance(error, MemoryError):
         return "does not fit into memory"
     return f"is not a NumPy file, or is damaged ({clean(error)})"
-
-
-def read_idx(content: bytes, source: str) -> Table:
-    """IDX images, as MNIST comes: a column of intensities for each pixel.
-
-    Raises:
-        DataError: It is not IDX, or not all of it is there.
-    """
-    types = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-    if (
-        len(content) < 4
-        or content[:2] != b"\0\0"
-        or content[2] not in types
-        or len(content) < 4 + 4 * content[3]
-    ):
-        raise DataError(f"{source}: is not an IDX file, or is damaged")
-    shape = struct.unpack(f">{content[3]}I", content[4 : 4 + 4 * content[3]])
-    dtype = np.dtype(types[content[2]])
-    body = content[4 + 4 * content[3] :]
-    if not shape or math.prod(shape) * dtype.itemsize != len(body):
-        raise DataError(
-            f"{source}: {len(body)} bytes where its header ({' × '.join(map(str, shape))}) wants others"
-        )
-    check_memory(source, 8 * math.prod(shape))
-    array = np.frombuffer(body, dtype)
-    table = from_array(array.reshape(shape[0], -1) if math.prod(shape) else array, source)
-    if len(shape) > 1:
-        table = images(table, shape[1:])
-        table.shape = table.shape if is_images(shape) else None
-    return table

@@ -43,7 +43,13 @@ class MiniBatch(NamedTuple):
 
 
 def pieces(lengths: np.ndarray, size: int, buffer: int) -> list[Piece]:
-    """Cut sequences into pieces of at most `size` rows that count, as even as can be."""
+    """Cut sequences into pieces of at most `size` rows that count, as even as can be.
+
+    Args:
+        lengths: (S,) the number of rows of each sequence.
+        size: The most rows that count of a piece.
+        buffer: Rows on both sides of them that do not, fewer at the ends of a sequence.
+    """
     found, start = [], 0
     for length in map(int, lengths):
         end = start + length
@@ -72,7 +78,12 @@ def minibatches(lengths: np.ndarray, size: int, buffer: int, rng: np.random.Gene
 
 
 def gather(batch: list[Piece], scale: float) -> MiniBatch:
-    """The rows and weights of some pieces."""
+    """The rows and weights of some pieces.
+
+    Args:
+        batch: The P pieces.
+        scale: The number of batches in a pass, N/B.
+    """
     rows = np.concatenate([np.arange(p.lo, p.hi) for p in batch])
     weight = np.concatenate(
         [((np.arange(p.lo, p.hi) >= p.first) & (np.arange(p.lo, p.hi) < p.last)).astype(float) for p in batch]

@@ -1,13 +1,12 @@
-"""Parquet and Arrow files, of which large ones stay on disk: they are read block after block."""
+"""What Parquet and Arrow files share: large ones stay on disk, and are read block after block."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ppl_models.data.files import check_memory
 from ppl_models.data.messages import clean, listed
-from ppl_models.data.spill import block_rows, stays_on_disk
+from ppl_models.data.readers.base import Request
 from ppl_models.data.table import Table, check_names
 from ppl_models.errors import DataError
 
@@ -17,91 +16,12 @@ if TYPE_CHECKING:
     Batches = Callable[[list[str]], Iterator[pyarrow.RecordBatch]]
 
 
-def read_parquet(path: Path, wanted: Collection[str] | None, unwanted: Collection[str]) -> Table:
-    """A Parquet file; only the wanted columns are read.
-
-    Raises:
-        DataError: It is damaged.
-    """
-    import pyarrow.parquet as pq
-
-    name = clean(path)
-    with _guard(name, "Parquet"):
-        with pq.ParquetFile(path, memory_map=True) as file:
-            names, rows = file.schema_arrow.names, file.metadata.num_rows
-            chosen, notes = _chosen(name, names, wanted, unwanted, rows)
-            if not stays_on_disk(rows * len(chosen)):
-                groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-                size = sum(group.total_byte_size for group in groups) * len(chosen) / max(len(names), 1)
-                check_memory(name, size + 8 * rows * len(chosen))
-                table = file.read(columns=chosen)
-                return Table(name, _by_name(table), rows, notes, names=names)
-        # Without these a whole row group, and the next ones ahead, would be held in memory.
-        large = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16)
-
-    def batches(columns: list[str]) -> Iterator["pyarrow.RecordBatch"]:
-        return large.iter_batches(batch_size=block_rows(len(columns)), columns=columns)
-
-    return _on_disk(name, "Parquet", chosen, rows, notes, names, batches)
-
-
-def read_arrow(path: Path, wanted: Collection[str] | None, unwanted: Collection[str]) -> Table:
-    """An Arrow IPC file (Feather version 2) or stream.
-
-    Raises:
-        DataError: It is damaged.
-    """
-    name = clean(path)
-    with _guard(name, "Arrow"):
-        names = _open_arrow(path, None)[0].names
-        rows = sum(batch.num_rows for batch in _open_arrow(path, names[:1])[1]) if names else 0
-        chosen, notes = _chosen(name, names, wanted, unwanted, rows)
-        if not stays_on_disk(rows * len(chosen)):
-            check_memory(name, 2 * path.stat().st_size)
-            return Table(name, _by_name(_whole_arrow(path, chosen)), rows, notes, names=names)
-
-    def batches(columns: list[str]) -> Iterator["pyarrow.RecordBatch"]:
-        step = block_rows(len(columns))
-        for batch in _open_arrow(path, columns)[1]:
-            batch.validate(full=True)
-            for start in range(0, batch.num_rows, step):
-                yield batch.slice(start, step)
-
-    return _on_disk(name, "Arrow", chosen, rows, notes, names, batches)
-
-
-def _open_arrow(
-    path: Path, columns: list[str] | None
-) -> tuple["pyarrow.Schema", Iterator["pyarrow.RecordBatch"]]:
-    """The schema, and the batches with some columns, or with all."""
-    import pyarrow as pa
-
-    content = pa.memory_map(str(path)).read_buffer()
-    try:
-        opener, schema = pa.ipc.open_file, pa.ipc.open_file(content).schema
-    except pa.ArrowInvalid:
-        opener, schema = pa.ipc.open_stream, pa.ipc.open_stream(content).schema
-    check_names(clean(path), schema.names)
-    fields = None if columns is None else sorted(schema.get_field_index(name) for name in columns)
-    reader = opener(content, options=pa.ipc.IpcReadOptions(included_fields=fields))
-    if opener is pa.ipc.open_stream:
-        return schema, iter(reader)
-    return schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
-
-
-def _whole_arrow(path: Path, columns: list[str]) -> "pyarrow.Table":
-    import pyarrow as pa
-
-    if not columns:
-        return pa.table({})
-    schema, batches = _open_arrow(path, columns)
-    table = pa.Table.from_batches(list(batches), pa.schema([f for f in schema if f.name in columns]))
-    table.validate(full=True)
-    return table.select(columns)
+_UNCHECKED = 128 << 20
+"""Bytes of a stream up to which nobody asks how much memory is left."""
 
 
 @contextmanager
-def _guard(name: str, form: str) -> Iterator[None]:
+def guard(name: str, form: str) -> Iterator[None]:
     """Say in one line that a file is damaged."""
     import pyarrow as pa
 
@@ -114,48 +34,99 @@ def _guard(name: str, form: str) -> Iterator[None]:
         raise DataError(f"{name}: is not {article} {form} file, or is damaged ({clean(error)})") from None
 
 
-def _chosen(
-    source: str, names: list[str], wanted: Collection[str] | None, unwanted: Collection[str], rows: int
-) -> tuple[list[str], list[str]]:
+def chosen(source: str, names: list[str], rows: int, request: Request) -> tuple[list[str], list[str]]:
+    """The columns of a file that are to be read, and notes.
+
+    The index of a data frame, which pandas stores as a column, is left out unless it is asked for.
+
+    Args:
+        source: What messages call the file.
+        names: All of its columns.
+        rows: How many rows it has.
+        request: What is wanted of it.
+
+    Raises:
+        DataError: It has no rows, or names that do not tell the columns apart.
+    """
     check_names(source, names)
     if not rows:
         raise DataError(f"{source}: has no rows")
-    index = [n for n in names if n.startswith("__index_level_") and (wanted is None or n not in wanted)]
-    chosen = [n for n in names if (wanted is None or n in wanted) and n not in unwanted and n not in index]
-    return chosen, [f"left out {listed(index)} (the index of a data frame)"] if index else []
+    wanted = request.wanted or ()
+    index = [name for name in names if name.startswith("__index_level_") and name not in wanted]
+    notes = [f"left out {listed(index)} (the index of a data frame)"] if index else []
+    return [name for name in request.chosen(names) if name not in index], notes
 
 
-def _by_name(table: "pyarrow.Table") -> dict[str, "pyarrow.ChunkedArray"]:
+def by_name(table: "pyarrow.Table") -> dict[str, "pyarrow.ChunkedArray"]:
+    """The columns of an Arrow table under their names."""
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
-def _on_disk(
+def from_stream(data: Any, source: str) -> "pyarrow.Table":
+    """All rows of something that gives a stream of Arrow batches, such as a DuckDB relation.
+
+    Args:
+        data: It has `__arrow_c_stream__`.
+        source: What messages call it.
+
+    Raises:
+        DataError: It has no rows, names that do not tell the columns apart, or more than the memory holds.
+    """
+    import pyarrow as pa
+
+    names: list[str] = list(getattr(data, "columns", ()))  # DuckDB's stream itself may call a second x x_1
+    stream = pa.RecordBatchReader.from_stream(data)
+    if len(names) != len(stream.schema) or not all(isinstance(name, str) for name in names):
+        names = stream.schema.names
+    check_names(source, names)
+    batches, size = [], 0
+    for batch in stream:
+        batches.append(batch)
+        size += batch.nbytes
+        check_memory(source, 2 * size if size > _UNCHECKED else 0)
+    table = pa.Table.from_batches(batches, stream.schema)
+    if not table.num_rows:
+        raise DataError(f"{source}: has no rows")
+    return table.rename_columns(names)
+
+
+def on_disk(
     source: str,
     form: str,
-    chosen: list[str],
+    columns: list[str],
     rows: int,
     notes: list[str],
     names: list[str],
     batches: "Batches",
 ) -> Table:
-    """A table whose rows are read again whenever they are looked at."""
+    """A table whose rows are read again whenever they are looked at.
+
+    Args:
+        source: What messages call the file.
+        form: The name of its format.
+        columns: Those that are to be read.
+        rows: How many rows it has.
+        notes: What was done so far.
+        names: All columns of the file.
+        batches: Reads some columns, a block of rows after another.
+    """
     import pyarrow as pa
 
     def parts(wanted: Collection[str]) -> Iterator[Mapping[str, "pyarrow.ChunkedArray"]]:
-        columns = list(wanted)
-        remaining = batches(columns)
+        order = list(wanted)
+        remaining = batches(order)
         while True:
-            with _guard(source, form):
+            with guard(source, form):
                 batch = next(remaining, None)
             if batch is None:
                 return
-            yield {name: pa.chunked_array([batch.column(name)]) for name in columns}
+            yield {name: pa.chunked_array([batch.column(name)]) for name in order}
 
     def whole(name: str) -> "pyarrow.ChunkedArray":
         check_memory(source, 3 * 8 * rows)
         return pa.chunked_array([chunk for part in parts([name]) for chunk in part[name].chunks])
 
-    return Table(source, _Columns(chosen, whole), rows, notes, names=names, parts=parts)
+    return Table(source, _Columns(columns, whole), rows, notes, names=names, parts=parts)
 
 
 class _Columns(Mapping[str, "pyarrow.ChunkedArray"]):

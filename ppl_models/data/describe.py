@@ -13,7 +13,7 @@ from ppl_models.data.spill import blocks
 from ppl_models.data.summaries import LabelSummary, NumberSummary, Summary
 from ppl_models.data.survey import Survey
 from ppl_models.data.table import Table
-from ppl_models.data.targets import target_column
+from ppl_models.data.targets import first_kind, target_column, with_numbers
 from ppl_models.data.types import MOST_LEVELS, column, infer
 
 _ID_ROWS = 20
@@ -49,12 +49,15 @@ def describe(
     """
     notes: list[str] = []
     columns: list[Column] = []
-    kinds = types if target is None else {target: Kind.CATEGORICAL} | dict(types)
+    kinds = dict(types)
+    if target is not None and target not in kinds:
+        table = with_numbers(table, target, decimal)
+        kinds |= first_kind(table, target)
     survey = Survey(table, names, kinds=kinds, missing=missing, decimal=decimal)
     for position, name in enumerate(names):
         found = survey.summaries[name]
         if name == target:
-            columns.append(target_column(table, name, found, types.get(name)))
+            columns.append(target_column(survey, name, types.get(name)))
             continue
         first = position == 0 and len(names) > 1 and table.matrix is None
         why = _left_out(table, name, found, chosen=name in selected, first=first)

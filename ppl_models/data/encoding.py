@@ -11,9 +11,14 @@ _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 def to_utf8(content: bytes, source: str, encoding: str) -> bytes:
     """The text as UTF-8 without a byte order mark.
 
+    Args:
+        content: The bytes of a file.
+        source: What messages call it.
+        encoding: A name that Python knows.
+
     Raises:
         UsageError: There is no such encoding.
-        DataError: The text is in another encoding, or contains NUL bytes.
+        DataError: The text is in another encoding, contains NUL bytes, or is nothing but white space.
     """
     try:
         utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
@@ -34,6 +39,8 @@ def to_utf8(content: bytes, source: str, encoding: str) -> bytes:
         if content[:400].count(b"\0") * 3 > len(content[:400]):
             raise DataError(f"{source}, line {line}: the text looks like UTF-16; use --encoding utf-16-le")
         raise DataError(f"{source}, line {line}: a NUL byte; the file is damaged or is not text")
+    if not content.strip():
+        raise DataError(f"{source}: is empty")
     return content
 
 

@@ -66,6 +66,10 @@ def _available() -> int:
 def check_memory(name: str, need: float) -> None:
     """Refuse what would not fit.
 
+    Args:
+        name: What messages call the file.
+        need: Bytes that reading it takes.
+
     Raises:
         DataError: Reading needs more memory than there is.
     """

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppl_models.data.arrays import is_array, to_numpy
-from ppl_models.data.messages import quoted
+from ppl_models.data.columnar import by_name, from_stream
+from ppl_models.data.messages import clean, quoted
 from ppl_models.data.table import Table, check_names
 from ppl_models.errors import DataError, UsageError
 
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def from_frame(data: Any, source: str = "data frame") -> Table:
-    """A pandas, Polars or Arrow table, or whatever else narwhals knows.
+    """A pandas, Polars or Arrow table, whatever else narwhals knows, or what gives Arrow batches.
+
+    Args:
+        data: The table, or a column as a table of its own.
+        source: What messages call it.
 
     Raises:
         UsageError: It is none of these.
@@ -31,6 +36,8 @@ def from_frame(data: Any, source: str = "data frame") -> Table:
     try:
         frame = nw.from_native(data, eager_only=True, allow_series=True)
     except TypeError:
+        if hasattr(data, "__arrow_c_stream__"):
+            return _from_stream(data, source)
         kind = type(data).__name__
         raise UsageError(
             f"data of type {quoted(kind)} cannot be read; give a path, an array or a data frame"
@@ -41,6 +48,16 @@ def from_frame(data: Any, source: str = "data frame") -> Table:
         frame = frame.alias(frame.name or "x0").to_frame()
     check_names(source, [str(name) for name in frame.columns])
     return _table(source, {str(series.name): _series(series) for series in frame.iter_columns()})
+
+
+def _from_stream(data: Any, source: str) -> Table:
+    """What gives Arrow batches and is no data frame: a DuckDB relation, which is only run now."""
+    try:
+        return _table(source, by_name(from_stream(data, source)))
+    except DataError:
+        raise
+    except Exception as error:  # whatever it is that runs a query
+        raise DataError(f"{source}: {clean(' '.join(str(error).split()))}") from None
 
 
 def _series(series: Any) -> "pyarrow.ChunkedArray":
@@ -54,7 +71,15 @@ def _series(series: Any) -> "pyarrow.ChunkedArray":
 
 
 def from_columns(data: Mapping[str, Any], source: str = "columns") -> Table:
-    """A dictionary of columns: arrays, tensors or lists."""
+    """A dictionary of columns: arrays, tensors or lists.
+
+    Args:
+        data: n values for each name.
+        source: What messages call it.
+
+    Raises:
+        DataError: The columns differ in length, have none, or have names that do not tell them apart.
+    """
     names = [str(name) for name in data]
     check_names(source, names)
     columns: dict[str, Any] = {}

@@ -2,56 +2,45 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ppl_models.data.arrays import from_array, from_list, is_array, read_idx, read_npy, read_npz, to_numpy
-from ppl_models.data.columnar import read_arrow, read_parquet
-from ppl_models.data.encoding import to_utf8
+from ppl_models.data.arrays import from_array, from_list, is_array, to_numpy
 from ppl_models.data.files import checked, read_bytes, read_stdin
-from ppl_models.data.folder import read_folder
 from ppl_models.data.frames import from_columns, from_frame
-from ppl_models.data.jsonlines import read_json
 from ppl_models.data.messages import clean
-from ppl_models.data.shaped import from_shapes, json_object, shaped
+from ppl_models.data.readers import (
+    format_options,
+    formats,
+    reader_of,
+    reader_of_text,
+    suffix_of,
+    suffixes,
+)
+from ppl_models.data.readers.base import File, Reader, Request
+from ppl_models.data.shaped import from_shapes, shaped
 from ppl_models.data.table import Table
-from ppl_models.data.text import read_delimited
-from ppl_models.errors import DataError
+from ppl_models.errors import DataError, UsageError
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to read a file.
-
-    Attributes:
-        wanted: The only columns to read, or None for all.
-        unwanted: Columns not to read.
-        as_text: Columns whose cells are not to be taken for numbers.
-        missing: Further texts that mean a missing cell.
-        delimiter: What separates the cells of delimited text, if it is known.
-        decimal: The decimal mark.
-        encoding: Of text.
-    """
-
-    wanted: frozenset[str] | None
-    unwanted: frozenset[str]
-    as_text: frozenset[str]
-    missing: tuple[str, ...]
-    delimiter: str | None
-    decimal: str
-    encoding: str
-
-
-def load(data: Any, options: Options) -> Table:
+def load(data: Any, request: Request) -> Table:
     """The columns of whatever it is, as they are.
 
+    Args:
+        data: What `ppl_models.data.read` takes.
+        request: What is wanted; its `options` are those that the user gave, of whatever format.
+
     Raises:
-        UsageError: It is nothing that holds a table.
+        UsageError: It is nothing that holds a table, or an option does not apply to it.
         DataError: It cannot be read.
     """
     if isinstance(data, str | os.PathLike):
-        return _from_stdin(options) if os.fspath(data) == "-" else _from_path(Path(os.fspath(data)), options)
+        name = os.fsdecode(data)
+        return _from_stdin(request) if name == "-" else _from_path(Path(name), request)
+    _own(None, request, "data that is not in a file")
     if is_array(data):
         return from_array(to_numpy(data))
     if isinstance(data, Mapping):
@@ -64,59 +53,47 @@ def load(data: Any, options: Options) -> Table:
     return from_frame(data)
 
 
-def _from_path(path: Path, options: Options) -> Table:
-    if path.is_dir():
-        return read_folder(path)
-    checked(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    suffix = (suffixes[:-1] if packed else suffixes)[-1:]
-    ending = suffix[0] if suffix else ""
-    if not packed and ending in _COLUMNAR:
-        return _COLUMNAR[ending](path, options.wanted, options.unwanted)
-    if not packed and ending == ".npz":
-        return read_npz(path, labels="y" in options.as_text)
-    if not packed and ending == ".npy":
-        return read_npy(path)
+def _from_path(path: Path, request: Request) -> Table:
     name = clean(path)
-    if ending.startswith(".idx"):
-        return read_idx(read_bytes(path), name)
-    if ending in _TEXT:
-        return _from_text(read_bytes(path), name, ending, options)
-    raise DataError(
-        f"{name}: files of this name are not known; the name must end in one of {', '.join(_KNOWN)}"
-    )
+    reader = reader_of(path)
+    if not path.is_dir():
+        checked(path)
+    if reader is None:
+        known = ", ".join(suffix for each in formats() if not each.folder for suffix in suffixes(each))
+        raise DataError(f"{name}: files of this name are not known; the name must end in one of {known}")
+    request = _own(reader, request, name)
+    _check_installed(reader, name)
+    return reader.read(File(name, suffix_of(path)[0], path, partial(read_bytes, path)), request)
 
 
-def _from_stdin(options: Options) -> Table:
+def _from_stdin(request: Request) -> Table:
     content = read_stdin()
-    start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    return _from_text(content, "stdin", ".json" if start in (b"{", b"[") else "", options)
+    reader = reader_of_text(content.removeprefix(b"\xef\xbb\xbf").lstrip()[:16])
+    return reader.read(File("stdin", "", Path("-"), lambda: content), _own(reader, request, "stdin"))
 
 
-def _from_text(content: bytes, name: str, suffix: str, options: Options) -> Table:
-    content = to_utf8(content, name, options.encoding)
-    if not content.strip():
-        raise DataError(f"{name}: is empty")
-    if suffix in _JSON:
-        found = json_object(content)
-        if found is None:
-            return read_json(content, name)
-        return from_shapes(found, name) if shaped(found) else from_columns(found, name)
-    return read_delimited(
-        content,
-        name,
-        suffix=suffix,
-        delimiter=options.delimiter,
-        decimal=options.decimal,
-        missing=options.missing,
-        wanted=options.wanted,
-        unwanted=options.unwanted,
-        as_text=options.as_text,
-    )
+def _own(reader: Reader | None, request: Request, source: str) -> Request:
+    """The request with the options of one reader, each with a value.
+
+    Raises:
+        UsageError: The user gave an option that only other formats have.
+    """
+    own = {} if reader is None else {option.name: option for option in reader.options}
+    for option in format_options():
+        if option.strict and option.name in request.options and option.name not in own:
+            names = [each for other in formats() if option in other.options for each in suffixes(other)]
+            raise UsageError(f"{option.name} is for {', '.join(names)} files; leave it out for {source}")
+    values = {name: request.options.get(name, option.default) for name, option in own.items()}
+    return replace(request, options=values)
 
 
-_COLUMNAR = {".parquet": read_parquet, ".arrow": read_arrow, ".feather": read_arrow}
-_JSON = (".json", ".jsonl", ".ndjson")
-_TEXT = (".csv", ".tsv", ".txt", *_JSON)
-_KNOWN = (*_TEXT, *_COLUMNAR, ".npy", ".npz", ".idx")
+def _check_installed(reader: Reader, source: str) -> None:
+    if reader.module is None:
+        return
+    try:
+        import_module(reader.module)
+    except ImportError:
+        raise DataError(
+            f"{source}: {reader.name} is read by {reader.module}, which is not installed; "
+            f"pip install 'ppl_models[{reader.extra}]'"
+        ) from None

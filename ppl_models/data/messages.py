@@ -6,7 +6,12 @@ _LONGEST = 60
 
 
 def clean(text: object, longest: int = 200) -> str:
-    """Escape what a terminal could obey (control codes, line ends) and shorten what is very long."""
+    r"""Escape what a terminal could obey (control codes, line ends) and shorten what is very long.
+
+    Example:
+        >>> clean("a\x1b[2J"), clean("abcdef", longest=4)
+        ('a\\x1b[2J', 'abc…')
+    """
     short = str(text)
     if len(short) > longest:
         short = short[: longest - 1] + "…"
@@ -19,7 +24,12 @@ def quoted(text: object) -> str:
 
 
 def listed(items: Iterable[object], most: int = 6) -> str:
-    """Several quoted items; the tail of a long list is counted."""
+    """Several quoted items; the tail of a long list is counted.
+
+    Example:
+        >>> listed("abcd", most=2)
+        "'a', 'b' and 2 more"
+    """
     shown = list(items)
     text = ", ".join(quoted(item) for item in shown[:most])
     return text if len(shown) <= most else f"{text} and {len(shown) - most} more"

@@ -68,7 +68,7 @@ class Schema:
         sequence: The column whose runs of equal values were the sequences.
         time: The column that increased within each sequence.
         correlation: (C, C) of the columns when the model was fitted, kept where a prior refers to it.
-        target: The column, binary or categorical, that is to be predicted from the others.
+        target: The column, of whatever kind, that is to be predicted from the others.
         weights: The column of the weights of the rows.
         shape: Of rows that are images: height, width and, if there are several, channels. The columns but
             the target are their pixels, row after row, the channels of a pixel side by side.

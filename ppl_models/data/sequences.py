@@ -1,9 +1,11 @@
 """Sequences and time: which rows belong together, and whether they are in order."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ppl_models.data.arrays import to_numpy
 from ppl_models.data.cells import Dates, Labels, Numbers
 from ppl_models.data.messages import quoted
 from ppl_models.data.survey import parse
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 def runs(table: Table, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Lengths and names of the runs of equal values in the sequence column.
+
+    Returns:
+        (S,) int64, the number of rows of each, and the S values, dates as ISO 8601 text.
 
     Raises:
         DataError: A cell is missing, or a value comes back after another.
@@ -63,6 +68,14 @@ def iso(cells: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
 
 def ordered_times(table: Table, name: str, lengths: np.ndarray) -> tuple[str, ...] | np.ndarray:
     """The time column, as numbers or as text, after checking that time passes within each sequence.
+
+    Args:
+        table: The data.
+        name: The column: numbers, dates, times of day, or text that is ISO dates.
+        lengths: (S,) the number of rows of each sequence.
+
+    Returns:
+        (n,) int64 if all numbers are whole, else float64; or n texts.
 
     Raises:
         DataError: A time is missing or is neither a number nor an ISO date; or it does not increase.
@@ -151,14 +164,20 @@ def _check_increasing(
 def check_lengths(table: Table, lengths: object) -> np.ndarray:
     """Lengths given by the caller, as (S,) int64.
 
+    Args:
+        table: The data.
+        lengths: Whole numbers, one for each sequence, in whatever holds them.
+
     Raises:
         UsageError: They are not positive whole numbers that sum to the number of rows.
     """
-    array = np.atleast_1d(np.asarray(lengths))
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+    given = list(lengths) if isinstance(lengths, Iterator) else lengths
+    array = np.atleast_1d(to_numpy(given))
+    if array.ndim != 1 or array.dtype.kind not in "iub":
         raise UsageError(f"lengths must be a list of whole numbers, got {quoted(lengths)}")
+    array = array.astype(np.int64)
     if (array < 1).any():
         raise UsageError(f"lengths must be positive, got {array[array < 1][0]}")
     if array.sum() != table.rows:
         raise UsageError(f"lengths must sum to the {table.rows} rows of {table.source}, got {array.sum()}")
-    return array.astype(np.int64)
+    return array

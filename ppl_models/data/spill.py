@@ -90,7 +90,16 @@ class Spill:
 
 
 def take(values: np.ndarray, index: np.ndarray, source: str) -> np.ndarray:
-    """Some rows of a table, (m, C), in memory or on disk as `stays_on_disk` says."""
+    """Some rows of a table, (m, C), in memory or on disk as `stays_on_disk` says.
+
+    Args:
+        values: (n, C) the table.
+        index: (m,) the rows.
+        source: What messages call the data.
+
+    Raises:
+        OutputError: There is no room on disk for them.
+    """
     if not stays_on_disk(len(index) * values.shape[1]):
         return np.ascontiguousarray(values[index])
     step = block_rows(values.shape[1])

@@ -55,17 +55,34 @@ class Survey:
         decimal: str = ".",
     ) -> None:
         self.table, self.names, self.missing = table, list(names), missing
-        self._kinds, self._decimal = kinds, decimal
+        self._kinds, self._decimal = dict(kinds), decimal
         self._numeric: set[str] = set()
         self._kept: dict[str, Parsed] | None = None
         self.summaries: dict[str, Summary] = {}
-        for block in table.blocks(self.names) if self.names else ():
-            cells = self._scanned(block, [name for name in self.names if not self._given_up(name)])
-            if table.parts is None:
-                self._kept = cells
+        self._look(self.names)
+
+    def again(self, name: str, kind: Kind | None) -> Summary:
+        """Look through one column once more, as one of another kind, or of one that is to be found out.
+
+        Raises:
+            DataError: As for the whole.
+        """
+        self.summaries.pop(name)
+        self._numeric.discard(name)
+        self._kinds.pop(name, None)
+        if kind is not None:
+            self._kinds[name] = kind
+        self._look([name])
+        return self.summaries[name]
+
+    def _look(self, names: Collection[str]) -> None:
+        for block in self.table.blocks(names) if names else ():
+            cells = self._scanned(block, [name for name in names if not self._given_up(name)])
+            if self.table.parts is None:
+                self._kept = (self._kept or {}) | cells
             for name, each in cells.items():
                 self._add(name, each)
-        self._judge()
+        self._judge(names)
 
     def cells(self, names: Collection[str]) -> Iterator[dict[str, Numbers | Labels]]:
         """The cells of some columns, a block of rows after another: all rows at once if they are in memory.
@@ -104,29 +121,30 @@ class Survey:
             found = cells
         self.summaries[name] = found
 
-    def _judge(self) -> None:
-        for name, found in self.summaries.items():
+    def _judge(self, names: Collection[str]) -> None:
+        for name, found in [(name, self.summaries[name]) for name in names]:
             if isinstance(found, LabelSummary):
                 kind = self._kinds.get(name)
                 if found.truth and kind is not None and kind not in LABELLED:
                     self._numeric.add(name)
                 elif not found.typed and kind not in LABELLED:
                     self._judge_text(name, found)
-        if self._numeric:
-            for name in self._numeric:
+        numeric = [name for name in names if name in self._numeric]
+        if numeric:
+            for name in numeric:
                 self.summaries[name] = NumberSummary()
-            for block in self.cells(self._numeric):
+            for block in self.cells(numeric):
                 for name, cells in block.items():
                     self._add(name, cells)
                 if self._kept is not None:
                     self._kept |= block
-        for name, found in self.summaries.items():
+        for name, found in [(name, self.summaries[name]) for name in names]:
             if isinstance(found, NumberSummary):
                 self._check_numbers(name, found)
 
     def _judge_text(self, name: str, found: LabelSummary) -> None:
         """Whether text is numbers, dates or labels."""
-        plain = [self._plain(text) for text in found.seen]
+        plain = [self.plain(text) for text in found.seen]
         numeric = np.array([bool(NUMBER.fullmatch(p) or _INFINITE.fullmatch(p)) for p in plain], dtype=bool)
         if numeric.all():
             if found.overflow:
@@ -139,7 +157,8 @@ class Survey:
         elif not found.overflow:
             self._check_words(name, found, numeric)
 
-    def _plain(self, text: str) -> str:
+    def plain(self, text: str) -> str:
+        """A text with a point for the decimal mark."""
         return text.replace(self._decimal, ".") if self._decimal != "." else text
 
     def _recast(self, name: str, cells: Numbers | Labels) -> Numbers | Labels:
@@ -148,7 +167,7 @@ class Survey:
             return cells
         if cells.typed:
             return Numbers(np.where(cells.codes < 0, np.nan, cells.codes))
-        values = np.array([*(float(self._plain(text)) for text in cells.labels), np.nan])[cells.codes]
+        values = np.array([*(float(self.plain(text)) for text in cells.labels), np.nan])[cells.codes]
         return Numbers(drop(values, self.missing))
 
     def _check_digits(self, name: str, found: LabelSummary, plain: list[str]) -> None:

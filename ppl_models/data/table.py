@@ -4,13 +4,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ppl_models.data.messages import clean, listed, quoted
 from ppl_models.data.schema import Kind
 from ppl_models.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
 
     Cells = np.ndarray | pyarrow.ChunkedArray
@@ -43,12 +42,12 @@ class Table:
     notes: list[str] = field(default_factory=list)
     place: Callable[[int], str] = lambda row: f"row {row + 1}"
     cell: Callable[[int, str], str] | None = None
-    matrix: np.ndarray | None = None
-    lengths: np.ndarray | None = None
+    matrix: "np.ndarray | None" = None
+    lengths: "np.ndarray | None" = None
     kinds: dict[str, Kind] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     parts: Callable[[Collection[str]], Iterator[Mapping[str, "Cells"]]] | None = None
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    arrays: "dict[str, np.ndarray]" = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:

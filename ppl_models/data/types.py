@@ -47,9 +47,13 @@ def infer(found: NumberSummary | LabelSummary) -> Kind:
 
 
 def levels_of(found: NumberSummary | LabelSummary) -> tuple[str, ...]:
-    """The levels of a column in their order: no before yes, then natural order."""
+    """The levels of a column in their order: no before yes, then natural order.
+
+    Args:
+        found: What was seen of it. Numbers have levels only where all of them are 0 or 1.
+    """
     if isinstance(found, NumberSummary):
-        return ("0", "1")  # numbers have levels only where all are 0 or 1
+        return ("0", "1")
     if found.truth:
         return ("false", "true")
     binary = infer(found) is Kind.BINARY

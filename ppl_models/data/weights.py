@@ -15,6 +15,12 @@ from ppl_models.errors import DataError, UsageError
 def weight_column(table: Table, name: str, *, missing: tuple[str, ...], decimal: str) -> np.ndarray:
     """The weights in a column, (n,) float64.
 
+    Args:
+        table: The data.
+        name: The column: numbers or truth values.
+        missing: Further texts that mean a missing cell, which no weight may be.
+        decimal: The decimal mark of numbers in text.
+
     Raises:
         DataError: A cell is missing, negative, infinite or not a number, or all are zero.
     """

@@ -56,9 +56,12 @@ CHAINS, ROUNDS = 500, 48
 class Joint(Protocol):
     """What calibration asks of a model: draws of its guide, and the exact log density."""
 
-    parameters: int
+    @property
+    def parameters(self) -> int:
+        """The number of free parameters."""
+        ...
 
-    def draw(self, params: Params, draws: int) -> Draws:
+    def draw(self, params: Params, draws: int, /) -> Draws:
         """θ from the guide, by torch's global generator."""
         ...
 

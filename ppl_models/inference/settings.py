@@ -17,7 +17,6 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from ppl_models.annotations import AtLeast, Hint, Metavar, Positive, checked, hints
-from ppl_models.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,24 +151,10 @@ def every_setting() -> dict[str, tuple[Hint, Any]]:
     return found
 
 
-def settings_of(rule: type[Training], given: Mapping[str, Any], model: str) -> Training:
-    """The settings of a rule from keywords.
-
-    Args:
-        rule: the class.
-        given: names and values.
-        model: its name, for messages.
+def settings_of(rule: type[Training], given: Mapping[str, Any]) -> Training:
+    """The settings of a rule from names and values; those of other rules are left out.
 
     Raises:
-        UsageError: the rule has no such setting, or a value cannot be meant.
+        UsageError: a value cannot be meant.
     """
-    known = hints(rule)
-    for name in given:
-        if name not in known:
-            raise UsageError(f"{model} has no setting {name}; it has {', '.join(known)}")
-    return rule(**given)
-
-
-def restored(rule: type[Training], stored: Mapping[str, Any]) -> Training:
-    """The settings that a run was written with; what the rule does not know is left out."""
-    return rule(**{name: value for name, value in stored.items() if name in hints(rule)})
+    return rule(**{name: value for name, value in given.items() if name in hints(rule)})

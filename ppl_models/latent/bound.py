@@ -90,8 +90,14 @@ class LatentBound(Joint, Bayesian):
             total = total.to(device) + marginals.smoothed.sum(0)
         return (total / number_of(draws)).cpu().numpy()
 
+    def pyro_values(self, theta: Draws) -> dict[str, Tensor]:
+        """Sites are `FACTOR.SITE`."""
+        return {f"{factor}.{site}": value for factor, sites in theta.items() for site, value in sites.items()}
+
     def complete(self, data: Dataset, holes: np.ndarray, number: int, draws: Draws) -> Iterator[Completed]:
         """For each draw of θ a path of latents given all cells, and missing cells given it and their row."""
+        if not len(holes):
+            return
         S = number_of(draws)
         number = int(np.clip(COMPLETE // max(self.numbers(data), 1), LEAST, number))
         chosen = torch.randperm(S)[:number] if number <= S else torch.randint(S, (number,))

@@ -232,7 +232,7 @@ class Joint(Conjugate):
         order = torch.as_tensor(np.lexsort([key.cpu().numpy() for key in keys]))
         return self.reorder(statistics, order.to(keys[0].device))
 
-    @cached_property
+    @property
     def parameters(self) -> int:
         """The number of free parameters."""
         return self.structure.free_parameters + sum(e.free_parameters for e in self.emissions)

@@ -71,7 +71,7 @@ class LatentModel(Priors, Emissions, Model):
         import pyro
         import torch
 
-        joint = self.bind(data.schema)
+        joint: Any = self.bind(data.schema)
         theta = {
             name: factor.sites(factor.zeros(1), partial(_sample, name))
             for name, factor in joint.factors.items()

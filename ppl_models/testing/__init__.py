@@ -13,8 +13,7 @@ posterior quantiles, J. Comput. Graph. Statist. 15; Talts et al. 2018, https://a
 from dataclasses import dataclass
 from typing import Any
 
-from ppl_models.bound import Bayesian
-from ppl_models.fitting import Fit, fit
+from ppl_models.api import Fit, fit
 from ppl_models.model import Model
 from ppl_models.testing import networks, parts
 from ppl_models.testing.contract import ContractError, training
@@ -59,7 +58,7 @@ def check_model(model: Model, data: Any = None, *, rows: int = 100, seed: int = 
     complete(type(model), type(model).__name__.lower())
     simulated, truth = simulate(model, data, rows, seed, options)
     found = fit(model, simulated, seed=seed, **training(options))
-    if isinstance(found.bound, Bayesian):
+    if found.bayesian:
         done = [parts.ended(found), parts.recovered(found, truth), parts.joint(found), parts.saved(found)]
         done += [*parts.verbs(found), parts.order(found, truth, seed, options)]
     else:

@@ -3,8 +3,7 @@
 from typing import Any
 
 from ppl_models.errors import PplError
-
-TRAINING = ("restarts", "steps", "tolerance", "device", "batch_size", "patience", "learning_rate")
+from ppl_models.inference.settings import every_setting
 
 
 class ContractError(PplError, AssertionError):
@@ -13,11 +12,7 @@ class ContractError(PplError, AssertionError):
 
 def training(options: dict[str, Any]) -> dict[str, Any]:
     """Those that say how to train."""
-    return {
-        k: v
-        for k, v in options.items()
-        if k in ("restarts", "steps", "tolerance", "device", "batch_size", "patience", "learning_rate")
-    }
+    return {name: value for name, value in options.items() if name in every_setting()}
 
 
 def require(kept: bool, part: str, why: str) -> None:

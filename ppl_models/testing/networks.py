@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from ppl_models.fitting import Fit
+from ppl_models.api import Fit, load
 from ppl_models.testing.contract import require
 
 CLOSE = 0.02
@@ -19,7 +19,7 @@ def density(found: Fit) -> str:
     own = found.score()["log_density"]
     made = found.score(found.sample(len(own)))["log_density"]
     error = float(np.hypot(own.std(), made.std()) / len(own) ** 0.5)
-    off = abs(float(own.mean() - made.mean()))
+    off = abs(float(np.mean(own) - np.mean(made)))
     cells = len(found.data.names)
     require(
         off < 6 * error + 0.25 * cells,
@@ -42,7 +42,7 @@ def bound(found: Fit) -> str:
         every = [
             -elbo.loss(lambda: pair.model(data, found), lambda: pair.guide(data, found)) for _ in range(20)
         ]
-    wanted, own = float(np.mean(every)), float(found.score(draws=50)["elbo"].sum())
+    wanted, own = float(np.mean(every)), float(np.sum(found.score(draws=50)["elbo"]))
     off = abs(wanted - own) / max(1.0, abs(wanted))
     require(off < CLOSE, "ELBO", f"Pyro's own evaluation gives {wanted:.2f}, the fit {own:.2f}")
     return f"ELBO: that of Pyro's own evaluation to {off:.0e}"
@@ -50,10 +50,8 @@ def bound(found: Fit) -> str:
 
 def saved(found: Fit) -> str:
     """A run gives the same again."""
-    from ppl_models.runs import load, save
-
     with tempfile.TemporaryDirectory() as folder:
-        again = load(save(found, Path(folder) / "run"), type(found.model))
+        again = load(found.save(Path(folder) / "run"), type(found.model))
         same = all(torch.equal(v.cpu(), again.params[k]) for k, v in found.params.items())
         require(same, "saving", "a run that is loaded has other parameters")
         require(found.score().equals(again.score()), "saving", "a run that is loaded scores rows otherwise")

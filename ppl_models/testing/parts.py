@@ -2,15 +2,17 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from ppl_models.api import Fit, fit, load
+from ppl_models.capabilities import Programmed, Sequences
 from ppl_models.errors import PplError, Unsupported
-from ppl_models.fitting import Fit, fit
 from ppl_models.testing.contract import require, training
 from ppl_models.testing.simulating import one, refilled
+from ppl_models.verbs import VERBS
 
 FAR = 6.0
 """Posterior standard deviations that a true value may be away."""
@@ -64,21 +66,20 @@ def joint(found: Fit) -> str:
 
     from ppl_models.models.program.execution import numerics
 
-    bound, data = found.bound, found.data
-    theta = one(found, 1)
-    values, batch = _sites(found, theta), found.batch
-    if bound.kind == "chain":  # Pyro gives each step a dimension, and a tensor has 64 at most
-        data = data.subset(np.arange(min(data.rows, PYRO)))
-        batch = bound.dataset_batch(data)
+    bound, data, theta = found.bound, found.data, one(found, 1)
+    values = bound.pyro_values(theta) if isinstance(found.bound, Programmed) else None
     if values is None:
         return ""
-    given = bound.density.columns if bound.kind == "program" else data
-    nesting = bound.sites.nesting if bound.kind == "program" else 1
+    batch, pair = found.batch, cast(Any, found.resolved)
+    if isinstance(found.bound, Sequences):  # Pyro gives each step a dimension, and a tensor has 64 at most
+        data = data.subset(np.arange(min(data.rows, PYRO)))
+        batch = bound.dataset_batch(data)
+    given, nesting = bound.pyro_data(data), bound.plate_nesting()
     with numerics(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
 
         def program() -> None:
-            found.resolved.model(given)
+            pair.model(given)
 
         model = pyro.poutine.condition(program, data=values)
         trace = pyro.poutine.trace(model).get_trace()
@@ -99,24 +100,10 @@ def joint(found: Fit) -> str:
     return f"log joint: that of Pyro's own evaluation to {off:.0e}"
 
 
-def _sites(found: Fit, theta: Any) -> dict[str, torch.Tensor] | None:
-    """Values of the continuous sites of the Pyro model at one draw."""
-    if found.bound.kind == "program":
-        every = found.bound.values(theta)
-        return {name: every[name][0] for name in found.bound.sites.latent}
-    if found.bound.kind == "regression":
-        if getattr(found.model, "prior", "") == "horseshoe":
-            return None  # its scales are integrated out
-        return {site: value[0] for site, value in theta["regression"].items()}
-    return {f"{factor}.{site}": value for factor, sites in theta.items() for site, value in sites.items()}
-
-
 def saved(found: Fit) -> str:
     """A run gives the same again."""
-    from ppl_models.runs import load, save
-
     with tempfile.TemporaryDirectory() as folder:
-        path = save(found, Path(folder) / "run")
+        path = found.save(Path(folder) / "run")
         again = load(path, type(found.model))
         same = all(torch.equal(v.cpu(), again.params[k]) for k, v in found.params.items())
         require(same, "saving", "a run that is loaded has other parameters")
@@ -127,10 +114,10 @@ def saved(found: Fit) -> str:
 
 def verbs(found: Fit) -> list[str]:
     """Every verb gives a table of finite numbers, or says why it cannot."""
-    from ppl_models.kinds import KINDS
-
     done = []
-    for name in KINDS[found.bound.kind].verbs:
+    for name, verb in VERBS.items():
+        if not isinstance(found.bound, verb.needs):
+            continue
         try:
             table = getattr(found, name)()
         except Unsupported as error:

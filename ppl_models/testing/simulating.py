@@ -1,16 +1,18 @@
 """Data that a model simulates, and the θ* that it was simulated with."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from ppl_models.bound import Bayesian
+from ppl_models.api import Fit, fit
+from ppl_models.capabilities import Conditional
 from ppl_models.data import Dataset, read
+from ppl_models.engine import read_for
 from ppl_models.errors import UsageError
-from ppl_models.fitting import Fit, fit, read_for
 from ppl_models.model import Model
+from ppl_models.models.program.model import PyroModel
 from ppl_models.testing.contract import training
 
 
@@ -18,12 +20,12 @@ def simulated(model: Model, data: Any, rows: int, seed: int, options: dict[str, 
     """Data, and the variables that simulated it."""
     template = data if data is not None else _template(model, rows, seed)
     if template is None:
-        return _from_prior(model, rows, seed)
+        return _from_prior(cast(PyroModel, model), rows, seed)
     reading = {k: v for k, v in options.items() if k not in training(options)}
-    if data is None and type(model).__name__ == "Logistic":
+    if data is None and _needs_target(model):
         reading.setdefault("target", "y")
     first = fit(model, read_for(model, template, reading), seed=seed, **training(options))
-    if not isinstance(first.bound, Bayesian):  # it made up the rows: there is no θ to recover
+    if not first.bayesian:  # it made up the rows: there is no θ to recover
         return read(first.sample(first.data.rows, seed=seed), schema=first.data.schema), {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
@@ -31,6 +33,11 @@ def simulated(model: Model, data: Any, rows: int, seed: int, options: dict[str, 
         values = first.bound.replicate(first.data, theta)[0]
     truth = {name: value[0] for name, (_, value) in first.bound.variables(theta)[0].items()}
     return refilled(first.data, values), truth
+
+
+def _needs_target(model: Model) -> bool:
+    """Whether it is a model of a target given other columns, and of nothing else."""
+    return all(issubclass(bound, Conditional) for bound in type(model).bounds())
 
 
 def refilled(data: Dataset, values: np.ndarray) -> Dataset:
@@ -48,20 +55,20 @@ def one(found: Fit, seed: int) -> Any:
 
 
 def _template(model: Model, rows: int, seed: int) -> Any:
-    """Rows of two groups for the built-in models; None for programs."""
+    """Rows of two groups for models of tables; None for programs, which have columns of their own."""
     import pandas as pd
 
-    if type(model).bind is Model.bind:
+    if isinstance(model, PyroModel):
         return None
     rng = np.random.default_rng(seed)
     z = np.arange(rows) // 10 % 2
     frame = pd.DataFrame(rng.normal(size=(rows, 2)) + 4 * z[:, None], columns=["a", "b"])
-    if type(model).__name__ == "Logistic":
+    if _needs_target(model):
         frame["y"] = np.where(rng.random(rows) < 1 / (1 + np.exp(2 - frame["a"])), "yes", "no")
     return frame
 
 
-def _from_prior(model: Model, rows: int, seed: int) -> tuple[Dataset, dict]:
+def _from_prior(model: PyroModel, rows: int, seed: int) -> tuple[Dataset, dict]:
     """One execution of a program with draws of its prior; columns that it observes are what it draws."""
     import pyro
     from pyro import poutine

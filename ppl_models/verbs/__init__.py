@@ -4,6 +4,9 @@ Each is a function of a fit that gives a table; `Fit` has them as methods, and t
 whose options are the parameters. A further verb is a further file and a line here.
 """
 
+from collections.abc import Sequence
+
+from ppl_models.verbs.base import extent
 from ppl_models.verbs.forecast import forecast
 from ppl_models.verbs.impute import impute
 from ppl_models.verbs.predict import predict
@@ -29,3 +32,8 @@ class Verbs:
 
 VERBS = {name: verb for name, verb in vars(Verbs).items() if hasattr(verb, "needs")}
 """Name -> the function."""
+
+
+def extents(bounds: Sequence[type]) -> dict[str, float]:
+    """Verb -> the share of the forms in which a model may be bound that have it; `check` every model has."""
+    return {name: extent(verb, bounds) for name, verb in VERBS.items()} | {"check": 1.0}

@@ -1,11 +1,13 @@
 """What makes a function a verb: the capabilities that it asks for, and what its options need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import cache, wraps
-from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypedDict, TypeVar, cast
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
 from ppl_models.annotations import Hint, hint
+from ppl_models.data import reading_options
 from ppl_models.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
@@ -15,16 +17,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Seed = Annotated[int | None, "Seed of the draws; follows from the fit's if not given."]
 """An option of verbs that draw."""
-
-
-class Later(TypedDict, total=False):
-    """How data is read that comes after the fit: options of `ppl_models.data.read`."""
-
-    delimiter: str | None
-    decimal: str
-    encoding: str
-    missing: Any
-    unseen: str
 
 
 class Needs(NamedTuple):
@@ -77,16 +69,29 @@ def verb(example: str, needs: tuple[type, ...]) -> Callable[[F], F]:
         found: Any = checked
         found.needs, found.example = needs, example
         found.takes_data = "data" in signature(function).parameters
+        found.__signature__ = _shown(function)
         return found
 
     return decorate
+
+
+def _shown(function: Callable[..., Any]) -> Signature:
+    """The signature for notebooks and help(): plain types, and the options of reading one by one."""
+    own, shown = signature(function), []
+    for p in own.parameters.values():
+        if p.kind is Parameter.VAR_KEYWORD:
+            kind = Parameter.KEYWORD_ONLY
+            shown += [Parameter(o.name, kind, default=o.default) for o in reading_options("later")]
+        else:
+            shown.append(p.replace(annotation=hint(p.annotation).plain))
+    return own.replace(parameters=shown)
 
 
 @cache
 def options_of(verb: Any) -> dict[str, tuple[Hint, Any]]:
     """The options of a verb by name: their types and defaults, without what says which data."""
     found = {}
-    for name, p in signature(verb).parameters.items():
+    for name, p in signature(verb.__wrapped__).parameters.items():
         if p.kind is not Parameter.VAR_KEYWORD and name not in ("fit", "data"):
             found[name] = (hint(p.annotation), p.default)
     return found
@@ -102,13 +107,19 @@ def available(verb: Any, bound: Any) -> list[str]:
 
 
 def _check_options(verb: Any, fit: "Record", given: dict[str, Any]) -> None:
-    """Refuse options that the model does not have.
+    """Refuse options that there are not, or that the model does not have.
 
     Raises:
         UsageError: naming those that it has.
     """
-    has = available(verb, fit.bound)
+    has, known = available(verb, fit.bound), {*options_of(verb), "data"}
+    reading = {each.name for each in reading_options("later")} if verb.takes_data else set()
     for name, value in given.items():
+        if name not in known | reading:
+            close = get_close_matches(name, [*has, *reading], n=2)
+            there = f"it has {', '.join(has)}" if has else "there are none but those of reading"
+            what = f"did you mean {' or '.join(close)}?" if close else there
+            raise UsageError(f"{verb.__name__} has no option {name!r}; {what}")
         if name in options_of(verb) and name not in has and value is not None:
             there = ", ".join(f"--{other.replace('_', '-')}" for other in has)
             raise UsageError(
@@ -117,16 +128,21 @@ def _check_options(verb: Any, fit: "Record", given: dict[str, Any]) -> None:
             )
 
 
+def extent(verb: Any, bounds: Sequence[type]) -> float:
+    """The share of the forms in which a model may be bound that have a verb: 0 none, 1 all."""
+    return sum(issubclass(bound, verb.needs) for bound in bounds) / len(bounds)
+
+
 def refusal(verb: Any, fit: "Record") -> str:
     """Why a verb is not there for a model, and which have it."""
     from ppl_models.registry import those
 
     def has(bound: type) -> bool:
-        return any(issubclass(bound, need) for need in verb.needs)
+        return issubclass(bound, verb.needs)
 
     name = verb.__name__
-    if any(map(has, type(fit.model).bounds())):
-        return (
-            f"{fit.name} has {name} only with a target, and this one was fitted without; fit it with --target"
-        )
-    return f"{fit.name} has no {name}; {', '.join(those(has))} have it"
+    if extent(verb, type(fit.model).bounds()):
+        said = f"{fit.name} has {name} only with a target, and this one was fitted without"
+        return f"{said}; fit it with --target"
+    there = those(has)
+    return f"{fit.name} has no {name}; {', '.join(there)} {'has' if len(there) == 1 else 'have'} it"

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from ppl_models.annotations import whole
+from ppl_models.annotations import count
 from ppl_models.capabilities import Continues
-from ppl_models.verbs.base import Later, Seed, verb
+from ppl_models.data import Later
+from ppl_models.verbs.base import Seed, verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ def forecast(
 
     from ppl_models.tables import check_level, later, seeded, some_draws, spread
 
-    steps, tails = whole("steps", steps), check_level(level)
+    steps, tails = count("steps", steps), check_level(level)
     dataset, schema = later(fit, data, reading), fit.data.schema
     rows = fit.bound.rows(dataset, fit.settings.device)
     theta = some_draws(fit, dataset, BUDGET // max(1, steps * len(dataset.lengths) // dataset.rows), LEAST)

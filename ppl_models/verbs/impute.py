@@ -1,10 +1,11 @@
 """Missing cells filled in."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack, cast
 
-from ppl_models.annotations import whole
+from ppl_models.annotations import count
 from ppl_models.capabilities import Completes, Importance
-from ppl_models.verbs.base import Later, Needs, Seed, verb
+from ppl_models.data import Later
+from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,18 +57,19 @@ def impute(
 
     from ppl_models.tables import check_level, index_frame, later, seeded
 
-    tails, copies = check_level(level), whole("tables", tables, 0)
-    number = max(whole("draws", draws), copies)
+    tails, copies = check_level(level), count("tables", tables, 0)
+    number = max(count("draws", draws), copies)
     dataset, bound, schema = later(fit, data, reading), fit.bound, fit.data.schema
     if isinstance(bound, Importance):
-        bound = bound.with_particles(whole("proposals", 1_000 if proposals is None else proposals))
+        proposals = count("proposals", 1_000 if proposals is None else proposals)
+        bound = cast(Any, bound.with_particles(proposals))
     missing = np.isnan(dataset.values)
     holes = np.flatnonzero(missing.any(1))
     filled, extra = dataset.values.copy(), dict[str, np.ndarray]()
     completed = np.repeat(filled[None], copies, 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(fit, seed, 12))
-        for block in bound.complete(dataset, holes, number, fit.draws) if len(holes) else ():
+        for block in bound.complete(dataset, holes, number, fit.draws):
             for j, column in enumerate(schema.columns):
                 which = missing[block.index, j]
                 if not which.any():
@@ -103,10 +105,11 @@ def _cells(
     import numpy as np
 
     if column.labelled:
-        if best is None or sure is None:
-            share = np.stack([(drawn == code).mean(0) for code in range(len(column.levels))])
-            best, sure = share.argmax(0).astype(float), share.max(0)
-        return best, {"_probability": sure}
+        if best is not None and sure is not None:
+            return best, {"_probability": sure}
+        share = np.stack([(drawn == code).mean(0) for code in range(len(column.levels))])
+        return share.argmax(0).astype(float), {"_probability": share.max(0)}
     lower, upper = np.quantile(drawn, tails, axis=0)
+    mean = drawn.mean(0) if best is None else best
     spread = {"_sd": drawn.std(0), "_lower": lower, "_upper": upper}
-    return drawn.mean(0) if best is None else best, spread
+    return mean, spread

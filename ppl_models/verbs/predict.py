@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from ppl_models.annotations import whole
+from ppl_models.annotations import count
 from ppl_models.capabilities import Assigns, Conditional, Importance, Observes, Uncertain
+from ppl_models.data import Later
 from ppl_models.errors import Unsupported, UsageError
-from ppl_models.verbs.base import Later, Needs, Seed, verb
+from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,7 @@ def predict(
     tails = check_level(0.9 if level is None else level)
     dataset, bound = later(fit, data, reading), fit.bound
     if isinstance(bound, Importance) and draws is not None:
-        bound = bound.with_particles(whole("draws", draws))
+        bound = bound.with_particles(count("draws", draws))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(fit, seed, 11))
         if isinstance(bound, Conditional):

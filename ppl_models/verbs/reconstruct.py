@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from ppl_models.annotations import whole
+from ppl_models.annotations import count
 from ppl_models.capabilities import Decodes
-from ppl_models.verbs.base import Later, Seed, verb
+from ppl_models.data import Later
+from ppl_models.verbs.base import Seed, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ def reconstruct(
 
     from ppl_models.tables import index_frame, later, seeded
 
-    number, dataset, bound = whole("draws", draws), later(fit, data, reading), fit.bound
+    number, dataset, bound = count("draws", draws), later(fit, data, reading), fit.bound
     values = np.array(dataset.values)
     sure: dict[int, np.ndarray] = {}
     with torch.random.fork_rng(devices=[]):

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from ppl_models.annotations import Metavar, whole
+from ppl_models.annotations import Metavar, count
 from ppl_models.capabilities import Redraws, Samples, Sequences
+from ppl_models.data import Later
 from ppl_models.errors import Unsupported, UsageError
-from ppl_models.verbs.base import Later, Needs, Seed, verb
+from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,15 +75,15 @@ def sample(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(fit, seed, 10))
         if isinstance(bound, Redraws):
-            tables, dataset = whole("draws", 1 if draws is None else draws), later(fit, data, reading)
+            tables, dataset = count("draws", 1 if draws is None else draws), later(fit, data, reading)
             return _redrawn(dataset, bound.redraw(dataset, fit.draws, tables))
         if isinstance(bound, Sequences):
             length = _length(rows, steps)
-            number = whole("sequences", 1 if sequences is None else sequences)
+            number = count("sequences", 1 if sequences is None else sequences)
             found = bound.sample_sequences(number, length, fit.draws)
         else:
             cells: Dataset | None = given_row(fit, given) if given else None
-            found = bound.sample(whole("rows", 100 if rows is None else rows), fit.draws, cells)
+            found = bound.sample(count("rows", 100 if rows is None else rows), fit.draws, cells)
             number = 1
     table = frame_of(schema, found.values)
     for name, values in found.beside.items():
@@ -96,7 +97,7 @@ def _length(rows: int | None, steps: int | None) -> int:
     """Rows of a sequence, by either name."""
     if rows is not None and steps is not None:
         raise UsageError("rows and steps are the same, of sequences; give one of them")
-    return whole("rows" if steps is None else "steps", next((n for n in (steps, rows) if n is not None), 100))
+    return count("rows" if steps is None else "steps", next((n for n in (steps, rows) if n is not None), 100))
 
 
 def _redrawn(data: Any, drawn: "np.ndarray | dict[str, Tensor]") -> "pd.DataFrame":

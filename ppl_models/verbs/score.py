@@ -1,11 +1,12 @@
 """How probable rows are."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, cast
 
-from ppl_models.annotations import whole
+from ppl_models.annotations import count
 from ppl_models.capabilities import Bounded, Conditional, Importance, Scores, Sequences
+from ppl_models.data import Later
 from ppl_models.errors import UsageError
-from ppl_models.verbs.base import Later, Needs, Seed, verb
+from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,9 +65,9 @@ def score(
 
     if by not in (None, "step", "sequence"):
         raise UsageError(f"by must be step or sequence, got {by!r}")
-    dataset, bound = later(fit, data, reading), fit.bound
-    if isinstance(bound, Importance) and draws is not None:
-        bound = bound.with_particles(whole("draws", draws))
+    dataset, bound = later(fit, data, reading), cast(Any, fit.bound)
+    if draws is not None:
+        bound = bound.with_particles(count("draws", draws))
     rows = bound.rows(dataset, fit.settings.device)
     theta = some_draws(fit, dataset, BUDGET, LEAST)
     found: dict[str, np.ndarray] = {}

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ppl_models.capabilities import Latents
-from ppl_models.verbs.base import Later, verb
+from ppl_models.data import Later
+from ppl_models.verbs.base import verb
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -85,7 +85,7 @@ def test_notes_are_on_stderr_unless_quiet(run):
 
 
 def test_an_existing_run_is_refused_before_fitting(run, stored, monkeypatch):
-    monkeypatch.setattr("ppl_models.fitting.fit", lambda *a, **k: pytest.fail("it was fitted"))
+    monkeypatch.setattr("ppl_models.engine.fitted", lambda *a, **k: pytest.fail("it was fitted"))
     before = (stored / "run.json").read_bytes()
     result = run("fit", "hmm", "data.csv", "--out", str(stored))
     assert result.exit_code == 73
@@ -109,16 +109,16 @@ def test_a_directory_that_is_no_run_is_left_alone(run):
 
 
 def test_the_run_is_locked_while_it_is_fitted(run, monkeypatch):
-    from ppl_models import fitting
+    from ppl_models import engine
 
     held = []
-    real = fitting.fit
+    real = engine.fitted
 
     def spying(*args, **options):
         held.append(Path(".r.ppl-lock").exists())
         return real(*args, **options)
 
-    monkeypatch.setattr(fitting, "fit", spying)
+    monkeypatch.setattr(engine, "fitted", spying)
     assert run("fit", "hmm", "data.csv", *QUICK, "--out", "r").exit_code == 0
     assert held == [True]
     assert not Path(".r.ppl-lock").exists()
@@ -136,7 +136,7 @@ def test_a_failure_leaves_no_empty_run(run):
 @pytest.mark.parametrize(("level", "code"), [("fail", 3), ("warn", 0), ("ok", 0)])
 def test_strict(run, monkeypatch, level, code):
     report = Report((Check("k-hat", 2.0, level, "far off"),))
-    monkeypatch.setattr("ppl_models.checks.check", lambda fit: report)
+    monkeypatch.setattr("ppl_models.record.check", lambda fit, bayesian: report)
     result = run("fit", "hmm", "data.csv", *QUICK, "--strict", "--out", "r")
     assert result.exit_code == code, said(result)
     assert ("not trusted: k-hat: far off" in result.stderr) is (code == 3)

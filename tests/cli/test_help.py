@@ -3,14 +3,15 @@
 import inspect
 import subprocess
 import sys
-from importlib import import_module
 
 import click
 import pytest
-from ppl_models.kinds import KINDS
 
-from ppl_models.cli.fit import TRAINING
 from ppl_models.cli.root import ppl
+from ppl_models.inference.settings import every_setting, hints
+from ppl_models.registry import find, names
+from ppl_models.verbs import VERBS
+from ppl_models.verbs.base import options_of
 
 HEAVY = {"torch", "pyro", "pandas", "pyarrow", "numba", "scipy", "sklearn", "arviz", "xarray", "rich"}
 
@@ -59,35 +60,35 @@ def test_the_summary_of_a_command_is_not_cut(run):
     assert "..." not in run("--help").stdout.partition("Commands:")[2]
 
 
-def test_defaults_of_training_are_those_of_the_function():
-    from ppl_models.fitting import fit
+@pytest.mark.parametrize("model", names())
+def test_settings_of_training_are_those_of_the_rule(model):
+    """On the command line and as keywords of fit(), with the same defaults."""
+    from ppl_models.api import fit
 
-    known, seen = inspect.signature(fit).parameters, set()
-    for model in ("hmm", "logistic", "vae"):
-        for each in COMMANDS["fit", model].params:
-            if each.name in TRAINING:
-                seen.add(each.name)
-                default = known[each.name].default
-                if isinstance(each.default, int | float | str):
-                    assert each.default == default
-                else:  # not given: a sentinel of Click's
-                    assert default in (None, False)
-    assert {*TRAINING} - seen == {"guide", "elbo", "particles"}  # of models of one's own
-    assert set(TRAINING) | {"seed"} <= set(known)
+    rule, known = find(model).settings, inspect.signature(fit).parameters
+    options = {each.name: each for each in COMMANDS["fit", model].params}
+    assert {*hints(rule)} <= {*options}
+    assert not ({*every_setting()} - {*hints(rule)}) & {*options}
+    for name in hints(rule):
+        default = known[name].default
+        if isinstance(options[name].default, int | float | str):
+            assert options[name].default == default
+        else:  # not given: a sentinel of Click's
+            assert default in (None, False)
 
 
-@pytest.mark.parametrize(("kind", "verb"), [(kind, verb) for kind in KINDS for verb in KINDS[kind].verbs])
-def test_defaults_of_verbs_are_those_of_the_functions(kind, verb):
-    function = getattr(import_module(f"ppl_models.tasks.{KINDS[kind].verbs[verb]}"), verb)
-    known = inspect.signature(function).parameters
-    for option in COMMANDS[(verb,)].params:
-        if option.name not in known or option.name in ("data", "seed"):
-            continue
-        default = known[option.name].default
-        if isinstance(option.default, int | float | str):
-            assert option.default == default
-        elif default is not None:
-            assert f"{default} if not given" in option.help or f"{default:g} if not given" in option.help
+@pytest.mark.parametrize("verb", VERBS)
+def test_options_of_verbs_are_the_parameters_of_the_functions(verb):
+    own = inspect.signature(VERBS[verb]).parameters
+    options = {each.name: each for each in COMMANDS[(verb,)].params}
+    assert {*own} - {"fit"} <= {*options}
+    assert not [p for p in own.values() if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    for name in options_of(VERBS[verb]):
+        default = options[name].default
+        if isinstance(default, int | float | str):
+            assert default == own[name].default
+        else:
+            assert own[name].default in (None, False)
 
 
 @pytest.mark.parametrize(

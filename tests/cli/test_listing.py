@@ -7,10 +7,17 @@ import pytest
 
 
 def test_models(run):
-    lines = run("models").stdout.splitlines()[1:]
+    listed, matrix = run("models").stdout.split("\n\n")
+    lines = listed.splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["gmm", "hmm", "logistic", "vae"]
     assert lines[1].startswith("hmm       hidden Markov model")
-    assert json.loads(run("models", "--json").stdout.splitlines()[0])["source"] == "built in"
+    cells = {line.split()[0]: line.split()[1:] for line in matrix.splitlines()}
+    assert cells["verb"] == ["gmm", "hmm", "logistic", "vae", "FILE.py:Class"]
+    assert cells["forecast"] == ["-", "yes", "-", "-", "-"]
+    assert cells["predict"] == ["yes", "yes", "yes", "yes*", "yes"]
+    found = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
+    assert found[0]["source"] == "built in"
+    assert "forecast" in found[1]["verbs"]
 
 
 def test_data(run):

@@ -17,11 +17,9 @@ class Base(Model):
     name = "toy"
     summary = "a toy"
 
-    def model(self, data):
-        pass
-
-    def guide(self, data, fit):
-        pass
+    @classmethod
+    def bounds(cls):
+        return ()
 
     def bind(self, schema):
         pass

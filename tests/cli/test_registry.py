@@ -24,11 +24,21 @@ class Coin(Model):
 
     states: Annotated[int, "sides"] = 2
 
-    def model(self, data): ...
-    def guide(self, data, fit): ...
+    settings = HMM.settings
+    bounds = HMM.bounds
 
     def bind(self, schema):
         return HMM(states=self.states).bind(schema)
+"""
+
+
+PROGRAM = """
+from dataclasses import dataclass
+from ppl_models import Model, PyroModel
+
+@dataclass(frozen=True)
+class Coin(PyroModel):
+    sides: int = 2
 """
 
 
@@ -73,7 +83,9 @@ def test_a_file_is_not_executed_unasked():
         ("X = 1\n", "m.py:X", "m.py:X is not a subclass"),
         (COIN, "m.py", "m.py needs the name of a class; name one of m.py:Coin"),
         (COIN, "m.py:Coim", "has no 'Coim'; name one of m.py:Coin"),
-        (COIN.replace("    def model(self, data): ...\n", ""), "m.py:Coin", r"does not define model\(\)"),
+        (COIN.replace("    bounds = HMM.bounds\n", ""), "m.py:Coin", r"does not define bounds\(\)"),
+        (PROGRAM, "m.py:Coin", r"does not define model\(\)"),
+        (PROGRAM.replace("PyroModel):", "Model):\n    def model(self, data): ..."), "m.py:Coin", "PyroModel"),
         (COIN.replace("@dataclass(frozen=True)\n", ""), "m.py:Coin", "is not a dataclass"),
         (None, "m.py:X", "m.py: no such file"),
     ],

@@ -144,7 +144,7 @@ def test_a_poisoned_program_is_told_by_site_column_and_row(tmp_path):
         "import pyro, torch, pyro.distributions as dist\n"
         "import ppl_models as ppl\n\n"
         "@dataclass(frozen=True)\n"
-        "class Broken(ppl.Model):\n"
+        "class Broken(ppl.PyroModel):\n"
         '    """A mean that overflows for one row."""\n\n'
         "    def model(self, data):\n"
         '        m = pyro.sample("m", dist.Normal(0.0, 1.0))\n'

@@ -39,7 +39,7 @@ def test_reading_options(run, fitted):
     Path("later.txt").write_text("x|y\n1,5|?\n2,5|0\n")
     result = run("impute", fitted, "later.txt", "--delimiter", "|", "--decimal", ",", "--missing", "?")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[0].startswith("x,y,y_lower,y_upper")
+    assert result.stdout.splitlines()[0].startswith("x,y,y_sd,y_lower,y_upper")
 
 
 def test_options_arrive(run, fitted):

@@ -11,7 +11,7 @@ import torch
 
 import ppl_models as ppl
 from ppl_models import registry
-from ppl_models.models.program.program import Program
+from ppl_models.models.program.bound import ProgramBound
 from ppl_models.testing import ContractError, check_model
 
 OWN = Path(__file__).parents[2] / "examples" / "own_models"
@@ -59,7 +59,7 @@ def test_an_example_with_arrays_keeps_the_contract():
 
 
 @dataclass(frozen=True)
-class Plain(ppl.Model):
+class Plain(ppl.PyroModel):
     def model(self, data):
         mean = pyro.sample("mean", dist.Normal(0.0, 2.0))
         with pyro.plate("rows", len(data)):
@@ -71,7 +71,7 @@ def test_a_plain_model_keeps_it():
 
 
 @dataclass(frozen=True)
-class Twice(ppl.Model):
+class Twice(ppl.PyroModel):
     """Counts its rows once more than they are, and in the wrong place."""
 
     def model(self, data):
@@ -81,12 +81,12 @@ class Twice(ppl.Model):
             pyro.sample("x", dist.Normal(mean, 1.0), obs=data["x"])
 
 
-class _WrongLikelihood(Program):
+class _WrongLikelihood(ProgramBound):
     def log_evidence(self, batch, theta):
         return super().log_evidence(batch, theta) + self.point(theta)[:, 0]
 
 
-class _WrongSave(Program):
+class _WrongSave(ProgramBound):
     def draw(self, params, draws):
         return super().draw(
             {k: v * (1.5 if k == "loc" else 1.0) + 4.0 * (k == "loc") for k, v in params.items()}, draws
@@ -106,7 +106,7 @@ class WrongGuide(Plain):
 
 
 @dataclass(frozen=True)
-class SameName(ppl.Model):
+class SameName(ppl.PyroModel):
     def model(self, data):
         mean = pyro.sample("mean", dist.Normal(0.0, 2.0))
         with pyro.plate("rows", len(data)):

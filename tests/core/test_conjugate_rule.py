@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ppl_models.fitting import Fit
+from fits import by_hand
 
 import ppl_models as ppl
 from ppl_models.data.batches import gather, minibatches, pieces
 from ppl_models.inference.conjugate import ConjugateRule
 from ppl_models.inference.convergence import Plateau
-from ppl_models.inference.loop import Settings, Status, Trained
+from ppl_models.inference.loop import Status
 from ppl_models.kernels.rows import Rows
 from ppl_models.posterior import draw_posterior
 
@@ -59,8 +59,7 @@ def guided(name, missing):
     batch = joint.dataset_batch(data)
     start = joint.from_labels(batch, torch.tensor([[0, 1, 1, 0, 1]]), 0.2)
     elbo, following = joint.elbo(batch, start)
-    trained = Trained(start, float(elbo[0]), Status.CONVERGED, 1, 0.0, (), None)
-    return Fit(model, data, trained, Settings()), batch, following
+    return by_hand(model, data, start, float(elbo[0])), batch, following
 
 
 def pyro_elbo(fit, seed, with_path=True):

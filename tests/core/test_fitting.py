@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import ppl_models as ppl
-from ppl_models import fitting
+from ppl_models import engine
 from ppl_models.data.excerpt import excerpt
 from ppl_models.inference.conjugate import ConjugateRule, Info
 from ppl_models.inference.convergence import Knockout, Windows
@@ -111,7 +111,7 @@ def test_selection_leaves_out_states_that_no_row_is_in():
 
 
 def test_too_little_memory_is_said_before_anything_is_done(monkeypatch):
-    monkeypatch.setattr(fitting, "budget", lambda: 1_000_000)
+    monkeypatch.setattr(engine, "budget", lambda: 1_000_000)
     with pytest.raises(ppl.DataError, match=r"GB are free; use --covariance diag"):
         ppl.fit(ppl.HMM(states=2), np.random.default_rng(0).normal(size=(50, 40)))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from fits import by_hand
 from pyro.infer import TraceEnum_ELBO
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris
@@ -16,7 +17,6 @@ from sklearn.mixture import GaussianMixture
 import ppl_models as ppl
 from ppl_models.families.label import Label
 from ppl_models.inference.factors import Sticks
-from ppl_models.inference.loop import Settings, Status, Trained
 from ppl_models.latent.independent import Independent
 
 IRIS = load_iris().data
@@ -31,9 +31,7 @@ def guided(model, table, **reading):
     torch.manual_seed(3)
     start = joint.from_labels(batch, torch.randint(joint.states, (1, data.rows)), 0.2)
     elbo, _ = joint.elbo(batch, start)
-    return ppl.Fit(
-        model, data, Trained(start, float(elbo[0]), Status.CONVERGED, 1, 0.0, (), None), Settings()
-    )
+    return by_hand(model, data, start, float(elbo[0]))
 
 
 def mixed(n=40, missing=0.2, seed=0):

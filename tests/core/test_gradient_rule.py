@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from ppl_models.inference.gradient import GradientRule, GradientTarget
-from ppl_models.inference.loop import Course, Settings, Status
+from ppl_models.inference.loop import Course, Status
 from ppl_models.inference.policies import Patience, Stationary, split_r_hat
+from ppl_models.inference.settings import GradientSettings, NetworkSettings
 from ppl_models.inference.signals import Whole
 from ppl_models.inference.stochastic import train_gradient
 
@@ -74,8 +75,9 @@ class Normal(GradientTarget):
 
 def train(target, course=None, network=True, **settings):
     torch.manual_seed(settings.get("seed", 0))
-    options = {"network": network, "learning_rate": 0.02 if network else 0.05, "batch_size": 50}
-    return train_gradient(target, Settings(**settings), course or Course(), **options)
+    rule = NetworkSettings if network else GradientSettings
+    options = {"learning_rate": 0.02 if network else 0.05, "batch_size": 50}
+    return train_gradient(target, rule(**settings), course or Course(), **options)
 
 
 def same(a, b):
@@ -110,7 +112,7 @@ def test_going_on_gives_the_same_numbers(stop):
     assert stopped.status is Status.MAX_STEPS
     course = Course(resume=stopped.checkpoint, history=stopped.history)
     torch.manual_seed(99)  # what the generator is at must not matter
-    again = train_gradient(Line(noise=0.5), Settings(), course, learning_rate=0.02, batch_size=50)
+    again = train_gradient(Line(noise=0.5), NetworkSettings(), course, learning_rate=0.02, batch_size=50)
     assert same(never, again)
     assert (never.elbo, never.steps) == (again.elbo, again.steps)
     seen = [(line["step"], line["elbo"]) for line in again.history]
@@ -252,7 +254,7 @@ def test_an_interrupted_fit_can_go_on(monkeypatch):
 
 def test_checkpoints_are_kept_on_the_way():
     never, kept = train(Line(noise=0.5)), []
-    train(Line(noise=0.5), Course(keep=kept.append, every=0.0), steps=40)
+    train(Line(noise=0.5), Course(keep=kept.append), steps=40, checkpoint_every=1e-9)
     assert len(kept) == 40
     again = train(Line(noise=0.5), Course(resume=kept[17].checkpoint))
     assert same(never, again)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from ppl_models.tasks import regression as verbs
+from fits import by_hand
 from sklearn.datasets import load_iris
 
 from ppl_models.data import read
@@ -21,11 +21,10 @@ def fitted(model, frame, draws=400, **options):
     bound = model.bind(data.schema)
     result = fit_regression(bound, data)
     torch.manual_seed(1)
-    draws_of = SimpleNamespace(theta=bound.draw(result.params, draws), draws=draws)
-    return SimpleNamespace(
-        model=model, data=data, bound=bound, params=result.params, result=result,
-        settings=SimpleNamespace(seed=0, device="cpu"), posterior_draws=draws_of,
-    )  # fmt: skip
+    fit = by_hand(model, data, result.params, result.elbo)
+    drawn = SimpleNamespace(theta=bound.draw(result.params, draws), draws=draws)
+    fit.__dict__ |= {"posterior_draws": drawn, "result": result}
+    return fit
 
 
 def people(n=150, seed=0):
@@ -51,7 +50,7 @@ def iris():
     return fitted(Logistic(), pd.DataFrame(X, columns=list("abcd")).assign(y=[f"k{v}" for v in y]))
 
 
-def by_hand(fit, frame):
+def by_formula(fit, frame):
     """p (S, n, 2) from the coefficients in the user's units."""
     alpha, beta = fit.bound.user(fit.posterior_draws.theta)
     X = np.column_stack([frame.age, frame.kind == "b", frame.fare]).astype(float)
@@ -62,72 +61,72 @@ def by_hand(fit, frame):
 
 def test_predictions_are_averages_and_quantiles_of_probabilities(binary):
     frame = people().iloc[5:25].reset_index(drop=True)
-    table = verbs.predict(binary, frame.drop(columns="y"), level=0.8)
-    p = by_hand(binary, frame)
+    table = binary.predict(frame.drop(columns="y"), level=0.8)
+    p = by_formula(binary, frame)
     np.testing.assert_allclose(table["probability_yes"], p[..., 1].mean(0))
     np.testing.assert_allclose(table["probability_no_lower"], np.quantile(p[..., 0], 0.1, axis=0))
     np.testing.assert_allclose(table["probability_yes_upper"], np.quantile(p[..., 1], 0.9, axis=0))
     assert (table["class"] == np.where(p[..., 1].mean(0) >= 0.5, "yes", "no")).all()
-    strict = verbs.predict(binary, frame, threshold=0.9)["class"]
+    strict = binary.predict(frame, threshold=0.9)["class"]
     assert (strict == np.where(p[..., 1].mean(0) >= 0.9, "yes", "no")).all()
 
 
 def test_rows_without_a_predictor_have_empty_cells(binary):
-    table = verbs.predict(binary)
+    table = binary.predict()
     assert table.isna().any(axis=1).to_numpy().nonzero()[0].tolist() == [2]
-    assert np.flatnonzero(verbs.score(binary).log_probability.isna()).tolist() == [2]
-    assert np.flatnonzero(verbs.transform(binary).isna().any(axis=1)).tolist() == [2]
+    assert np.flatnonzero(binary.score().log_probability.isna()).tolist() == [2]
+    assert np.flatnonzero(binary.transform().isna().any(axis=1)).tolist() == [2]
 
 
 def test_score_is_the_log_of_the_mean_probability(binary):
     frame = people().iloc[5:25].reset_index(drop=True)
-    p = by_hand(binary, frame)
+    p = by_formula(binary, frame)
     own = np.where(frame.y == "yes", p[..., 1], p[..., 0]).mean(0)
-    np.testing.assert_allclose(verbs.score(binary, frame).log_probability, np.log(own))
+    np.testing.assert_allclose(binary.score(frame).log_probability, np.log(own))
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5])
 def test_a_threshold_that_is_no_probability(binary, threshold):
     with pytest.raises(UsageError, match="threshold"):
-        verbs.predict(binary, threshold=threshold)
+        binary.predict(threshold=threshold)
 
 
 def test_a_threshold_for_three_classes(iris):
     with pytest.raises(UsageError, match="3 classes"):
-        verbs.predict(iris, threshold=0.5)
+        iris.predict(threshold=0.5)
 
 
 def test_three_classes(iris):
-    table = verbs.predict(iris)
+    table = iris.predict()
     p = table[[f"probability_k{c}" for c in range(3)]].to_numpy()
     np.testing.assert_allclose(p.sum(1), 1)
     assert (table["class"] == [f"k{c}" for c in p.argmax(1)]).all()
     assert (table["class"] == [iris.bound.levels[int(c)] for c in iris.data.values[:, -1]]).mean() > 0.95
-    f = verbs.transform(iris)
+    f = iris.transform()
     assert list(f) == [
         "linear_predictor_k1",
         "linear_predictor_k1_sd",
         "linear_predictor_k2",
         "linear_predictor_k2_sd",
     ]
-    summary = verbs.summary(iris)
+    summary = iris.summary()
     effects = summary.loc[[f"a → k{c}" for c in range(3)], "effect"]
     assert abs(effects.sum()) < 1e-9  # probabilities sum to one
 
 
 def test_samples_have_the_probabilities_of_the_rows(binary):
-    p = verbs.predict(binary)["probability_yes"]
-    drawn = np.mean([verbs.sample(binary, seed=s).y == "yes" for s in range(60)], axis=0)
+    p = binary.predict()["probability_yes"]
+    drawn = np.mean([binary.sample(seed=s).y == "yes" for s in range(60)], axis=0)
     known = p.notna()
     assert abs(drawn[known].mean() - p[known].mean()) < 0.02
     assert np.corrcoef(drawn[known], p[known])[0, 1] > 0.8
-    assert verbs.sample(binary).y.isna().to_numpy().nonzero()[0].tolist() == [2]
+    assert binary.sample().y.isna().to_numpy().nonzero()[0].tolist() == [2]
     again = binary.bound.replicate(binary.data, binary.posterior_draws.theta)
     assert abs(np.nanmean(again[..., -1]) - p.mean()) < 0.02
 
 
 def test_the_summary_in_the_users_units(binary):
-    table = verbs.summary(binary, level=0.9)
+    table = binary.summary(level=0.9)
     _, beta = binary.bound.user(binary.posterior_draws.theta)
     row = table.loc["age"]
     assert row["mean"] == pytest.approx(beta[:, 0, 0].mean())
@@ -135,13 +134,12 @@ def test_the_summary_in_the_users_units(binary):
     sd = binary.bound.design.sd[0]
     assert row["odds_ratio_sd"] == pytest.approx(np.exp(np.median(beta[:, 0, 0]) * sd))
     frame = people().drop(index=2).reset_index(drop=True)
-    p = by_hand(binary, frame)
+    p = by_formula(binary, frame)
     slope = (p[..., 1] * p[..., 0] * beta[:, 0]).mean(1)  # dp/dx = p (1 − p) β
     assert row["effect"] == pytest.approx(slope.mean(), rel=1e-5)
     assert row["effect_lower"] == pytest.approx(np.quantile(slope, 0.05), rel=1e-4)
-    change = (by_hand(binary, frame.assign(kind="b")) - by_hand(binary, frame.assign(kind="a")))[..., 1].mean(
-        1
-    )
+    levels = [by_formula(binary, frame.assign(kind=kind)) for kind in "ab"]
+    change = (levels[1] - levels[0])[..., 1].mean(1)
     assert table.loc["kind[b]", "effect"] == pytest.approx(change.mean())
 
 
@@ -155,13 +153,13 @@ def test_effects_follow_a_formula():
     f = alpha + slope * np.log(frame.age.to_numpy()) + b["kind[b]"] * kind
     p = 1 / (1 + np.exp(-f))
     expected = (p * (1 - p) * slope / frame.age.to_numpy()).mean()
-    assert verbs.summary(fit).loc["age", "effect"] == pytest.approx(expected, rel=1e-4)
+    assert fit.summary().loc["age", "effect"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_numbers_as_categories_have_the_effects_of_levels():
     frame = people().assign(size=np.tile([1, 2, 5], 50))
     fit = fitted(Logistic(formula="C(size) + age"), frame)
-    summary = verbs.summary(fit)
+    summary = fit.summary()
     assert {"size[2]", "size[5]"} <= set(summary.index)
     assert summary.loc["size[5]", "effect"] != 0
     assert "size" not in summary.index
@@ -173,7 +171,7 @@ def test_a_separated_class_has_a_finite_posterior_and_a_note():
     assert fit.result.separated
     assert any("copy[out]" in note for note in fit.result.notes)
     assert np.isfinite(fit.result.elbo)
-    assert verbs.summary(fit).drop(columns=["odds_ratio_upper"]).loc["age"].notna().all()
+    assert fit.summary().drop(columns=["odds_ratio_upper"]).loc["age"].notna().all()
 
 
 def test_the_horseshoe_finds_the_few_that_matter():

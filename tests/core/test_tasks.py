@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 import scipy.stats as ss
 import torch
-from ppl_models.fitting import Fit
+from fits import by_hand
 
 import ppl_models as ppl
 from ppl_models.errors import DataError, UsageError
 from ppl_models.inference.calibration import Calibrated, Learned
-from ppl_models.inference.loop import Settings, Status, Trained
 from ppl_models.kernels.rows import whole
 
 A, START = np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0.5, 0.5])
@@ -68,7 +67,7 @@ def known(x, weight=1e7, lengths=None):
     parts = {"start": START, "transition": A, "gaussian": emission}
     S = {k: weight * torch.as_tensor(p, dtype=torch.float64)[None] for k, p in parts.items()}
     elbo = float(joint.elbo(joint.dataset_batch(data), S)[0])
-    fit = Fit(model, data, Trained(S, elbo, Status.CONVERGED, 1, 0.0, (), None), Settings())
+    fit = by_hand(model, data, S, elbo)
     fit.__dict__["calibrated"] = Calibrated("mean field", Learned(fit.bound, S))  # as if the data said so
     return fit
 
@@ -280,8 +279,8 @@ def test_impute_leaves_observed_cells_alone(fitted):
     assert set(found["kind"]) <= set("abc")
     assert set(found["flag"]) <= {"no", "yes"}
     assert found["kind_probability"].dropna().between(1 / 3, 1).all()
-    assert set(found.columns[6:]) == {"level_lower", "level_upper", "count_lower", "count_upper",
-                                      "kind_probability", "flag_probability"}  # fmt: skip
+    spread = [f"{name}{end}" for name in ("level", "count") for end in ("_sd", "_lower", "_upper")]
+    assert [*found.columns[6:]] == [*spread, "kind_probability", "flag_probability"]
 
 
 def test_impute_of_a_complete_table_is_the_table(certain):

@@ -12,7 +12,7 @@ from vae_fits import columns_of, fit_of, fitted, schema_of
 
 from ppl_models.data import read
 from ppl_models.errors import Unsupported, UsageError
-from ppl_models.models.vae.checks import active, checks
+from ppl_models.models.vae.checks import active
 from ppl_models.models.vae.importance import particles
 from ppl_models.models.vae.model import VAE
 
@@ -181,9 +181,9 @@ def test_classes_of_iris_are_told_apart_with_few_labels():
 def test_collapse_is_seen():
     data = read(columns_of("gaussian", 200, np.random.default_rng(0)))
     good = fitted(VAE(latent=2, hidden="32"), data, epochs=60, lr=1e-2)
-    assert {c.name: c.level for c in checks(good)}["active latents"] != "fail"
+    assert {c.name: c.level for c in good.bound.checks(good)}["active latents"] != "fail"
     collapsed = fitted(VAE(latent=3, hidden="32", beta=50.0, warm_up=0.0), data, epochs=60, lr=1e-2)
-    (found,) = [c for c in checks(collapsed) if c.name == "active latents"]
+    (found,) = [c for c in collapsed.bound.checks(collapsed) if c.name == "active latents"]
     assert found.level == "fail"
     assert "posterior collapse" in found.reason
     few = active(np.random.default_rng(0).normal(size=(100, 6)) * [1, 1, 0.01, 0.01, 0.01, 0.01])

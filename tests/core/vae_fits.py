@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from ppl_models.fitting import Fit
+from fits import by_hand
 
+from ppl_models.api import Fit
 from ppl_models.data import Dataset, read
-from ppl_models.inference.loop import Settings, Status, Trained
 from ppl_models.models.vae.model import VAE
 from ppl_models.models.vae.objective import VAETarget
 
@@ -26,8 +26,7 @@ def fit_of(model: VAE, data: Dataset, target: VAETarget) -> Fit:
     """A fit with the weights that the target has now."""
     params = model.bind(data.schema).params(target.module)
     elbo = target.evidence() * data.rows
-    trained = Trained(params, elbo, Status.CONVERGED, 1, 0.0, (), None, "", "gradient")
-    return Fit(model, data, trained, Settings())
+    return by_hand(model, data, params, elbo, rule="gradient")
 
 
 def fitted(

@@ -110,7 +110,7 @@ FAULTS = {
     "empty npy": ("a.npy", b"", {}, ["not a NumPy file"]),
     "not npz": ("a.npz", b"PK\x03\x04 and nothing", {}, ["not a NumPy file"]),
     "not IDX": ("a.idx", b"\x00\x00\x08\x01\x00\x00\x00\x05ab", {}, ["2 bytes"]),
-    "unknown name": ("a.xlsx", b"PK", {}, ["a.xlsx", ".csv"]),
+    "unknown name": ("a.dta", b"PK", {}, ["a.dta", ".csv", ".xlsx", ".duckdb"]),
 }
 
 

@@ -1,4 +1,4 @@
-"""The target is always labels, is the last column, and may be absent from later data."""
+"""The target is labels or numbers, is the last column, and may be absent from later data."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppl_models.data import Kind, Schema, read
+from ppl_models.data import Kind, Schema, read, spill, targets
 from ppl_models.errors import DataError, UsageError
 
 FRAME = pd.DataFrame({"y": [2, 0, 1, 0], "x": [1.5, 2.5, 3.5, 4.5], "k": ["u", "v", "u", "v"]})
@@ -64,9 +64,11 @@ def test_whole_numbers_of_a_file(form, tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([0.5, 1.0, 2.0], ["continuous", "'0.5'", "labels"]),
-        (["0.5", "1", "2"], ["continuous", "'0.5'"]),
-        (list(range(51)), ["continuous", "more than 50 values"]),
+        (["0.5", "1", "2", "2", "x"], ["row 5", "'x' is not a number"]),
+        (["0.5", "1", "inf"], ["infinite", "row 3"]),
+        ([*map(str, range(60)), "x"], ["row 61", "'x' is not a number"]),
+        ([str(2**53 + i) for i in range(120)], ["too large to be exact"]),
+        ([f"2024-{m:02}-{d:02}" for m in range(1, 5) for d in range(1, 20)], ["dates"]),
         ([f"w{i}" for i in range(51)], ["at most 50 levels", "51"]),
         ([None, None], ["every cell of the target is missing"]),
         (np.arange(3).astype("datetime64[D]"), ["dates"]),
@@ -87,8 +89,93 @@ def test_a_given_type_of_the_target_wins():
     assert len(target_of(list(range(60)), types={"y": "categorical"})[0].levels) == 60
     with pytest.raises(DataError, match="two values"):
         target_of([0, 1, 2], types={"y": "binary"})
-    with pytest.raises(UsageError, match="'y'.*binary or categorical.*count"):
-        target_of([0, 1, 2], types={"y": "count"})
+    with pytest.raises(DataError, match="row 3.*'y'.*2.5 is not a count"):
+        target_of([0, 1, 2.5], types={"y": "count"})
+    with pytest.raises(DataError, match="'a' is not a number, and the column is to be continuous"):
+        target_of(["a", "b"], types={"y": "continuous"})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "options"),
+    [
+        ([0.5, 1.0, 2.0, None], "continuous", {}),
+        (["0.5", "1", " 2", "NA"], "continuous", {}),
+        ([float(i) for i in range(51)], "count", {}),
+        ([str(i) for i in range(51)], "count", {}),
+        (list(range(-1, 50)), "continuous", {}),
+        (list(range(950, 1001)), "continuous", {}),
+        (list(range(0, 102, 2)), "count", {}),
+        ([-999, *range(51)], "count", {"missing": -999}),
+        ([0, 1, 1, None], "continuous", {"types": {"y": "continuous"}}),
+        (["0", "1", "7"], "count", {"types": {"y": "count"}}),
+        ([True, False, True], "count", {"types": {"y": Kind.COUNT}}),
+    ],
+)
+def test_numbers(values, kind, options):
+    column, cells = target_of(values, **options)
+    as_other = read({"y": values}, **{"types": {"y": kind}} | options)
+    assert column == as_other.schema.columns[0]
+    assert column.kind == kind
+    numbers = [np.nan if v in (None, "NA", -999) else float(v) for v in values]
+    np.testing.assert_array_equal(cells, numbers)
+    np.testing.assert_array_equal(cells, as_other.values[:, 0])
+    assert column.levels == ()
+    assert column.mean == pytest.approx(np.nanmean(numbers))
+    assert column.sd == pytest.approx(np.nanstd(numbers))
+
+
+@pytest.mark.parametrize("written", [int, float, str])
+def test_as_many_values_as_levels_are_labels(written):
+    column, cells = target_of([written(i) for i in range(50)] * 2)
+    assert column.levels == tuple(map(str, range(50)))
+    np.testing.assert_array_equal(cells, list(range(50)) * 2)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npy", "npz"])
+def test_later_data_with_a_target_of_numbers(suffix, tmp_path):
+    """Also read block after block, and with a decimal comma where the format is text."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x0": rng.normal(size=70), "y": rng.normal(size=70)})
+    path, name = tmp_path / f"a.{suffix}", "x1" if suffix == "npy" else "y"
+    options = {"decimal": ",", "delimiter": ";"} if suffix == "csv" else {}
+    if suffix == "csv":
+        frame.to_csv(path, index=False, sep=";", decimal=",")
+    elif suffix == "parquet":
+        frame.to_parquet(path)
+    elif suffix == "npy":
+        np.save(path, frame.to_numpy())
+    else:
+        np.savez(path, X=frame[["x0"]].to_numpy(), y=frame["y"].to_numpy())
+    data = read(path, target=name, **options)
+    assert (data.schema.target, data.schema.columns[1].kind) == (name, "continuous")
+    np.testing.assert_allclose(data.values, frame.to_numpy(), rtol=1e-14)
+    stored = Schema.from_dict(json.loads(json.dumps(data.schema.to_dict())))
+    again = read(path, schema=stored, **options)
+    np.testing.assert_array_equal(again.values, data.values)
+    later = read(frame[["x0"]] if suffix != "npy" else frame[["x0"]].to_numpy(), schema=stored)
+    np.testing.assert_allclose(later.values[:, 0], frame["x0"], rtol=1e-14)
+    assert np.isnan(later.values[:, 1]).all()
+    with pytest.raises(DataError, match="'word' is not a number"):
+        read({"x0": [0.5], name: ["word"]}, schema=stored)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spill, "SPILL_BYTES", 0)
+        patch.setattr(spill, "_BLOCK_ROWS", 7)
+        patch.setattr(targets, "_SOME", 3)
+        assert read(path, target=name, **options).sha256 == data.sha256
+
+
+@pytest.mark.parametrize("values", [[0, 2, 1] * 30, list(range(90)), [*[3] * 89, 0.5]])
+def test_the_same_target_block_after_block(values, tmp_path):
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"x": np.arange(90) + 0.5, "y": values}).to_parquet(path)
+    data = read(path, target="y")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spill, "SPILL_BYTES", 0)
+        patch.setattr(spill, "_BLOCK_ROWS", 7)
+        blocks = read(path, target="y")
+    assert blocks.sha256 == data.sha256
+    assert [c.kind for c in blocks.schema.columns] == [c.kind for c in data.schema.columns]
+    assert blocks.schema.columns[1].levels == data.schema.columns[1].levels
 
 
 def test_the_target_is_last_and_added_to_columns():

@@ -26,7 +26,7 @@ def _in_tmp(tmp_path, monkeypatch):
 
 
 @dataclass(frozen=True)
-class Normals(ppl.Model):
+class Normals(ppl.PyroModel):
     """mean ~ Normal(0, 10), x_n ~ Normal(mean, 2): the posterior is a normal."""
 
     def model(self, data):
@@ -36,7 +36,7 @@ class Normals(ppl.Model):
 
 
 @dataclass(frozen=True)
-class Mixture(ppl.Model):
+class Mixture(ppl.PyroModel):
     """Two normals in order, the component of each row summed out."""
 
     def model(self, data):
@@ -51,7 +51,7 @@ class Mixture(ppl.Model):
 
 
 @dataclass(frozen=True)
-class Line(ppl.Model):
+class Line(ppl.PyroModel):
     """y ~ Normal(a + b x, s)."""
 
     def model(self, data):

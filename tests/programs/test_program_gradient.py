@@ -20,7 +20,7 @@ HEADS = pd.DataFrame({"heads": np.array([1] * 13 + [0] * 37)})
 
 
 @dataclass(frozen=True)
-class Coin(ppl.Model):
+class Coin(ppl.PyroModel):
     """p ~ Beta(2, 2), with the conjugate family as its guide."""
 
     def model(self, data):

@@ -118,7 +118,7 @@ def test_discrete_latents_of_rows():
 
 
 @dataclass(frozen=True)
-class Endless(ppl.Model):
+class Endless(ppl.PyroModel):
     def model(self, data):
         rate = pyro.sample("rate", dist.Gamma(2.0, 1.0))
         k = pyro.sample("k", dist.Poisson(rate))
@@ -126,21 +126,21 @@ class Endless(ppl.Model):
 
 
 @dataclass(frozen=True)
-class Improper(ppl.Model):
+class Improper(ppl.PyroModel):
     def model(self, data):
         a = pyro.sample("a", dist.ImproperUniform(dist.constraints.real, (), ()))
         pyro.sample("x", dist.Normal(a, 1.0).expand([len(data)]).to_event(1), obs=data["x"])
 
 
 @dataclass(frozen=True)
-class Raises(ppl.Model):
+class Raises(ppl.PyroModel):
     def model(self, data):
         pyro.sample("a", dist.Normal(0.0, 1.0))
         raise KeyError("oh")
 
 
 @dataclass(frozen=True)
-class Outside(ppl.Model):
+class Outside(ppl.PyroModel):
     def model(self, data):
         a = pyro.sample("a", dist.HalfNormal(1.0))
         with pyro.plate("rows", len(data)):
@@ -148,14 +148,14 @@ class Outside(ppl.Model):
 
 
 @dataclass(frozen=True)
-class Wrong(ppl.Model):
+class Wrong(ppl.PyroModel):
     def model(self, data):
         a = pyro.sample("a", dist.Normal(0.0, 1.0))
         pyro.sample("x", dist.Normal(a, 1.0), obs=data["height"])
 
 
 @dataclass(frozen=True)
-class Subsampled(ppl.Model):
+class Subsampled(ppl.PyroModel):
     def model(self, data):
         a = pyro.sample("a", dist.Normal(0.0, 1.0))
         with pyro.plate("rows", len(data), subsample_size=2) as at:
@@ -163,7 +163,7 @@ class Subsampled(ppl.Model):
 
 
 @dataclass(frozen=True)
-class Param(ppl.Model):
+class Param(ppl.PyroModel):
     def model(self, data):
         a = pyro.param("a", torch.tensor(0.0))
         pyro.sample("x", dist.Normal(a, 1.0).expand([len(data)]).to_event(1), obs=data["x"])
@@ -199,7 +199,7 @@ def test_what_cannot_be_fitted_is_said_in_one_line(model, error, message):
 
 
 @dataclass(frozen=True)
-class Branches(ppl.Model):
+class Branches(ppl.PyroModel):
     def model(self, data):
         a = pyro.sample("a", dist.Normal(0.0, 10.0))
         shift = 1.0 if float(a) > 1e6 else 0.0
@@ -216,7 +216,7 @@ def test_a_model_that_vmap_cannot_is_gone_through_point_by_point():
 
 
 @dataclass(frozen=True)
-class Supports(ppl.Model):
+class Supports(ppl.PyroModel):
     """Constraints of many kinds, one of which depends on another site."""
 
     def model(self, data):

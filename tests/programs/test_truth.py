@@ -145,7 +145,7 @@ def test_funnel_is_right_or_not_trusted():
     import pyro.distributions as dist
 
     @dataclass(frozen=True)
-    class Centred(ppl.Model):
+    class Centred(ppl.PyroModel):
         def model(self, data):
             mu = pyro.sample("mu", dist.Normal(0.0, 5.0))
             tau = pyro.sample("tau", dist.HalfCauchy(5.0))

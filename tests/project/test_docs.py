@@ -12,7 +12,10 @@ import pytest
 import ppl_models
 from ppl_models.cli.root import ppl
 from ppl_models.errors import PplError
+from ppl_models.models.program.model import PyroModel
 from ppl_models.registry import BUILT_IN, find
+from ppl_models.verbs import VERBS
+from ppl_models.verbs.base import extent, options_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -60,6 +63,26 @@ def test_a_command_is_documented(path):
     assert COMMANDS[path].help
 
 
+def verb_rows() -> list[str]:
+    """The rows of the table of verbs in docs/cli.md: what each says of itself, who has it, its options."""
+    bounds = {f"`{name}`": find(name).bounds() for name in BUILT_IN} | {"own models": PyroModel.bounds()}
+    rows = []
+    for name, verb in VERBS.items():
+        has = {who: extent(verb, forms) for who, forms in bounds.items()}
+        systems = ", ".join(who + " with a target" * (share < 1) for who, share in has.items() if share)
+        options = ", ".join(f"`--{each.replace('_', '-')}`" for each in options_of(verb))
+        first = " ".join(str(verb.__doc__).partition("\n\n")[0].split()).rstrip(".")
+        rows.append(f"| `{name}` | {first[0].lower()}{first[1:]} | {systems} | {options} |")
+    return rows
+
+
+def test_the_table_of_verbs_is_what_they_say_of_themselves():
+    """The rows follow from the functions: what fails here is to be copied into docs/cli.md."""
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    table = page.partition("| verb |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert table == verb_rows()
+
+
 @pytest.mark.parametrize("flag", OPTIONS)
 def test_an_option_is_documented(flag):
     assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", TEXT), f"{flag} is in no page of docs/"
@@ -76,7 +99,8 @@ def test_a_field_is_documented_with_its_default(name, field):
     default = getattr(find(name)(), field)
     if default is not None:
         shown = row[1].strip(" `")
-        assert shown == (f"{default:g}" if type(default) in (int, float) else str(default).lower())
+        text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower()
+        assert shown == (f"{default:g}" if type(default) in (int, float) else text)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -4,38 +4,41 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-from ppl_models.kinds import KINDS
 
 import ppl_models
-from ppl_models import tasks
 from ppl_models.registry import BUILT_IN
 
 ROOT = Path(ppl_models.__file__).parent
 
 LAYERS = [  # from the ground up; a module may import from those below its own, and from its own
-    {"errors", "importing", "threads"},
-    {"data", "store", "model"},
-    {"registry", "kinds"},
-    {"factors"},
-    {"latent"},
-    {"emissions", "inference"},
-    {"models.bound"},  # what training asks of a model: below those that are bound in packages of their own
-    {"regression", "neural", "programs"},
+    {"errors", "importing", "threads", "draws"},
+    {"annotations"},
+    {"data", "store"},
+    {"kernels"},
+    {"inference"},
+    {"families"},
+    {"networks"},
+    {"capabilities"},
+    {"checks"},
+    {"bound"},
+    {"model", "posterior"},
+    {"latent", "regression"},  # what several systems share
     {"models"},
-    {"training", "calibration"},
-    {"fitting"},
-    {"posterior", "display", "runs", "selection"},
-    {"resuming"},
-    {"diagnostics", "tasks"},
-    {"report", "testing"},
+    {"registry", "record"},
+    {"tables", "runs"},
+    {"verbs", "engine"},
+    {"report", "selection", "resuming"},
+    {"api"},
+    {"testing"},
     {"cli"},
+    {"__main__"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+SYSTEMS = sorted(path.name for path in (ROOT / "models").iterdir() if (path / "model.py").exists())
 
 
 def name_of(path: Path) -> tuple[str, ...]:
@@ -43,50 +46,70 @@ def name_of(path: Path) -> tuple[str, ...]:
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-def layer(name: tuple[str, ...]) -> str:
-    """The place of a module in LAYERS: its own, or that of its package."""
-    module = ".".join(name[:2])
-    return module if module in HEIGHT else name[0]
+NAMES = {name_of(path) for path in MODULES}
 
 
-def imported(path: Path) -> Iterator[tuple[str, int]]:
-    """Modules of ours that are imported when this one is; not those inside functions or for type checkers."""
-    todo: list[ast.AST] = [*ast.parse(path.read_text(encoding="utf-8")).body]
-    while todo:
-        node = todo.pop()
+def imported(path: Path) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Modules of ours that a file imports: anywhere in it, also inside functions and for type checkers."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        found: list[str] = []
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
+            found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno} imports relatively"
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            todo += node.orelse
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            todo += ast.iter_child_nodes(node)
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in found:
+            parts = tuple(name.split("."))
+            if parts[0] == "ppl_models" and len(parts) > 1:
+                own = parts[1:] if parts[1:] in NAMES else parts[1:-1]
+                if own in NAMES:  # else a public name of the package itself
+                    yield own, node.lineno
 
 
-def ours(path: Path) -> Iterator[tuple[tuple[str, ...], int]]:
-    for module, line in imported(path):
-        parts = tuple(module.split("."))
-        if parts[0] == "ppl_models" and len(parts) > 1:
-            yield parts[1:], line
+IMPORTS = {name_of(path): [*imported(path)] for path in MODULES}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: ".".join(name_of(path)))
-def test_imports_go_down_only(path):
-    own = layer(name_of(path))
-    assert own in HEIGHT, f"{own} has no place in LAYERS"
-    for target, line in ours(path):
-        other = layer(target)
-        assert other == own or HEIGHT[other] < HEIGHT[own], f"{path.name}:{line} → {'.'.join(target)}"
+@pytest.mark.parametrize("name", IMPORTS, ids=".".join)
+def test_imports_go_down_only(name):
+    assert name[0] in HEIGHT, f"{name[0]} has no place in LAYERS"
+    for target, line in IMPORTS[name]:
+        below = HEIGHT[target[0]] < HEIGHT[name[0]]
+        assert target[0] == name[0] or below, f"{'.'.join(name)}:{line} → {'.'.join(target)}"
+
+
+def test_no_imports_go_in_circles():
+    """File by file, within packages too."""
+    left = {name: {target for target, _ in found} - {name} for name, found in IMPORTS.items()}
+    while ready := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in ready:
+            del left[name]
+    assert not left, f"a circle among {sorted('.'.join(name) for name in left)}"
+
+
+def test_a_system_knows_of_no_other():
+    for name, found in IMPORTS.items():
+        if name[0] == "models" and len(name) > 1:
+            others = {target[1] for target, _ in found if target[0] == "models" and len(target) > 1}
+            assert others <= {name[1]}, f"{'.'.join(name)} imports {others}"
 
 
 def test_only_the_registry_knows_concrete_models():
-    concrete = {reference.partition(":")[0] for reference in BUILT_IN.values()}
-    assert len(concrete) > 1
+    """And of these, by a type that can be seen, only the one that users subclass."""
+    concrete = {("models", name, "model") for name in SYSTEMS} - {("models", "program", "model")}
+    assert {tuple(v.partition(":")[0].split(".")[1:]) for v in BUILT_IN.values()} == concrete
+    for name, found in IMPORTS.items():
+        if name[0] != "models":
+            assert not concrete & {target for target, _ in found}, ".".join(name)
+
+
+def test_nothing_is_dispatched_by_a_name_or_a_kind():
+    """What a model can do is asked by `isinstance`; the registry alone goes from names to classes."""
     for path in MODULES:
-        for target, line in ours(path):
-            assert f"ppl_models.{'.'.join(target[:2])}" not in concrete, f"{path.name}:{line}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                text = ast.unparse(node).replace("__name__ == '__main__'", "")
+                for wrong in ("__name__ ==", "bound.kind", ".name == 'class'"):
+                    assert wrong not in text, f"{path}:{node.lineno}"
 
 
 def modules_of(code: str) -> set[str]:
@@ -145,7 +168,7 @@ fit.summary(), fit.predict(), fit.check(), repr(fit)
         ),
         (
             RUN.format(model="ppl.GMM(components=2)", data="x, restarts=2"),
-            ("ppl_models.regression", "formulaic", "sklearn"),
+            ("ppl_models.regression", "ppl_models.networks", "formulaic", "sklearn"),
         ),
     ],
     ids=["regression", "mixture"],
@@ -154,19 +177,6 @@ def test_a_fit_does_not_import_what_only_other_models_need(code, others):
     """From the data to the summary, the verbs and the checks."""
     found = modules_of(code)
     assert not [name for name in found for other in others if f"{name}.".startswith(f"{other}.")]
-
-
-def test_every_part_of_a_kind_is_there():
-    verbs = {verb for kind in KINDS.values() for verb in kind.verbs}
-    for name, kind in KINDS.items():
-        of = {"training": ["train"], "calibration": ["calibrate", "restored"], "diagnostics": ["checks"]}
-        if name == "vae":  # whose parameters are point estimates
-            del of["calibration"]
-        for package, functions in of.items():
-            assert all(callable(getattr(kind.part(package), function)) for function in functions), name
-        for verb, module in [*kind.verbs.items(), tuple(reversed(kind.glance.split(":")))]:
-            assert callable(getattr(import_module(f"ppl_models.tasks.{module}"), verb)), (name, verb)
-    assert verbs <= set(tasks.__all__)
 
 
 @pytest.mark.parametrize("before", ["", "import gc; garbage = [[] for _ in range(200_000)]"])

@@ -19,7 +19,7 @@ from ppl_models.inference.settings import GaussianSettings, Training
 from ppl_models.models.logistic.calibrate import calibrate
 from ppl_models.models.logistic.checks import separation
 from ppl_models.models.logistic.effects import average_effects
-from ppl_models.regression.bound import Regression
+from ppl_models.regression.bound import NAME, Regression
 from ppl_models.regression.fitting import fit_regression
 from ppl_models.regression.forms import CHAINS
 
@@ -141,6 +141,12 @@ class LogisticBound(Regression, Bayesian):
             name = "linear_predictor" if K == 1 else f"linear_predictor_{self.levels[k + 1]}"
             cells |= {name: found[0, :, k], f"{name}_sd": found[1, :, k]}
         return cells
+
+    def pyro_values(self, theta: Draws) -> dict[str, Tensor] | None:
+        """`intercept` and `coefficient`; under a horseshoe the scales are integrated out."""
+        if self.model.prior == "horseshoe":
+            return None
+        return {site: value[0] for site, value in theta[NAME].items()}
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Coefficients in the user's units, as odds ratios, and as average effects on the probabilities.

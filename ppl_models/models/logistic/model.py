@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ppl_models.bound import Bound
     from ppl_models.data import Dataset, Schema
     from ppl_models.models.logistic.bound import LogisticBound
+    from ppl_models.regression.bound import Regression
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Logistic(RegressionFields, Model):
             with pyro.poutine.scale(scale=1.0 if rows.weight is None else rows.weight):
                 pyro.sample("y", dist.Categorical(logits=logits), obs=rows.y)
 
-    def _scale(self, bound: "LogisticBound") -> "Tensor":
+    def _scale(self, bound: "Regression") -> "Tensor":
         """The scale of each coefficient, (p,); drawn, under a horseshoe."""
         import pyro
         import pyro.distributions as dist

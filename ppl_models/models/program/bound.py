@@ -1,7 +1,7 @@
 """What a user's model can do once it knows its columns: what its sites say of parameters, rows and cells."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,7 +36,6 @@ SHOWN = 40
 """Parameters that are shown with a fit; `summary` has all."""
 
 
-@final
 class ProgramBound(Program, Bayesian):
     """A Pyro program over the columns of a schema."""
 
@@ -147,6 +146,8 @@ class ProgramBound(Program, Bayesian):
         columns = by_column(self, data, drawn)
         if not columns:
             raise Unsupported(f"{name} observes no column as it is: it has no cells to fill in")
+        if not len(holes):
+            return
         values = np.repeat(np.asarray(data.values[holes])[None], len(points), 0)
         missing = np.isnan(data.values[holes])
         own = [data.names.index(column) for column in columns]
@@ -156,6 +157,19 @@ class ProgramBound(Program, Bayesian):
             j = data.names.index(column)
             values[:, missing[:, j], j] = cells[:, holes[missing[:, j]]]
         yield Completed(holes, values, {}, {})
+
+    def pyro_values(self, theta: Draws) -> dict[str, Tensor]:
+        """The continuous latents."""
+        every = self.values(theta)
+        return {name: every[name][0] for name in self.sites.latent}
+
+    def pyro_data(self, data: Dataset) -> Any:
+        """The columns of the fit."""
+        return self.density.columns
+
+    def plate_nesting(self) -> int:
+        """That of its sites."""
+        return self.sites.nesting
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Posterior mean, sd and equal-tailed interval of every continuous latent and derived site.

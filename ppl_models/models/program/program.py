@@ -9,7 +9,7 @@ those of the model, and are executed with it. Densities are those of Î¸: log q(Î
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -46,10 +46,7 @@ class Pair(Protocol):
         own_guide: whether the guide is the user's.
     """
 
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
-        ...
+    name: ClassVar[str]
 
     @property
     def own_guide(self) -> bool:

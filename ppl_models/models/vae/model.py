@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ppl_models.bound import Bound
     from ppl_models.data import Dataset, Schema
-    from ppl_models.models.vae.bound import VAEBound
+    from ppl_models.models.vae.bound import LabelledVAEBound, VAEBound
     from ppl_models.models.vae.networks import Networks
     from ppl_models.networks.encode import Rows
 
@@ -70,7 +70,7 @@ class VAE(VAEFields, Model):
 
         return VAEBound, LabelledVAEBound
 
-    def bind(self, schema: "Schema") -> "VAEBound":
+    def bind(self, schema: "Schema") -> "VAEBound | LabelledVAEBound":
         """The networks over the columns of a schema."""
         from ppl_models.models.vae.bound import LabelledVAEBound, VAEBound
 

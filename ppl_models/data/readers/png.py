@@ -7,29 +7,34 @@ opacity is left out, with a note.
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ppl_models.data.arrays import from_array
 from ppl_models.data.files import check_memory
 from ppl_models.data.messages import clean, listed
+from ppl_models.data.readers.base import File, Reader, Request
 from ppl_models.data.table import Table
-from ppl_models.data.types import natural
 from ppl_models.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 GREY = {"1": "L", "L": "L", "LA": "L", "I;16": "I;16", "I;16B": "I;16", "I": "I;16"}
 COLOUR = {"P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 """Pillow's modes -> what they are read as."""
 
 
-def read_folder(path: Path) -> Table:
+def _read(file: File, request: Request) -> Table:
     """The images of a folder; files with other names are passed over, with a note.
 
     Raises:
         DataError: There are none, or one of them cannot be read or differs from the first in size or colour.
     """
-    folder = clean(path)
+    import numpy as np
+
+    from ppl_models.data.arrays import from_array
+    from ppl_models.data.types import natural
+
+    path, folder = file.path, file.name
     try:
         names = sorted((entry.name for entry in path.iterdir() if entry.is_file()), key=natural)
     except OSError as error:
@@ -62,7 +67,7 @@ def read_folder(path: Path) -> Table:
     return table
 
 
-def _pixels(path: Path) -> tuple[np.ndarray, bool]:
+def _pixels(path: Path) -> "tuple[np.ndarray, bool]":
     """(h, w) or (h, w, 3) numbers, and whether there was opacity that they lack."""
     from PIL import Image, UnidentifiedImageError
 
@@ -88,12 +93,23 @@ def _pixels(path: Path) -> tuple[np.ndarray, bool]:
         raise DataError(f"{name}: cannot be read as an image, or is damaged ({clean(error)})") from None
 
 
-def _array(image: Any, mode: str) -> np.ndarray:
+def _array(image: Any, mode: str) -> "np.ndarray":
+    import numpy as np
+
     if mode == "I;16":
         return np.asarray(image).astype(np.uint16)
     return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
-def _said(image: np.ndarray) -> str:
-    colour = "colour" if image.ndim == 3 else "grey of sixteen bits" if image.dtype == np.uint16 else "grey"
+def _said(image: "np.ndarray") -> str:
+    colour = "colour" if image.ndim == 3 else "grey of sixteen bits" if image.dtype == "uint16" else "grey"
     return f"{colour} of {image.shape[0]} × {image.shape[1]} pixels"
+
+
+READER = Reader(
+    name="PNG folder",
+    description="a folder of PNG images of one size, in the order of their names",
+    suffixes=(".png",),
+    read=_read,
+    folder=True,
+)

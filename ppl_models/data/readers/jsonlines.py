@@ -1,21 +1,35 @@
-"""JSON: an object on each line, or one array of objects."""
+"""JSON: an object on each line, one array of objects, or one object of columns."""
 
 import json
 from typing import Any
 
+from ppl_models.data.encoding import to_utf8
 from ppl_models.data.files import check_memory
-from ppl_models.data.frames import column
 from ppl_models.data.messages import clean, quoted
+from ppl_models.data.readers.base import ENCODING, File, Reader, Request
 from ppl_models.data.table import Table, check_names
 from ppl_models.errors import DataError
 
 
-def read_json(content: bytes, source: str) -> Table:
+def _read(file: File, request: Request) -> Table:
+    from ppl_models.data.frames import from_columns
+    from ppl_models.data.shaped import from_shapes, json_object, shaped
+
+    content = to_utf8(file.content(), file.name, request.options["encoding"])
+    found = json_object(content)
+    if found is None:
+        return _rows(content, file.name)
+    return from_shapes(found, file.name) if shaped(found) else from_columns(found, file.name)
+
+
+def _rows(content: bytes, source: str) -> Table:
     """A row for each object; a key that an object lacks is a missing cell.
 
     Raises:
         DataError: It is not JSON, a row is not an object, or a cell is an object or a list.
     """
+    from ppl_models.data.frames import column
+
     check_memory(source, 2 * len(content))
     if not content.lstrip().startswith(b"["):
         table = _by_arrow(content, source)
@@ -89,3 +103,14 @@ def _objects(content: bytes, source: str) -> tuple[list[Any], list[int]]:
             ) from None
         lines.append(number)
     return objects, lines
+
+
+READER = Reader(
+    name="JSON",
+    description="JSON lines, one JSON array of objects, or one JSON object of columns",
+    suffixes=(".jsonl", ".ndjson", ".json"),
+    read=_read,
+    packed=True,
+    starts=(b"{", b"["),
+    options=(ENCODING,),
+)

@@ -2,16 +2,19 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
 
 import numpy as np
 
 from ppl_models.data.check import as_text, conform
 from ppl_models.data.dataset import Dataset
 from ppl_models.data.describe import describe
-from ppl_models.data.loading import Options, load
+from ppl_models.data.given import check_unseen, kinds_of, name_of, names_of, own_options, text_options
+from ppl_models.data.loading import load
 from ppl_models.data.messages import clean, listed, quoted
+from ppl_models.data.options import FormatOptions, Names
+from ppl_models.data.readers.base import Request
 from ppl_models.data.schema import LABELLED, Kind, Schema
 from ppl_models.data.sequences import check_lengths, ordered_times, runs
 from ppl_models.data.table import Table
@@ -22,8 +25,8 @@ from ppl_models.errors import DataError, UsageError
 def read(
     data: Any,
     *,
-    columns: str | Iterable[str] | None = None,
-    ignore: str | Iterable[str] | None = None,
+    columns: Names | None = None,
+    ignore: Names | None = None,
     types: Mapping[str, Kind | str] | None = None,
     sequence: str | None = None,
     time: str | None = None,
@@ -33,31 +36,32 @@ def read(
     delimiter: str | None = None,
     decimal: str = ".",
     encoding: str = "utf-8",
-    missing: str | Iterable[str] | None = None,
+    missing: Names | float | None = None,
     schema: Schema | None = None,
     require_schema_columns: bool = True,
     unseen: str = "error",
+    refine: Callable[[Schema], Mapping[str, Kind | str]] | None = None,
+    **options: Unpack[FormatOptions],
 ) -> Dataset:
     r"""Read a table.
 
     Args:
-        data: A path; `-` for standard input; a pandas, Polars or Arrow table; an array or tensor (n,) or
-            (n, D); a list of arrays, one for each sequence; or a dictionary of columns. Files are known
-            by their names: `.csv`, `.tsv`, `.txt`, `.json`, `.jsonl`, `.ndjson` and `.idx` (all of these
-            also with `.gz`), `.parquet`, `.arrow`, `.feather`, `.npy` and `.npz`. Images are arrays of n ×
-            height × width (× channels), IDX files, and folders of PNG files of one size, sorted by name; of
-            an `.npz` with X and y, y is read where it is the target.
-        columns: The only columns to model, as a list or with commas between them.
+        data: A path; `-` for standard input; a pandas, Polars or Arrow table, or a DuckDB relation; an array
+            or tensor (n,) or (n, D); a list of arrays, one for each sequence; or a dictionary of columns.
+            What a file holds is known by its name: see `ppl_models.data.formats`.
+        columns: The only columns to model, as a list or with commas between them, and their order. Those of
+            a set are in the order of the data.
         ignore: Columns not to model.
         types: The kind of some columns, where the one inferred (see `ppl_models.data.types`) is not meant.
         sequence: The column whose runs of equal values are the sequences.
         time: The column that must increase within each sequence: numbers or ISO dates. It is not modelled.
-        target: The column that is to be predicted, taken as labels: binary or categorical, also if its values
-            are whole numbers. It becomes the last column; its cells may be missing.
+        target: The column that is to be predicted. It becomes the last column; its cells may be missing.
+            Text, truth values and whole numbers of at most 50 values are labels, binary or categorical;
+            other numbers are continuous or counts: see `ppl_models.data.targets`.
         weights: How often each row counts, 0 or more: the name of a column, which is not modelled, or n
             numbers.
         lengths: The number of rows of each sequence, instead of a column that says it.
-        delimiter: What separates the cells of delimited text.
+        delimiter: What separates the cells of delimited text, one character; `tab` and `\t` are a tab.
         decimal: The decimal mark of numbers in text, `.` or `,`.
         encoding: The encoding of text.
         missing: Further texts, or numbers, that mean a missing cell.
@@ -67,10 +71,15 @@ def read(
         require_schema_columns: Whether a column of the schema that the data lacks is an error. Otherwise
             its cells are missing.
         unseen: What a label that the schema does not have is: an `error`, or `missing`.
+        refine: Given the schema, further kinds of columns that are wanted, as a model's may be: these columns
+            are described once more, from what was read.
+        **options: Of one file format: `sheet`, the sheet of an Excel workbook (the first if not given);
+            `query`, in SQL, to a DuckDB database (its only table if not given).
 
     Returns:
         The data set. A Parquet, Arrow or .npy file or an array that would take more than 256 MB as float64,
-        or a quarter of the free memory, stays on disk: see `ppl_models.data.spill`.
+        or a quarter of the free memory, stays on disk: see `ppl_models.data.spill`. Its `path` is that of
+        the file if reading that again needs no options but the schema.
 
     Raises:
         UsageError: An option cannot be meant.
@@ -86,9 +95,14 @@ def read(
         >>> data.schema.columns[1].levels
         ('a', 'b')
     """
-    selected, ignored, tokens = _names(columns), _names(ignore) or [], tuple(_names(missing, "missing") or ())
-    kinds = {name: _kind(name, kind) for name, kind in (types or {}).items()}
-    _check_options(delimiter, decimal, unseen)
+    selected, ignored = names_of("columns", columns), names_of("ignore", ignore) or []
+    tokens = tuple(names_of("missing", missing) or ())
+    kinds = kinds_of(types)
+    sequence, time, target = name_of("sequence", sequence), name_of("time", time), name_of("target", target)
+    weights = str(weights) if isinstance(weights, str) else weights
+    text = text_options(delimiter, decimal, encoding)
+    own = own_options(options)
+    check_unseen(unseen)
     if schema is not None:
         sequence = schema.sequence if sequence is None and lengths is None else sequence
         time = schema.time if time is None else time
@@ -97,23 +111,25 @@ def read(
     weighted_by = weights if isinstance(weights, str) else None
     order = [name for name in (sequence, time) if name is not None]
     beside = [*order, *([] if weighted_by is None else [weighted_by])]
-    _check_target(target, kinds, [*beside, *ignored])
+    _check_target(target, [*beside, *ignored])
     targets = [] if target is None else [target]
     wanted = schema.names if schema is not None else selected
     labelled = {name for name, kind in kinds.items() if kind in LABELLED}
-    options = Options(
+    as_written = [name for name in targets if kinds.get(name, Kind.CATEGORICAL) in LABELLED]
+    request = Request(
         wanted=None if wanted is None else frozenset([*wanted, *kinds, *beside, *targets]),
         unwanted=frozenset(ignored) - set(beside),
-        as_text=frozenset([*labelled, *order, *targets, *(as_text(schema) if schema is not None else ())]),
+        as_text=frozenset([*labelled, *order, *as_written, *(as_text(schema) if schema is not None else ())]),
         missing=tokens,
-        delimiter=delimiter,
-        decimal=decimal,
-        encoding=encoding,
+        target=target if schema is None else schema.target,
+        options=text | own,
     )
     try:
-        table = load(data, options)
+        table = load(data, request)
         if schema is None:
             _check_columns(table, [*(selected or []), *ignored, *kinds, *beside, *targets])
+            if selected is not None and isinstance(columns, set | frozenset):
+                selected = [name for name in table.columns if name in selected]
         else:
             sequence, time, weighted_by = (
                 name if name in table.columns else None for name in (sequence, time, weighted_by)
@@ -130,17 +146,25 @@ def read(
         elif schema is None:
             left = {*ignored, *beside, *targets}
             names = [name for name in selected or table.columns if name not in left]
-            values, described, notes = describe(
-                table,
-                [*names, *targets],
-                selected={*(selected or ()), *kinds},
-                types=kinds,
-                missing=tokens,
-                decimal=decimal,
-                target=target,
-            )
-            shape = _image(table, [c.name for c in described if c.name != target], target)
-            schema = Schema(described, sequence, time, target=target, weights=weighted_by, shape=shape)
+
+            def first(kinds: dict[str, Kind]) -> tuple[np.ndarray, list[str], Schema]:
+                values, described, notes = describe(
+                    table,
+                    [*names, *targets],
+                    selected={*(selected or ()), *kinds},
+                    types=kinds,
+                    missing=tokens,
+                    decimal=decimal,
+                    target=target,
+                )
+                shape = _image(table, [c.name for c in described if c.name != target], target)
+                found = Schema(described, sequence, time, target=target, weights=weighted_by, shape=shape)
+                return values, notes, found
+
+            values, notes, schema = first(kinds)
+            further = {} if refine is None else kinds_of(dict(refine(schema)))
+            if further:
+                values, notes, schema = first(further | kinds)
         else:
             values, notes = conform(
                 table, schema, missing=tokens, decimal=decimal, unseen=unseen, required=require_schema_columns
@@ -148,8 +172,16 @@ def read(
     except MemoryError:
         raise DataError(f"{_called(data)}: does not fit into memory") from None
     notes = tuple(clean(note, 400) for note in (*table.notes, *notes))
-    path = os.path.abspath(data) if isinstance(data, str | os.PathLike) and os.fspath(data) != "-" else None
+    again = not (own or tokens or text != text_options())
+    path = _path(data) if again else None
     return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path, table.arrays)
+
+
+def _path(data: Any) -> str | None:
+    """The absolute path of the file that the data is, if it is one."""
+    if not isinstance(data, str | os.PathLike) or os.fsdecode(data) == "-":
+        return None
+    return os.path.abspath(os.fsdecode(data))
 
 
 def _image(table: Table, names: list[str], target: str | None) -> tuple[int, ...] | None:
@@ -158,7 +190,7 @@ def _image(table: Table, names: list[str], target: str | None) -> tuple[int, ...
 
 
 def _called(data: Any) -> str:
-    return clean(os.fspath(data)) if isinstance(data, str | os.PathLike) else "data"
+    return clean(os.fsdecode(data)) if isinstance(data, str | os.PathLike) else "data"
 
 
 def _sequences(table: Table, sequence: str | None, lengths: Any) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -173,47 +205,12 @@ def _sequences(table: Table, sequence: str | None, lengths: Any) -> tuple[np.nda
     return sizes, tuple(str(i) for i in range(len(sizes))) if len(sizes) > 1 else ("",)
 
 
-def _names(names: str | Iterable[str] | None, option: str = "columns") -> list[str] | None:
-    """A list of names, from one with commas between them or from any iterable."""
-    if names is None:
-        return None
-    split = [name.strip() for name in names.split(",")] if isinstance(names, str) else [str(n) for n in names]
-    if option == "columns" and not any(split):
-        raise UsageError("columns must name at least one column")
-    return list(dict.fromkeys(split))
-
-
-def _kind(name: str, kind: Kind | str) -> Kind:
-    try:
-        return Kind(kind)
-    except ValueError:
-        known = ", ".join(Kind)
-        raise UsageError(f"the type of {quoted(name)} must be one of {known}, got {quoted(kind)}") from None
-
-
-def _check_options(delimiter: str | None, decimal: str, unseen: str) -> None:
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"' or not delimiter.isascii()):
-        raise UsageError(f"delimiter must be one character such as , or ; or a tab, got {quoted(delimiter)}")
-    if decimal not in (".", ","):
-        raise UsageError(f"decimal must be . or , got {quoted(decimal)}")
-    if decimal == delimiter:
-        raise UsageError(f"delimiter and decimal cannot both be {quoted(decimal)}")
-    if unseen not in ("error", "missing"):
-        raise UsageError(f"unseen must be error or missing, got {quoted(unseen)}")
-
-
-def _check_target(target: str | None, kinds: Mapping[str, Kind], others: list[str]) -> None:
+def _check_target(target: str | None, others: list[str]) -> None:
     if target is None:
         return
     if target in others:
         raise UsageError(
             f"{quoted(target)} is the target; it cannot be left out, or say how to take the rows"
-        )
-    kind = kinds.get(target)
-    if kind is not None and kind not in LABELLED:
-        raise UsageError(
-            f"the target {quoted(target)} is predicted as labels; its type must be binary or categorical, "
-            f"got {kind}"
         )
 
 

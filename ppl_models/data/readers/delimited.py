@@ -4,12 +4,12 @@ Arrow parses; Python's slower `csv` reads the header, and names the line when so
 """
 
 import re
-from collections.abc import Collection
 
-from ppl_models.data.cells import MISSING, NUMBER
+from ppl_models.data.encoding import to_utf8
 from ppl_models.data.files import check_memory
 from ppl_models.data.lines import Lines
 from ppl_models.data.messages import listed, quoted
+from ppl_models.data.readers.base import ENCODING, File, Option, Reader, Request
 from ppl_models.data.table import Table, check_names
 from ppl_models.errors import DataError
 
@@ -17,35 +17,12 @@ _DELIMITERS = (",", "\t", ";", "|")
 _NAMES = {",": ",", "\t": r"'\t'", ";": "';'", "|": "'|'", " ": "' '"}
 
 
-def read_delimited(
-    content: bytes,
-    source: str,
-    *,
-    suffix: str,
-    delimiter: str | None,
-    decimal: str,
-    missing: Collection[str],
-    wanted: Collection[str] | None,
-    unwanted: Collection[str],
-    as_text: Collection[str],
-) -> Table:
-    """Parse delimited text.
+def _read(file: File, request: Request) -> Table:
+    from ppl_models.data.cells import NUMBER
 
-    Args:
-        content: UTF-8.
-        source: What messages call it.
-        suffix: `.csv` (commas), `.tsv` (tabs), or anything else (found out from the header).
-        delimiter: What separates the cells, if it is known.
-        decimal: The decimal mark.
-        missing: Further texts that mean a missing cell.
-        wanted: The only columns to parse, or None for all.
-        unwanted: Columns not to parse.
-        as_text: Columns whose cells are not to be taken for numbers.
-
-    Raises:
-        DataError: The text is not a table.
-    """
-    text = Lines(content, source, delimiter or _delimiter(content, suffix))
+    source, delimiter, decimal = file.name, request.options["delimiter"], request.options["decimal"]
+    content = to_utf8(file.content(), source, request.options["encoding"])
+    text = Lines(content, source, delimiter or _delimiter(content, file.suffix))
     header, body, first = text.header()
     _check_delimiter(text, header, delimiter)
     notes = []
@@ -59,27 +36,22 @@ def read_delimited(
     text.names = header
     if not content[body:].strip():
         raise DataError(f"{source}: has a header and no rows")
-    chosen = [n for n in header if (wanted is None or n in wanted) and n not in unwanted]
-    columns = _parse(text, body, decimal, missing, chosen, as_text)
+    columns = _parse(text, body, request)
     if text.skip:
         notes += _doubts(columns)
     rows = len(next(iter(columns.values()))) if columns else 0
     return Table(source, columns, rows, notes, place=text.place, cell=text.cell, names=header)
 
 
-def _parse(
-    text: Lines,
-    body: int,
-    decimal: str,
-    missing: Collection[str],
-    chosen: list[str],
-    as_text: Collection[str],
-) -> dict:
-    """The chosen columns as Arrow arrays."""
+def _parse(text: Lines, body: int, request: Request) -> dict:
+    """The columns that are wanted, as Arrow arrays."""
+    chosen = request.chosen(text.names)
     if not chosen:
         return {}
     import pyarrow as pa
     import pyarrow.csv as pc
+
+    from ppl_models.data.cells import MISSING
 
     rest = memoryview(text.content)[body:]
     has_quotes = text.quote is not None and b'"' in text.content
@@ -98,13 +70,13 @@ def _parse(
                 ignore_empty_lines=not single,
             ),
             convert_options=pc.ConvertOptions(
-                null_values=[token for token in (*MISSING, *missing) if token != "?"],
+                null_values=[token for token in (*MISSING, *request.missing) if token != "?"],
                 strings_can_be_null=True,
                 true_values=["true", "True", "TRUE"],
                 false_values=["false", "False", "FALSE"],
-                decimal_point=decimal,
+                decimal_point=request.options["decimal"],
                 include_columns=chosen,
-                column_types={name: pa.string() for name in as_text if name in chosen},
+                column_types={name: pa.string() for name in request.as_text if name in chosen},
             ),
         )
     except pa.ArrowInvalid as error:
@@ -144,3 +116,29 @@ def _check_delimiter(text: Lines, header: list[str], delimiter: str | None) -> N
             raise DataError(
                 f"{text.source}: the header {quoted(header[0])} looks like several columns; use {hint}"
             )
+
+
+READER = Reader(
+    name="CSV and TSV",
+    description="CSV, TSV and other delimited text",
+    suffixes=(".csv", ".tsv", ".txt"),
+    read=_read,
+    packed=True,
+    starts=(b"",),
+    options=(
+        Option(
+            name="delimiter",
+            help="What separates cells; found out if not given (\\t for a tab).",
+            metavar="CHAR",
+            strict=False,
+        ),
+        Option(
+            name="decimal",
+            help="The decimal mark, . or a comma; . if not given.",
+            metavar="CHAR",
+            default=".",
+            strict=False,
+        ),
+        ENCODING,
+    ),
+)

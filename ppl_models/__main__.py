@@ -1,0 +1,6 @@
+"""`python -m ppl_models`: the command line, where no script is installed."""
+
+from ppl_models.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""Fits that were not trained: for tests of what comes after training."""
+
+from ppl_models.api import Fit
+from ppl_models.data import Dataset
+from ppl_models.inference.loop import Status, Trained
+from ppl_models.model import Model
+
+
+def by_hand(model: Model, data: Dataset, params, elbo: float = 0.0, **rest) -> Fit:
+    """A fit with given parameters."""
+    trained = Trained(params, elbo, Status.CONVERGED, 1, 0.0, (), None, **rest)
+    settings = type(model).settings(device="cpu")
+    return Fit(model, data, trained, settings, model.bind(data.schema).learn(data))
