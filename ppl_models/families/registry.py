@@ -10,7 +10,9 @@ from ppl_models.families.exponential import EXPONENTIAL
 from ppl_models.families.family import Family, Prior, Side
 from ppl_models.families.gamma import GAMMA
 from ppl_models.families.gaussian import GAUSSIAN
+from ppl_models.families.negative_binomial import NEGATIVE_BINOMIAL
 from ppl_models.families.poisson import POISSON
+from ppl_models.families.student_t import STUDENT_T
 
 FAMILIES: tuple[Family, ...] = (
     GAUSSIAN,
@@ -20,6 +22,8 @@ FAMILIES: tuple[Family, ...] = (
     CATEGORICAL,
     EXPONENTIAL,
     GAMMA,
+    STUDENT_T,
+    NEGATIVE_BINOMIAL,
 )
 """All families. The outputs of a stored decoder are in this order: a further family goes to the end."""
 
