@@ -73,6 +73,9 @@ class Emission(Factor):
     masks_cells = True
     """Whether missing cells leave the log density linear in the features."""
 
+    heavy_tails = False
+    """Whether cells far out are what the family expects, so that they are no reason to start a state."""
+
     is_label = False
     """Whether it only says which class a state belongs to, so that nothing is learned of it."""
 

@@ -114,6 +114,7 @@ class StudentT(NormalFactor, AugmentedEmission):
 
     name = "student_t"
     terms = 4
+    heavy_tails = True
     variance_field = "student_t_variance"
 
     def __init__(

@@ -37,7 +37,7 @@ class _Part:
         if self.support is constraints.positive_definite:
             return _matrix(u, self.shape)
         transform = biject_to(self.support)
-        x = u.reshape(-1, *self._free())
+        x = u.reshape(len(u), *self._free())
         theta = transform(x)
         log_det = transform.log_abs_det_jacobian(x, theta)
         return theta, log_det.reshape(len(u), -1).sum(-1)

@@ -10,8 +10,11 @@ from vae_fits import SCHEMAS, schema_of
 
 from ppl_models.data import Column, Kind, read
 from ppl_models.errors import DataError, UsageError
-from ppl_models.families.likelihood_kinds import families, two_valued, unit_intervals
-from ppl_models.families.likelihoods import FLOOR, ContinuousBernoulli, Gaussian, log_normaliser
+from ppl_models.families.choose import families
+from ppl_models.families.continuous_bernoulli import ContinuousBernoulliLikelihood, log_normaliser
+from ppl_models.families.gaussian import GaussianLikelihood
+from ppl_models.families.likelihood import FLOOR
+from ppl_models.families.unit import two_valued, unit_intervals
 from ppl_models.networks.product import Product
 
 
@@ -38,7 +41,7 @@ def test_density_mean_and_draws_agree_with_torch(name):
         share = torch.cat(
             [
                 torch.nn.functional.one_hot(c.long(), n).double()
-                for c, n in zip(drawn.T, family.levels, strict=True)
+                for c, n in zip(drawn.T, family.slots, strict=True)
             ],
             1,
         )
@@ -63,7 +66,7 @@ def test_continuous_bernoulli_is_finite_and_right_for_any_logit():
     assert torch.isfinite(A).all()
     assert torch.isfinite(o.grad).all()
     column = Column("x", Kind.CONTINUOUS, minimum=0.0, maximum=1.0)
-    family = ContinuousBernoulli([column], image=False)
+    family = ContinuousBernoulliLikelihood([column], image=False)
     expected = family.expect(o.detach()[:, None])[:, 0].float()
     torch.testing.assert_close(expected[2:-2], o.grad[2:-2], rtol=1e-3, atol=1e-4)
     assert float(expected[0]) == float(expected[1]) == pytest.approx(1 / 20, rel=1e-3)  # the steepest
@@ -75,7 +78,7 @@ def test_continuous_bernoulli_is_finite_and_right_for_any_logit():
 
 def test_the_scale_of_a_gaussian_has_a_floor():
     """A constant column, reconstructed without error, has a bounded density."""
-    family = Gaussian([Column("x", Kind.CONTINUOUS, mean=3.0)])
+    family = GaussianLikelihood([Column("x", Kind.CONTINUOUS, mean=3.0)])
     family.log_scale.data.fill_(-100.0)
     assert family.sigma.item() == pytest.approx(FLOOR)
     best = family.log_prob(torch.zeros(1, 1), torch.zeros(1, 1))
@@ -94,12 +97,16 @@ def test_two_values_are_known_by_their_moments():
 
 def test_families_follow_kinds_and_names():
     data = read({"a": [0.5, 1.5, 2.5], "n": [0, 1, 4], "b": [0, 1, 1], "k": ["u", "v", "w"]})
-    assert list(families("auto", data.schema).values()) == ["gaussian", "poisson", "bernoulli", "categorical"]
-    assert families("n=gaussian", data.schema)["n"] == "gaussian"
+
+    def named(choice):
+        return {name: family.name for name, family in families("likelihood", choice, data.schema).items()}
+
+    assert list(named("auto").values()) == ["gaussian", "poisson", "bernoulli", "categorical"]
+    assert named("n=gaussian")["n"] == named({"n": "gaussian"})["n"] == "gaussian"
     with pytest.raises(UsageError, match="'gamma' is not known"):
-        families("n=gamma", data.schema)
+        named("n=gamma")
     with pytest.raises(UsageError, match="'z', which is not modelled"):
-        families("z=poisson", data.schema)
+        named({"z": "poisson"})
     with pytest.raises(DataError, match="'b' is binary, which a gaussian"):
         Product("gaussian", data.schema)
 
@@ -114,9 +121,11 @@ def test_images_get_a_family_over_the_unit_interval(pixels, family, high):
     images = np.random.default_rng(0).choice(pixels, (60, 2, 3))
     schema = read(images.astype(float)).schema
     assert schema.shape == (2, 3)
-    assert set(families("auto", schema).values()) == {family}
+    assert {f.name for f in families("likelihood", "auto", schema).values()} == {family}
     assert unit_intervals(schema.columns, image=True) == [(0.0, float(high))] * 6
 
 
 def test_pairs_of_torch_are_what_is_compared_with():
-    assert isinstance(Gaussian([Column("x", Kind.CONTINUOUS)]).distribution(torch.zeros(1, 1)), dist.Normal)
+    assert isinstance(
+        GaussianLikelihood([Column("x", Kind.CONTINUOUS)]).distribution(torch.zeros(1, 1)), dist.Normal
+    )
