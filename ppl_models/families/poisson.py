@@ -29,7 +29,9 @@ class RatePrior(Prior):
     """The fields of the gamma prior of rates, which several families share."""
 
     rate_shape: Annotated[
-        float, "shape of the gamma prior of rates (Poisson, exponential, gamma, negative binomial)", Positive()
+        float,
+        "shape of the gamma prior of rates (Poisson, exponential, gamma, negative binomial)",
+        Positive(),
     ] = 1.0
     rate_rate: Annotated[float, "rate of the gamma prior of rates", Positive()] = 1.0
 

@@ -91,8 +91,8 @@ def starts(
         number: how many starts.
         seed: of k-means and its subsample.
         ordered: whether rows follow one another, so that moving windows say something.
-        heavy: positions of columns with heavy tails. K-means gives cells far out a cluster of their own, which
-            is no start for a family that takes them for what they are: every other start has them clipped.
+        heavy: positions of columns with heavy tails. K-means gives cells far out a cluster of their own,
+            which is no start for a family that expects them: every other start has them clipped.
     """
     if states == 1:
         yield np.zeros(rows.steps, np.int64)
