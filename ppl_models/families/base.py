@@ -109,6 +109,13 @@ class Emission(Factor):
             masked: whether to make room for missing cells; if they have any, when not given.
         """
 
+    def start(self, number: int, device: torch.device | str = "cpu") -> Tensor:
+        """η (R, ...) of R starts, given which missing cells and latents of cells are expected in the first step.
+
+        That of the prior, unless the family knows better.
+        """
+        return self.expected_natural(self.zeros(1, device)).expand(number, *self.shape)
+
     @abstractmethod
     def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """W (R, K, F) and c (R, K) of ⟨t(x_n), η_k⟩ = c_k + Σ_f W_kf T_nf, for features of `width` F."""

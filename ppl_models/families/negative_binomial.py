@@ -123,6 +123,11 @@ class NegativeBinomial(AugmentedEmission):
         """Of a count: x log x̄ − log x!."""
         return x * self.mean.to(x).log() - torch.lgamma(x + 1)
 
+    def start(self, number: int, device: torch.device | str = "cpu") -> Tensor:
+        """Rates next to the counts themselves, which the prior would move to the mean of the column."""
+        none = self.zeros(number, device)
+        return none + none.new_tensor([0.0, -0.5, 0.5])
+
     def _rates(self, d: int, x: Tensor, eta: Tensor) -> tuple[Tensor, Tensor]:
         """Shape (R, n, K) and rate (R, 1, K) of q(y)."""
         return x + eta[..., 2], float(self.mean[d]) - eta[..., 1]
