@@ -110,7 +110,7 @@ class Emission(Factor):
         """
 
     def start(self, number: int, device: torch.device | str = "cpu") -> Tensor:
-        """η (R, ...) of R starts, given which missing cells and latents of cells are expected in the first step.
+        """η (R, ...) of R starts: what missing cells and latents of cells are expected by in the first step.
 
         That of the prior, unless the family knows better.
         """
