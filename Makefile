@@ -8,6 +8,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
+# Compiled kernels of Numba live in the environment: between runs, and for processes that tests start.
+export NUMBA_CACHE_DIR := $(abspath $(VENV))/numba
+
 .PHONY: demo test test-slow lint format bench clean
 
 $(READY): pyproject.toml constraints.txt
@@ -30,8 +33,8 @@ demo: $(READY)  ## fit the examples, look at one, and hear whether to trust them
 test: $(READY) lint  ## everything that is not slow
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
-test-slow: $(READY)
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow
+test-slow: $(READY)  ## proofs that take minutes: NUTS, examples, kills
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow --hypothesis-profile thorough
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
     python benchmarks/programs.py [--only NAME] [--draws 500] [--budget 60] [--jit] [--out FILE]
 
-The models of `examples/own_models` on their data, and the mixture of `tests/programs`: 250 rows of two
+The models of `examples/own_models` on their data, and the mixture of `tests/models/program`: 250 rows of two
 normals. Discrete latents are summed out on both sides, in double precision and with one thread; seconds are
 those of the processor, so that other work on the machine counts less. A first fit that compiles ours (eight
 schools) comes before.
@@ -21,8 +21,8 @@ warm-up (of those of warm-up where the time is over before its end, with the ref
 compiles the density for NUTS (`jit_compile`).
 
 "Off" is the worst |mean − reference| over variables in posterior sds, "sd ratio" the range of sd over the
-reference's, with the reference 40,000 draws of NumPyro's NUTS: `tests/programs/nuts.json`, from densities
-that are written by hand. The verdict is that of `fit.check()`.
+reference's, with the reference 40,000 draws of NumPyro's NUTS: `tests/models/program/nuts.json`, from
+densities that are written by hand. The verdict is that of `fit.check()`.
 """
 
 import argparse
@@ -51,10 +51,10 @@ from torch import Tensor
 import ppl_models as ppl
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT / "tests")  # in place of the folder of this file, which is called programs too
+sys.path[0] = str(ROOT / "tests")
 
-from programs.conftest import OWN, Mixture, own  # noqa: E402
-from programs.nuts import two_bumps  # noqa: E402
+from models.program.conftest import OWN, Mixture, own  # noqa: E402
+from models.program.nuts import two_bumps  # noqa: E402
 
 WARM_UP, SHORT, LOOK = 300, 50, 10
 """Draws of warm-up, those where time does not last, and draws after which that is seen."""
@@ -77,7 +77,9 @@ CASES: dict[str, Case] = {
     ),
     "mixture": (Mixture, pd.DataFrame({"x": two_bumps()}), {}),
 }
-TABLES: dict[str, Any] = json.loads((ROOT / "tests" / "programs" / "nuts.json").read_text(encoding="utf-8"))
+TABLES: dict[str, Any] = json.loads(
+    (ROOT / "tests" / "models" / "program" / "nuts.json").read_text(encoding="utf-8")
+)
 
 
 def quality(name: str, draws: dict[str, np.ndarray]) -> tuple[float, str]:

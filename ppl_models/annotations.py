@@ -109,6 +109,25 @@ def checked(name: str, value: Any, about: Hint) -> Any:
     return value
 
 
+def check_fields(owner: Any) -> None:
+    """Refuse values of a dataclass that its notes rule out: `Positive`, and the choices of a `Literal`.
+
+    Positive numbers become Python's own.
+
+    Raises:
+        UsageError: naming the field.
+    """
+    for name, about in hints(type(owner)).items():
+        value = getattr(owner, name)
+        if value is None and about.optional:
+            continue
+        if about.note(Positive) is not None:
+            object.__setattr__(owner, name, checked(name, value, about))  # fields are frozen for users
+        if get_origin(about.type) is Literal and value not in get_args(about.type):
+            *others, last = get_args(about.type)
+            raise UsageError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+
+
 def whole(name: str, value: Any, least: int = 1) -> int:
     """A count as Python's own integer, also where it is NumPy's.
 

@@ -35,7 +35,7 @@ class Bound(ABC):
     partial_rows: bool = False
     numeric_target: bool = False
 
-    def learn(self, data: Dataset) -> Self:
+    def prepare(self, data: Dataset) -> Self:
         """The same, knowing what else of the rows of the fit it needs."""
         return self
 
@@ -55,7 +55,13 @@ class Bound(ABC):
 
     @abstractmethod
     def train(self, data: Dataset, settings: Any, course: Course) -> Trained:
-        """Fit it to the rows of a data set, by the update rule that `settings` are of."""
+        """Fit it to the rows of a data set, by the update rule that `settings` are of.
+
+        Args:
+            data: the rows.
+            settings: how to train.
+            course: a checkpoint to go on from, and whom to tell.
+        """
 
     @abstractmethod
     def shapes(self) -> Mapping[str, tuple[int, ...]] | None:
@@ -97,11 +103,24 @@ class Bayesian(Bound):
 
     @abstractmethod
     def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
-        """From the guide that training left to one whose draws have the right widths."""
+        """From the guide that training left to one whose draws have the right widths.
+
+        Args:
+            params: the guide that training left.
+            data: the rows of the fit.
+            device: where densities are evaluated.
+            seed: of the fit.
+        """
 
     @abstractmethod
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
-        """What `calibrate` gave, from its method and `Calibrated.params`."""
+        """What `calibrate` gave, from its method and `Calibrated.params`.
+
+        Args:
+            method: `Calibrated.method`.
+            learned: the guide that training left.
+            params: `Calibrated.params`.
+        """
 
     @abstractmethod
     def dataset_batch(self, data: Dataset, device: str = "cpu") -> Any:
@@ -121,7 +140,13 @@ class Bayesian(Bound):
 
     @abstractmethod
     def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
-        """Log density of the data by unit, in the user's units: (S, rows), or (S, sequences) of a chain."""
+        """Log density of the data by unit, in the user's units: (S, rows), or (S, sequences) of a chain.
+
+        Args:
+            data: the rows.
+            theta: S draws of θ.
+            device: where it is evaluated.
+        """
 
     @abstractmethod
     def log_evidence(self, batch: Any, theta: Draws) -> Tensor:

@@ -245,7 +245,13 @@ class Assigns(Protocol):
     """Has discrete latents of rows."""
 
     def assign(self, rows: Any, draws: "Draws", learned: "Params") -> Assigned:
-        """Their most probable values, and their probabilities averaged over the draws."""
+        """Their most probable values, and their probabilities averaged over the draws.
+
+        Args:
+            rows: as the model takes them.
+            draws: of θ.
+            learned: the guide that training left, which the most probable values go by.
+        """
         ...
 
 
@@ -271,7 +277,13 @@ class Samples(Protocol):
     """Makes up rows."""
 
     def sample(self, number: int, draws: "Draws", given: "Dataset | None") -> Sampled:
-        """N independent rows, each from a draw of its own; the cells of the row `given` stay."""
+        """N independent rows, each from a draw of its own; the cells of the row `given` stay.
+
+        Args:
+            number: N.
+            draws: of θ, from which each row takes one at random.
+            given: one row, whose cells that are not missing are to stay.
+        """
         ...
 
 
@@ -280,7 +292,13 @@ class Sequences(Protocol):
     """Makes up sequences."""
 
     def sample_sequences(self, number: int, steps: int, draws: "Draws") -> Sampled:
-        """`number` sequences of `steps` rows, one below the other, each from a draw of its own."""
+        """`number` sequences of `steps` rows, one below the other, each from a draw of its own.
+
+        Args:
+            number: of sequences.
+            steps: rows of each.
+            draws: of θ, from which each sequence takes one at random.
+        """
         ...
 
 
@@ -289,7 +307,13 @@ class Redraws(Protocol):
     """Makes up what is random in a table, given the rest."""
 
     def redraw(self, data: "Dataset", draws: "Draws", tables: int) -> "np.ndarray | dict[str, Tensor]":
-        """(tables, n, C); sites by name, (tables, ...), where none is a column."""
+        """(tables, n, C); sites by name, (tables, ...), where none is a column.
+
+        Args:
+            data: the table, of which what is not random stays.
+            draws: of θ.
+            tables: how many.
+        """
         ...
 
 
@@ -298,7 +322,13 @@ class Continues(Protocol):
     """Goes on from the end of a sequence."""
 
     def ahead(self, rows: Any, steps: int, draws: "Draws") -> Iterator[Ahead]:
-        """The `steps` rows after each sequence, sequence by sequence."""
+        """The `steps` rows after each sequence, sequence by sequence.
+
+        Args:
+            rows: the sequences, as the model takes them.
+            steps: how far.
+            draws: of θ.
+        """
         ...
 
 
@@ -309,7 +339,14 @@ class Completes(Protocol):
     def complete(
         self, data: "Dataset", holes: "np.ndarray", number: int, draws: "Draws"
     ) -> Iterator[Completed]:
-        """The rows at positions `holes`, some at a time, with about `number` draws of their missing cells."""
+        """The rows at positions `holes`, some at a time, with about `number` draws of their missing cells.
+
+        Args:
+            data: the rows.
+            holes: positions of the rows that have missing cells.
+            number: draws of each of these rows.
+            draws: of θ.
+        """
         ...
 
 
@@ -327,7 +364,13 @@ class Decodes(Protocol):
     """Turns latents of rows back into rows."""
 
     def decode(self, rows: Any, number: int, draws: "Draws") -> Iterator[Completed]:
-        """Expected cells of all rows, some at a time, by `number` draws of their latents."""
+        """Expected cells of all rows, some at a time, by `number` draws of their latents.
+
+        Args:
+            rows: as the model takes them.
+            number: draws of each row's latents.
+            draws: of θ.
+        """
         ...
 
 

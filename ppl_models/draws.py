@@ -62,7 +62,13 @@ class Posterior:
 
 
 def groups(total: int, each: int, budget: int = 2**23) -> Iterator[slice]:
-    """Slices of `total` draws such that `each` numbers a draw stay within a budget of numbers."""
+    """Slices of `total` draws such that `each` numbers a draw stay within a budget of numbers.
+
+    Args:
+        total: how many draws.
+        each: numbers a draw.
+        budget: numbers at a time; a slice has one draw where not even that fits.
+    """
     size = max(1, min(total, budget // max(each, 1)))
     for lo in range(0, total, size):
         yield slice(lo, min(lo + size, total))

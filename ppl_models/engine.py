@@ -41,7 +41,17 @@ def settings_for(model: Model, given: Mapping[str, Any]) -> Training:
 
 
 def read_for(model: Model, data: Any, reading: Mapping[str, Any]) -> Dataset:
-    """Read data once, with the kinds of column that the model asks for, and what its priors refer to."""
+    """Read data once, with the kinds of column that the model asks for, and what its priors refer to.
+
+    Args:
+        model: which asks.
+        data: a file, a table in memory, or a data set that was read already.
+        reading: options of reading.
+
+    Raises:
+        UsageError: options of reading with data that was read already.
+        DataError: it cannot be read.
+    """
     if isinstance(data, Dataset):
         if any(value is not None for value in reading.values()):
             raise UsageError(f"data was read already; {', '.join(reading)} can no longer apply")
@@ -73,7 +83,7 @@ def fitted(
     data = replace(data, schema=model.refer(data))
     bound = model.bind(data.schema)
     _check_form(model, bound, data)
-    bound = bound.learn(data)
+    bound = bound.prepare(data)
     if data.weight is not None and not bound.exchangeable:
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
     _check_memory(bound, data, settings)

@@ -134,7 +134,7 @@ def reference(model: type[Model]) -> str:
 
 
 def digests(model: type[Model]) -> dict[str, str]:
-    """Of the file of a model of one's own: `sha256` of its bytes, and `code` of what they mean.
+    """Of the file of a user-defined model: `sha256` of its bytes, and `code` of what they mean.
 
     The second stays the same when comments and layout change. Nothing for models that are installed.
     """

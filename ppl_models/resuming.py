@@ -33,7 +33,7 @@ def resume(
 
     Args:
         path: the run directory.
-        model: as for `load`: the class of a model of one's own, or `FILE.py:Class`, which is executed.
+        model: as for `load`: the class of a user-defined model, or `FILE.py:Class`, which is executed.
         steps: at most, in all; as many as the fit was given if not given.
         force: go on although the data or the versions of libraries have changed.
         checkpoint_every: seconds between two checkpoints, which are written to `path`.

@@ -1,12 +1,14 @@
 """Fits on disk: a run directory from a fit, and a fit from a run directory.
 
-run.json                model, fields, data schema and fingerprint, settings, status, verdict, versions
-params.safetensors      what was learned (of a conjugate model expected sufficient statistics), and the
-calibrated guide
-data.safetensors        the rows the model was fitted to, and the lengths of their sequences
-history.jsonl           phase, step, ELBO, step size, seconds
-posterior.nc            draws and their groups, for ArviZ
-checkpoint.safetensors  of a fit that was stopped: what `resume` goes on from
+A run directory holds:
+
+    run.json                model, fields, data schema and fingerprint, settings, status, verdict, versions
+    params.safetensors      what was learned (of a conjugate model expected sufficient statistics), and the
+                            calibrated guide
+    data.safetensors        the rows the model was fitted to, and the lengths of their sequences
+    history.jsonl           phase, step, ELBO, step size, seconds
+    posterior.nc            draws and their groups, for ArviZ
+    checkpoint.safetensors  of a fit that was stopped: what `resume` goes on from
 """
 
 import hashlib
@@ -231,7 +233,7 @@ def load(path: Any, model: Any = None) -> Record:
 
     Args:
         path: the run directory.
-        model: the class of a model of one's own, or `FILE.py:Class`, which is executed. Not needed where the
+        model: the class of a user-defined model, or `FILE.py:Class`, which is executed. Not needed where the
             model is built in, of a package, or of a file that this process has executed before.
 
     Raises:
@@ -288,7 +290,7 @@ def load(path: Any, model: Any = None) -> Record:
         raise RunError(f"{name}: {where} is not the data that run.json describes")
     if not settings.device.startswith("cpu"):
         settings = replace(settings, device=resolve_device("auto"))
-    origin = origin.learn(data)
+    origin = origin.prepare(data)
     fit = Record(model, data, trained, settings, origin, tuple(m["candidates"]), str(path))
     calibrated = {k.removeprefix(CALIBRATED): v for k, v in params.items() if k.startswith(CALIBRATED)}
     if m["calibration"] is None:  # there are no draws, or it was written on the way to them

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 def later(fit: "Record", data: Any, reading: Mapping[str, Any]) -> Dataset:
     """Data for a verb: the fit's own for None, else read and checked against the fit's schema.
 
+    Args:
+        fit: whose schema it must have.
+        data: a file, a table in memory, a data set that was read already, or None.
+        reading: options of reading.
+
     Raises:
         DataError: it lacks a column, or has other types.
         UsageError: options of reading without data.
@@ -39,7 +44,14 @@ def later(fit: "Record", data: Any, reading: Mapping[str, Any]) -> Dataset:
 
 
 def some_draws(fit: "Record", data: Dataset, budget: int, least: int) -> Draws:
-    """As many of the draws as keep draws × numbers a draw within a budget, but at least `least`."""
+    """As many of the draws as keep draws × numbers a draw within a budget, but at least `least`.
+
+    Args:
+        fit: whose draws they are.
+        data: the rows that they are used on.
+        budget: of numbers in one intermediate result.
+        least: draws whatever the budget, if there are as many.
+    """
     draws = fit.draws
     number = int(np.clip(budget // max(fit.bound.numbers(data), 1), least, max(number_of(draws), least)))
     return select_draws(draws, slice(0, number))
@@ -61,12 +73,22 @@ def index_frame(data: Dataset) -> "pd.DataFrame":
 
 
 def seeded(fit: "Record", seed: int | None, offset: int) -> int:
-    """The seed of a verb that draws: the caller's, or one that follows from the fit's."""
+    """The seed of a verb that draws: the caller's, or one that follows from the fit's.
+
+    Args:
+        fit: the fit.
+        seed: the caller's, or None.
+        offset: of the verb, added to the seed of the fit so that verbs draw apart.
+    """
     return fit.settings.seed + offset if seed is None else seed
 
 
 def check_level(level: float) -> tuple[float, float]:
-    """The two tail probabilities of an interval."""
+    """The two tail probabilities of an interval.
+
+    Raises:
+        UsageError: if the level is not between 0 and 1.
+    """
     if not 0 < level < 1:
         raise UsageError(f"level must be between 0 and 1, got {level}")
     return (1 - level) / 2, 1 - (1 - level) / 2
@@ -86,7 +108,17 @@ def frame_of(schema: Schema, values: np.ndarray) -> "pd.DataFrame":
 
 
 def spread(column: Column, draws: np.ndarray, tails: tuple[float, float]) -> dict[str, np.ndarray]:
-    """What draws (S, T) of one column say of each of the T cells."""
+    """What draws (S, T) of one column say of each of the T cells.
+
+    Args:
+        column: of which they are draws.
+        draws: in the user's units, codes of labels.
+        tails: the probabilities of the interval's ends.
+
+    Returns:
+        (T,) under each name: `x` (the mean), `x_sd`, `x_lower` and `x_upper` of a number; `x` (the likeliest)
+        and `x_probability` of a label.
+    """
     if column.labelled:
         share = np.stack([(draws == code).mean(0) for code in range(len(column.levels))])
         best = share.argmax(0)

@@ -1,4 +1,4 @@
-"""What the tests of all folders share: simulated chains, and a random generator that is left alone."""
+"""Simulated chains that tests share, and how often properties are tried."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)

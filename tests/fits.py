@@ -10,4 +10,4 @@ def by_hand(model: Model, data: Dataset, params, elbo: float = 0.0, **rest) -> F
     """A fit with given parameters."""
     trained = Trained(params, elbo, Status.CONVERGED, 1, 0.0, (), None, **rest)
     settings = type(model).settings(device="cpu")
-    return Fit(model, data, trained, settings, model.bind(data.schema).learn(data))
+    return Fit(model, data, trained, settings, model.bind(data.schema).prepare(data))

@@ -1,15 +1,17 @@
 """The command line `ppl`: a thin skin over the public functions.
 
+    root.py        ppl itself
     base.py        commands, groups, and what happens to every error
     config.py      ppl.toml and --config
     options.py     options shared by commands, and options from the fields of a model
     values.py      what an option's text may mean: 1:6, a,b, column=kind
     fit.py         ppl fit MODEL DATA
+    resume.py      ppl resume RUN
     verbs.py       ppl predict, score, sample, … RUN
     listing.py     ppl models, data, runs
     new.py         ppl new NAME
     completion.py  ppl completion SHELL
-    runs.py        RUN: a path, a name or `latest`
+    locate.py      RUN: a path, a name or `latest`
     output.py      tables, JSON and messages
     progress.py    the line on the terminal while a fit runs
     signals.py     Ctrl-C and SIGTERM during a fit

@@ -183,7 +183,19 @@ def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
 
 
 def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable[[Progress], "Fit"]) -> None:
-    """Train with a line of progress, save, and say what came out."""
+    """Train with a line of progress, save, and say what came out.
+
+    Args:
+        target: the directory of the run, which is replaced.
+        options: of the command: `quiet`, `strict`, and those of training.
+        plan: what is fitted.
+        train: fits it, and tells its progress.
+
+    Raises:
+        Interrupted: if the training was stopped; what there is, is saved.
+        NotTrusted: if the fit fails its own checks, and `strict` is set; it is saved.
+        KeyboardInterrupt: if it was stopped before the first step.
+    """
     tolerance = options.get("tolerance", 1e-3)
     with Stop() as stop, ProgressLine(options["quiet"], tolerance, plan.labels) as line:
 

@@ -1,4 +1,4 @@
-"""`ppl new NAME`: a file with a model of one's own to start from."""
+"""`ppl new NAME`: a file with a user-defined model to start from."""
 
 import keyword
 import re

@@ -69,7 +69,16 @@ def _finite(value: Any) -> Any:
 
 
 def emit(frame: "pandas.DataFrame", *, output: str, json: bool) -> None:
-    """Write the table of a verb to a file or to stdout; on a terminal control characters are escaped."""
+    """Write the table of a verb to a file or to stdout; on a terminal control characters are escaped.
+
+    Args:
+        frame: the table.
+        output: a path, or `-` for stdout.
+        json: one JSON object a row, instead of CSV.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
     from ppl_models.data import write_table
 
     if output == "-" and sys.stdout.isatty():

@@ -75,7 +75,14 @@ class ProgressLine:
             self._live.update(Text(safe(text), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def line(self, phase: str, step: int, elbo: float, left: float) -> str:
-        """What is drawn: the most important first, for terminals that are narrow."""
+        """What is drawn: the most important first, for terminals that are narrow.
+
+        Args:
+            phase: of the training.
+            step: of the phase.
+            elbo: nats.
+            left: nats a parameter that are left to gain; not finite where that is not known.
+        """
         parts = [phase, f"step {step}", f"ELBO {elbo:,.2f}"]
         if len(self._candidates) > 1 and 0 < self._current <= len(self._candidates):
             which = f"{self._candidates[self._current - 1]} ({self._current} of {len(self._candidates)})"

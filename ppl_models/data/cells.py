@@ -148,13 +148,27 @@ def _check_exact(table: Table, name: str, cells: "pyarrow.ChunkedArray") -> None
 
 
 def too_large(table: Table, name: str, value: str, row: int) -> DataError:
-    """The error of a whole number beyond 2⁵³, which float64 would round."""
+    """The error of a whole number beyond 2⁵³, which float64 would round.
+
+    Args:
+        table: where it stands.
+        name: of the column.
+        value: as it is written.
+        row: counting from 0.
+    """
     reason = f"{quoted(value)} is too large to be exact as a number; if it is an identifier, use --ignore"
     return table.column_error(name, reason, row)
 
 
 def infinite_error(table: Table, name: str, number: int, row: int) -> DataError:
-    """The error of some infinite values, of which the first is in `row`."""
+    """The error of some infinite values, of which the first is in `row`.
+
+    Args:
+        table: where they stand.
+        name: of the column.
+        number: how many there are.
+        row: counting from 0.
+    """
     count = plural(number, "infinite value")
     advice = "correct them, or leave those cells empty, which means missing"
     return table.column_error(name, f"{count}, the first here; {advice}", row)

@@ -30,7 +30,7 @@ class Dataset:
         notes: What was done to the data, or noticed in it, one sentence each.
         weight: (n,) float64, how often each row counts, finite and not negative; None if all count once.
         path: The absolute path of the file it was read from, or None.
-        arrays: Numbers of other shapes beside the rows, by name, for models of one's own.
+        arrays: Numbers of other shapes beside the rows, by name, for user-defined models.
     """
 
     values: np.ndarray

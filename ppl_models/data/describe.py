@@ -100,7 +100,16 @@ def _left_out(table: Table, name: str, found: Summary, *, chosen: bool, first: b
 
 
 def remarks(values: np.ndarray, columns: list[Column], types: Mapping[str, Kind]) -> list[str]:
-    """What a user should know about the data before believing a fit to it."""
+    """What a user should know about the data before believing a fit to it.
+
+    Args:
+        values: (n, C) float64, NaN where missing.
+        columns: C of them, as they are described.
+        types: kinds that were given, which are not remarked upon.
+
+    Returns:
+        A sentence each: counts, constant and equal columns, missing cells, empty rows.
+    """
     notes = []
     counts = [c.name for c in columns if c.kind is Kind.COUNT and c.name not in types]
     if counts:

@@ -8,7 +8,7 @@ are for programs. Nothing large is imported for them.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ppl_models.data.readers import format_options
 from ppl_models.data.readers.base import Option, Stage
@@ -94,6 +94,9 @@ class Later(FormatOptions, total=False):
         encoding: The encoding of text.
         missing: Further texts, or numbers, that mean a missing cell.
         unseen: What a label that the fit has never seen is: an `error`, or `missing`.
+        lengths: The number of rows of each sequence, of an array.
+        sequence: The column that names the sequence of a row; the fit's if not given.
+        time: The column that orders a sequence; the fit's if not given.
     """
 
     delimiter: str | None
@@ -101,6 +104,9 @@ class Later(FormatOptions, total=False):
     encoding: str
     missing: Names | float | None
     unseen: Unseen
+    lengths: Any
+    sequence: str | None
+    time: str | None
 
 
 def reading_options(stage: Stage | None = None) -> tuple[Option, ...]:

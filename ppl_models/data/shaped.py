@@ -3,7 +3,7 @@
     {"J": 8, "y": [28, 8, ...], "sigma": [15, 10, ...], "matrix": [[1, 0], [0, 1]]}
 
 Lists of one length are the columns of a table, as in a data frame; numbers and nested lists are arrays beside
-it, for models of one's own, and so are all lists if they differ in length and there is such an array.
+it, for user-defined models, and so are all lists if they differ in length and there is such an array.
 """
 
 import json

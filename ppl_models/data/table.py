@@ -92,7 +92,13 @@ class Table:
         return DataError(f"{clean(self.source)}: {reason}")
 
     def column_error(self, name: str, reason: str, row: int | None = None) -> DataError:
-        """An error about a column, or about one cell of it."""
+        """An error about a column, or about one cell of it.
+
+        Args:
+            name: of the column.
+            reason: what is wrong and what to do.
+            row: of the cell, counting from 0.
+        """
         where = f"{clean(self.source)}, " + (f"{self.place(row)}, " if row is not None else "")
         return DataError(f"{where}column {quoted(name)}: {reason}")
 

@@ -72,6 +72,12 @@ def natural(text: str) -> tuple:
 def column(table: Table, name: str, found: NumberSummary | LabelSummary, kind: Kind) -> Column:
     """Describe a column of a given kind.
 
+    Args:
+        table: where it stands, for messages.
+        name: of the column.
+        found: what was seen of its cells.
+        kind: of it.
+
     Raises:
         DataError: The cells cannot be of that kind.
     """
@@ -105,7 +111,14 @@ def _of_numbers(table: Table, name: str, found: NumberSummary | LabelSummary, ki
 
 
 def of_labels(name: str, found: NumberSummary | LabelSummary, kind: Kind, levels: tuple[str, ...]) -> Column:
-    """Describe a column whose levels are known; each label that was seen is a spelling of one of them."""
+    """Describe a column whose levels are known; each label that was seen is a spelling of one of them.
+
+    Args:
+        name: of the column.
+        found: what was seen of its cells.
+        kind: binary or categorical.
+        levels: in their order; a label's code is its place among them.
+    """
     if isinstance(found, NumberSummary):
         codes = [found.low, found.high]
     else:
@@ -117,6 +130,11 @@ def of_labels(name: str, found: NumberSummary | LabelSummary, kind: Kind, levels
 
 def two(table: Table, name: str, levels: tuple[str, ...]) -> tuple[str, ...]:
     """The two levels of a binary column, of which one of 0 and 1 may not have been seen.
+
+    Args:
+        table: where it stands, for messages.
+        name: of the column.
+        levels: those that were seen, in their order.
 
     Raises:
         DataError: There are more, or only one of something else.
@@ -136,6 +154,15 @@ def two(table: Table, name: str, levels: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_numbers(table: Table, name: str, found: NumberSummary | LabelSummary, kind: Kind) -> NumberSummary:
     """Refuse labels where numbers are to be, and numbers that are not counts where counts are.
+
+    Args:
+        table: where the column stands, for messages.
+        name: of the column.
+        found: what was seen of its cells.
+        kind: continuous or count.
+
+    Returns:
+        `found`, which is of numbers.
 
     Raises:
         DataError: With the first cell that does not fit.

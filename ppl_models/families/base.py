@@ -67,8 +67,8 @@ class Emission(Factor):
     squares = False
     """Whether the features of complete rows are some numbers followed by their squares."""
 
-    linear_density = True
-    """Whether the log density of complete rows is linear in the features, as `linear` and `collect` say."""
+    linear_density = False
+    """Whether the log density of complete rows is linear in the features: see `LinearEmission`."""
 
     masks_cells = True
     """Whether missing cells leave the log density linear in the features."""
@@ -117,21 +117,12 @@ class Emission(Factor):
         return self.expected_natural(self.zeros(1, device)).expand(number, *self.shape)
 
     @abstractmethod
-    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """W (R, K, F) and c (R, K) of ⟨t(x_n), η_k⟩ = c_k + Σ_f W_kf T_nf, for features of `width` F."""
+    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
+        """Write log p(x_n | k)/h(x_n) of rows to `out` (R, n, K), or add it, missing cells integrated out."""
 
     @abstractmethod
-    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
-        """Statistics (R, K, ...) from Σ_n γ_nk T_n (R, K, F) and Σ_n γ_nk (R, K)."""
-
-    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
-        """Write ⟨t(x), η_k⟩ of rows to `out` (R, n, K), or add it, missing cells integrated out."""
-        weights, constant = self.linear(natural, features.matrix.shape[1])
-        product(features.matrix, weights.transpose(1, 2), constant, out, add)
-
     def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
         """Σ_n γ_nk E[t(x_n) | z_n = k], (R, K, ...), expected over missing cells given `natural`."""
-        return self.collect(weighted_sums(gamma, features.matrix), gamma.sum(1))
 
     @abstractmethod
     def log_base(self, values: Tensor) -> Tensor:
@@ -168,6 +159,29 @@ class Emission(Factor):
     def complete(self, theta: Theta, x: Tensor) -> Tensor:
         """Draw the missing cells of rows `x` (..., D) from p(x_missing | x_observed, θ)."""
         return torch.where(torch.isnan(x), self.local(theta).sample(), x)
+
+
+class LinearEmission(Emission):
+    """An emission whose log density of complete rows is linear in features of the rows alone."""
+
+    linear_density = True
+
+    @abstractmethod
+    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """W (R, K, F) and c (R, K) of ⟨t(x_n), η_k⟩ = c_k + Σ_f W_kf T_nf, for features of `width` F."""
+
+    @abstractmethod
+    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
+        """Statistics (R, K, ...) from Σ_n γ_nk T_n (R, K, F) and Σ_n γ_nk (R, K)."""
+
+    def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
+        """Write ⟨t(x), η_k⟩ of rows to `out` (R, n, K), or add it, missing cells integrated out."""
+        weights, constant = self.linear(natural, features.matrix.shape[1])
+        product(features.matrix, weights.transpose(1, 2), constant, out, add)
+
+    def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
+        """Σ_n γ_nk E[t(x_n) | z_n = k], (R, K, ...), expected over missing cells given `natural`."""
+        return self.collect(weighted_sums(gamma, features.matrix), gamma.sum(1))
 
 
 def columns_of(values: Tensor, columns: tuple[int, ...]) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ppl_models.data.schema import Column, Kind
-from ppl_models.families.base import EPSILON, Emission, Features, columns_of
+from ppl_models.families.base import EPSILON, Features, LinearEmission, columns_of
 from ppl_models.families.bernoulli import LevelPrior
 from ppl_models.families.family import Conjugate, Family, Group, Network
 from ppl_models.families.likelihood import Likelihood
@@ -24,7 +24,7 @@ else:
     dist, torch = lazy("pyro.distributions"), lazy("torch")
 
 
-class Categorical(Emission):
+class Categorical(LinearEmission):
     """x_d | k ~ Categorical(p_kd), p_kd ~ Dirichlet(a₀, …, a₀), columns of any numbers of levels.
 
     t(x) = onehot(x), η = log p: columns stand side by side, ΣL entries in all.

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from ppl_models.families.base import Emission
     from ppl_models.families.likelihood import Likelihood
 
-    Choice = str | Mapping[str, str]
-else:
-    Choice = str  # the form that an option of the command line has
+Choice = str | Mapping[str, str]
+"""`auto`, one family, or `column=family` pairs with commas between them; or columns mapped to families."""
 
 NAMED = 12
 """Columns that a message names at most."""

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ppl_models.families.base import EPSILON, Emission, Features, columns_of
+from ppl_models.families.base import EPSILON, Emission, Features, LinearEmission, columns_of
 from ppl_models.importing import lazy
 from ppl_models.inference.factors import nonnegative
 
@@ -25,8 +25,8 @@ else:
     torch = lazy("torch")
 
 
-class ColumnEmission(Emission):
-    """Independent columns with J features each.
+class CellEmission(Emission):
+    """Independent columns with J sums each in the statistics, beside the count of observed cells.
 
     Args:
         columns: the columns of the data.
@@ -89,6 +89,19 @@ class ColumnEmission(Emission):
     def _masked(self, width: int) -> bool:
         return width == (self.kept + 1) * len(self.columns)
 
+    def log_base(self, values: Tensor) -> Tensor:
+        """Sum over the observed cells of a row."""
+        x = (columns_of(values, self.columns) - self.centre.to(values)) / self.scale.to(values)
+        return self.cell_base(x).nan_to_num(0.0).sum(-1)
+
+    def order_key(self, statistics: Tensor) -> Tensor:
+        """The mean of the first column."""
+        return statistics[..., 0, 1] / (statistics[..., 0, 0] + EPSILON)
+
+
+class ColumnEmission(CellEmission, LinearEmission):
+    """Independent columns with J features each."""
+
     def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """The count's part is a constant where no cell is missing, and weighs the mask where one is."""
         weights = natural.transpose(2, 3)  # (R, K, 1 + J, D)
@@ -105,17 +118,8 @@ class ColumnEmission(Emission):
             return cells
         return torch.cat([count[:, :, None, None].expand(*cells.shape[:3], 1), cells], -1)
 
-    def log_base(self, values: Tensor) -> Tensor:
-        """Sum over the observed cells of a row."""
-        x = (columns_of(values, self.columns) - self.centre.to(values)) / self.scale.to(values)
-        return self.cell_base(x).nan_to_num(0.0).sum(-1)
 
-    def order_key(self, statistics: Tensor) -> Tensor:
-        """The mean of the first column."""
-        return statistics[..., 0, 1] / (statistics[..., 0, 0] + EPSILON)
-
-
-class AugmentedEmission(ColumnEmission):
+class AugmentedEmission(CellEmission):
     """Independent columns, whose cells have latents u of their own, integrated out.
 
         log p(x | η) = log ∫ exp ⟨t(x, u), η⟩ h(u) du,    ∂ log p(x | η)/∂η = E[t(x, u) | x, η]
@@ -124,8 +128,6 @@ class AugmentedEmission(ColumnEmission):
     the same formulas are the exact density and its expected statistics. So a family needs these two for a
     cell, and the posterior of θ given sums of t(x, u).
     """
-
-    linear_density = False
 
     @property
     def kept(self) -> int:
@@ -165,11 +167,3 @@ class AugmentedEmission(ColumnEmission):
         cells = features.matrix[:, -D:].split(1, 1)
         masked = self._masked(features.matrix.shape[1])
         yield from zip(cells, features.matrix[:, :D].split(1, 1) if masked else (None,) * D, strict=True)
-
-    def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """There is no such form."""
-        raise NotImplementedError(f"the log density of {self.name} is not linear in features")
-
-    def collect(self, sums: Tensor, count: Tensor) -> Tensor:
-        """There is no such form."""
-        raise NotImplementedError(f"the statistics of {self.name} are not sums of features")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ppl_models.annotations import Positive, checked, hints
 from ppl_models.importing import lazy
 
 if TYPE_CHECKING:
@@ -34,17 +33,6 @@ class Prior:
 
     A number that must be positive says so by `Positive()` in its annotation.
     """
-
-    def check_priors(self) -> None:
-        """Refuse fields that cannot be meant, and make Python's numbers of NumPy's.
-
-        Raises:
-            UsageError: naming the field.
-        """
-        for name, about in hints(type(self)).items():
-            value = getattr(self, name)
-            if about.note(Positive) is not None and not (about.optional and value is None):
-                object.__setattr__(self, name, checked(name, value, about))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.families.base import EPSILON, Emission, Features, columns_of, weighted_sums
+from ppl_models.families.base import EPSILON, Features, LinearEmission, columns_of, weighted_sums
 from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalPrior, most_probable
 from ppl_models.inference.factors import Site, Theta
 from ppl_models.kernels.workspace import Workspace
@@ -26,7 +26,7 @@ def scale_tril_of(precision: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
 
 
-class FullGaussian(NormalFactor, Emission):
+class FullGaussian(NormalFactor, LinearEmission):
     """x | k ~ N(μ_k, Λ_k⁻¹), Λ_k ~ Wishart(ν₀, W₀), W₀⁻¹ = ν₀ s² C, μ_k | Λ_k ~ N(0, (κ₀ Λ_k)⁻¹).
 
     C is the correlation of the data: states are thought to be shaped like all rows together, but smaller.

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 else:
     dist, torch = lazy("pyro.distributions"), lazy("torch")
 
-COVARIANCES = ("full", "diag", "tied", "spherical")
-
 
 @dataclass(frozen=True)
 class CovarianceField(Prior):
@@ -40,12 +38,6 @@ class CovarianceField(Prior):
     covariance: Annotated[Literal["full", "diag", "tied", "spherical"], "covariance of Gaussian columns"] = (
         "full"
     )
-
-    def check_priors(self) -> None:
-        """Refuse fields that cannot be meant."""
-        if self.covariance not in COVARIANCES:
-            raise UsageError(f"covariance must be full, diag, tied or spherical, got {self.covariance!r}")
-        super().check_priors()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.families.base import Emission, Features, columns_of
+from ppl_models.families.base import Features, LinearEmission, columns_of
 from ppl_models.inference.factors import Site, Theta
 from ppl_models.kernels.workspace import Workspace
 
@@ -14,7 +14,7 @@ IMPOSSIBLE = -1e30
 """Log probability of a label that a component cannot have."""
 
 
-class Label(Emission):
+class Label(LinearEmission):
     """p(y_n | z_n = k) = 1 if component k belongs to the class y_n, else 0: nothing is learned of it.
 
     A row with a label is in one of the components of its class; one without may be in any, so that rows

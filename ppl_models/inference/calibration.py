@@ -53,7 +53,7 @@ CHAINS, ROUNDS = 500, 48
 """Hamiltonian chains that draws are moved by, and their rounds at most."""
 
 
-class Joint(Protocol):
+class ExactJoint(Protocol):
     """What calibration asks of a model: draws of its guide, and the exact log density."""
 
     @property
@@ -142,21 +142,38 @@ class Weighed(NamedTuple):
         return self.even >= ALIKE or (self.k_hat <= GOOD_K and self.even >= EVEN)
 
 
-def number_of_draws(bound: Joint, data: Dataset) -> int:
+def number_of_draws(bound: ExactJoint, data: Dataset) -> int:
     """How many draws of the posterior the size of the data allows."""
     by_rows = DRAW_WORK // max(data.rows * getattr(bound, "states", 1), 1)
     return int(np.clip(min(by_rows, NUMBERS // bound.parameters), 100, DRAWS))
 
 
 def draw(guide: Guide, draws: int, seed: int) -> Draws:
-    """The draws that stand for a guide: the same each time."""
+    """The draws that stand for a guide: the same each time.
+
+    Args:
+        guide: what is drawn from.
+        draws: S.
+        seed: of the fit; torch's global generator is left as it was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         return guide.draw(draws)
 
 
-def weigh(bound: Joint, batch: Any, guide: Guide, draws: int, seed: int) -> Weighed:
-    """Draws of a guide against the exact joint density."""
+def weigh(bound: ExactJoint, batch: Any, guide: Guide, draws: int, seed: int) -> Weighed:
+    """Draws of a guide against the exact joint density.
+
+    Args:
+        bound: the model, which scores θ.
+        batch: all rows, as `log_evidence` takes them.
+        guide: what is drawn from.
+        draws: S.
+        seed: of the fit, as in `draw`.
+
+    Returns:
+        How good the importance weights p(x, θ)/q(θ) are.
+    """
     theta = draw(guide, draws, seed)
     log_p = bound.log_evidence(batch, theta) + bound.log_prior(theta)
     smoothed = smooth((log_p - guide.log_prob(theta)).numpy())
@@ -168,8 +185,18 @@ def evenness(log_weight: np.ndarray) -> float:
     return float(1 / np.exp(2 * log_weight).sum() / len(log_weight))
 
 
-def restored(bound: Any, method: str, learned: Params, params: Params) -> Calibrated:
-    """What a calibration gave that keeps the guide of the training, and moves its draws where it has to."""
+def restored_guide(bound: Any, method: str, learned: Params, params: Params) -> Calibrated:
+    """What a calibration gave that keeps the guide of the training, and moves its draws where it has to.
+
+    Args:
+        bound: the model.
+        method: how the draws came about, as the manifest says it.
+        learned: what training left.
+        params: `Calibrated.params`: `points` (S, d) and `memory` (2,) where draws were moved, else nothing.
+
+    Returns:
+        The draws at `points`, or those of the Markov chains of the training, or none beside the guide.
+    """
     guide, points, memory = Learned(bound, learned), params.get("points"), params.get("memory")
     if points is not None:
         limits = None if memory is None else (float(memory[0]), float(memory[1]))

@@ -49,7 +49,16 @@ class GaussianTarget(ABC):
 
     @abstractmethod
     def expect(self, batch: Any, loc: Tensor, scale_tril: Tensor) -> Expectations:
-        """The expectations under N(loc, scale_tril scale_trilᵀ), of a batch scaled to all rows."""
+        """The expectations under N(loc, scale_tril scale_trilᵀ), of a batch scaled to all rows.
+
+        Args:
+            batch: the rows.
+            loc: m (d,).
+            scale_tril: L (d, d), lower triangular.
+
+        Returns:
+            E_q of log p(x, θ) in nats, of its gradient and of minus its Hessian.
+        """
 
 
 class GaussianState(NamedTuple):
@@ -96,7 +105,19 @@ class GaussianRule:
         return GaussianState(loc, precision, 0, loc.new_full((1,), -torch.inf))
 
     def step(self, problem: GaussianTarget, state: GaussianState, batch: Any) -> tuple[GaussianState, Info]:
-        """Evaluate the ELBO, and move on from here, or back and less far."""
+        """Evaluate the ELBO, and move on from here, or back and less far.
+
+        A step whose ELBO on all rows is lower is taken back, and one a quarter as long is tried from the best
+        point; after one that was right the next may be twice as long. On mini-batches all are taken.
+
+        Args:
+            problem: gives the expectations.
+            state: where to evaluate.
+            batch: the rows; what `scale` says of it is how many rows of all a row of it stands for.
+
+        Returns:
+            The state to go on from, and the ELBO and parameters of the best point so far.
+        """
         scale = getattr(batch, "scale", 1.0)
         found = problem.expect(batch, state.loc, covariance_factor(state.precision))
         elbo = (found.log_p + entropy(state.precision)).reshape(1)
@@ -118,7 +139,15 @@ class GaussianRule:
 
 
 def moved(precision: Tensor, curvature: Tensor, rho: float) -> Tensor:
-    """The precision after a step, positive definite whatever the curvature."""
+    """The precision after a step, positive definite whatever the curvature.
+
+    With G = E_q[−∇² log p] − P it is P + ρG, and P + ρG + ½ ρ² G P⁻¹ G where that has no Cholesky factor.
+
+    Args:
+        precision: P (d, d).
+        curvature: E_q[−∇² log p] (d, d).
+        rho: ρ in (0, 1].
+    """
     plain = precision + rho * (curvature - precision)
     _, failed = torch.linalg.cholesky_ex(plain)
     if not bool(failed):
@@ -145,6 +174,11 @@ def normal_points(number: int, dimension: int, seed: int = 0) -> Tensor:
     """An even number of points like standard normal draws, antithetic and whitened, (S, d).
 
     Scrambled Sobol points; where S > 2d their moments are exact: mean 0 and covariance I.
+
+    Args:
+        number: S; where it is odd, one fewer are made, and at least 2.
+        dimension: d.
+        seed: of the scrambling.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc

@@ -33,7 +33,17 @@ class Rule(Protocol):
         ...
 
     def step(self, problem: Any, state: Any, batch: Any) -> tuple[Any, Info]:
-        """One evaluation of the ELBO and one move."""
+        """One evaluation of the ELBO and one move.
+
+        Args:
+            problem: what the rule asks of a model.
+            state: of the step before, or of `init`.
+            batch: the rows of this step.
+
+        Returns:
+            The state to go on from; and of each restart the ELBO in nats, whether the step was taken, how
+            long it was, and the parameters that the ELBO is of.
+        """
         ...
 
 

@@ -54,7 +54,16 @@ def encode(data: Dataset, clipped: Container[int] = ()) -> np.ndarray:
 
 
 def moving(points: np.ndarray, rows: Rows, window: int) -> np.ndarray:
-    """Mean and log variance over a centred window that stops at the ends of its sequence, (n, 2F)."""
+    """Mean and log variance over a centred window that stops at the ends of its sequence, (n, 2F).
+
+    Args:
+        points: the rows as points, (n, F).
+        rows: their sequences.
+        window: how many rows, an odd number.
+
+    Returns:
+        The means, then the log variances, each standardised over the rows (a constant one is 0).
+    """
     offsets = rows.offsets
     owner = np.repeat(np.arange(len(rows.lengths)), rows.lengths)
     t, half = np.arange(rows.steps), window // 2
@@ -113,7 +122,17 @@ def starts(
 
 
 def by_class(data: Dataset, points: np.ndarray, states: int, rng: np.random.Generator) -> np.ndarray:
-    """K-means within each class; rows without a label go to the nearest centre of any."""
+    """K-means within each class; rows without a label go to the nearest centre of any.
+
+    Args:
+        data: the rows, whose schema names the target.
+        points: the same as points, (n, F).
+        states: K over all classes, of which each has K // C.
+        rng: of k-means and its subsample.
+
+    Returns:
+        Labels (n,): those of class c are c K // C and the following.
+    """
     column = data.schema.columns[data.names.index(str(data.schema.target))]
     label = data.column(column.name)
     each = states // len(column.levels)
@@ -130,7 +149,13 @@ def by_class(data: Dataset, points: np.ndarray, states: int, rng: np.random.Gene
 
 
 def centres(points: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Centres of a k-means partition found on a subsample, (K, F); fewer where points coincide."""
+    """Centres of a k-means partition found on a subsample, (K, F); fewer where points coincide.
+
+    Args:
+        points: (n, F), of which at most `CLUSTERED` are looked at.
+        number: K.
+        rng: of the subsample and of the seeds.
+    """
     n = len(points)
     sample = points if n <= CLUSTERED else points[rng.choice(n, CLUSTERED, replace=False)]
     if all(len(np.unique(column)) <= number for column in sample.T):
@@ -154,6 +179,14 @@ def seeds(points: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarr
 
     A plain draw misses one of ten clusters more often than not; 2 + log K candidates, of which the one that
     lowers the sum of squares most is taken, rarely do (Arthur & Vassilvitskii 2007, §7).
+
+    Args:
+        points: (n, F).
+        number: K.
+        rng: of the draws.
+
+    Returns:
+        The centres, (K, F).
     """
     tries = 2 + int(np.log(number))
     found = np.empty((number, points.shape[1]))

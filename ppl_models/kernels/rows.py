@@ -6,7 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from ppl_models.kernels.kernels import BEGINS, CONTINUES, ENTERED
+BEGINS, ENTERED, CONTINUES = 0, 1, 2
+"""How a segment of a sequence begins: as the sequence does, in the middle of a longer one that is not there,
+or where the chunk before has left off. Kernels know them as numbers."""
 
 
 @dataclass(frozen=True, eq=False)

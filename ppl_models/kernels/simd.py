@@ -6,6 +6,9 @@ of NEON. Values are loaded from and stored to contiguous float64 arrays by flat 
 functions below are elementwise.
 """
 
+# pyright: reportCallIssue=false
+# An intrinsic is called without the typing context that it is defined with.
+
 import operator
 
 import numba

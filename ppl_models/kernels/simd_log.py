@@ -1,5 +1,8 @@
 """The natural logarithm of eight doubles side by side."""
 
+# pyright: reportCallIssue=false
+# An intrinsic is called without the typing context that it is defined with.
+
 import numba
 from llvmlite import ir
 from numba.extending import intrinsic

@@ -47,7 +47,15 @@ STEPS = 30
 
 
 def calibrate(joint: Joint, learned: Learned, data: Dataset, device: str, seed: int) -> Calibrated:
-    """The first of the ways that is good enough."""
+    """The first of the ways that is good enough.
+
+    Args:
+        joint: the model.
+        learned: the mean-field guide that training left.
+        data: the rows of the fit.
+        device: where densities are evaluated.
+        seed: of the fit; torch's global generator is left as it was.
+    """
     with torch.random.fork_rng(devices=[]), threads_for(data.rows * joint.states * CHAINS):
         torch.manual_seed(seed + 3)
         exact = ExactPosterior(joint, joint.dataset_batch(data, device))
@@ -106,7 +114,15 @@ def _cross(joint: Joint, exact: ExactPosterior, points: Tensor) -> bool:
 
 
 def restored(joint: Joint, method: str, learned: Params, params: Params) -> Calibrated:
-    """What `calibrate` gave, from its method and `Calibrated.params`."""
+    """What `calibrate` gave, from its method and `Calibrated.params`.
+
+    Args:
+        joint: the model.
+        method: `Calibrated.method`.
+        learned: what training left.
+        params: `Calibrated.params`: `loc` (d,) and `scale_tril` (d, d) of a Gaussian, `points` (S, d) and
+            `memory` (2,) of moved draws, `ratio` (d,) of linear response, as far as there are any.
+    """
     params, ratio = dict(params), params.get("ratio")
     if "loc" not in params:
         return Calibrated(method, Learned(joint, learned), params, ratio=ratio)
@@ -118,7 +134,22 @@ def restored(joint: Joint, method: str, learned: Params, params: Params) -> Cali
 
 
 def respond(learned: Learned, exact: ExactPosterior, data: Dataset, device: str, seed: int) -> Calibrated:
-    """Linear response, from as many rows as are affordable; the mean-field guide where it changes little."""
+    """Linear response, from as many rows as are affordable; the mean-field guide where it changes little.
+
+    The covariance is the inverse of the observed information at the mean of the guide.
+
+    Args:
+        learned: the mean-field guide.
+        exact: the log joint density of all rows.
+        data: the rows.
+        device: where densities are evaluated.
+        seed: of the rows that are taken.
+
+    Returns:
+        `linear response`, or `mean field`: where d > `RESPONSE`, where no sd changes by more than a factor of
+        `WIDE` (`ratio` then says by how much), and where the information is not positive definite or the
+        density not finite (`ratio` is then ∞).
+    """
     joint, d = exact.joint, exact.dimension
     if d > RESPONSE:
         return Calibrated("mean field", learned)
@@ -155,6 +186,11 @@ def moved_on(exact: ExactPosterior, found: Calibrated, params: Params) -> Calibr
     """Draws of linear response moved on, where they are so few and so short that this is affordable.
 
     A Gaussian is not the shape of covariances that few rows speak of: its intervals are too narrow.
+
+    Args:
+        exact: the log joint density.
+        found: what `respond` gave.
+        params: what training left.
     """
     guide, work = found.guide, exact.batch.rows.steps * exact.joint.states * MOVING * 4 * 16
     if not isinstance(guide, GaussianGuide) or exact.dimension > MOVED or work > MOVE_WORK:
@@ -170,6 +206,13 @@ def observed_information(
     The complete information is −∇² (⟨S, η(u)⟩ + log p(u)), from the statistics S of all rows. What is
     missing, ∇² (log p(x | η(u)) − ⟨Ŝ, η(u)⟩) with Ŝ = E[t(x, z)] at loc, is that of the rows of `exact`,
     times `scale` (Louis 1982, J. R. Statist. Soc. B 44). Hessians are differences of gradients.
+
+    Args:
+        exact: the log joint density of the rows that are affordable.
+        params: expected statistics S of all rows.
+        loc: u (d,).
+        step: of the differences in each direction, (d,).
+        scale: how many rows of all a row of `exact` stands for.
     """
     d = len(loc)
     points = torch.cat([loc[None], loc + torch.diag(step)])
@@ -182,7 +225,15 @@ def observed_information(
 
 
 def refine(exact: ExactPosterior, loc: Tensor, covariance: Tensor, points: int, seed: int) -> GaussianGuide:
-    """The Gaussian rule from a first guess, until the ELBO rises by less than a thousandth of a nat."""
+    """The Gaussian rule from a first guess, until the ELBO rises by less than a thousandth of a nat.
+
+    Args:
+        exact: the log joint density.
+        loc: m of the first guess, (d,).
+        covariance: of the first guess, (d, d).
+        points: S that expectations are averaged over.
+        seed: of the points.
+    """
     rule, target = GaussianRule(), Sampled(exact, exact.dimension, points, seed)
     nugget = 1e-9 * covariance.diagonal().mean() * torch.eye(len(loc), dtype=loc.dtype)
     precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance + nugget))

@@ -31,6 +31,15 @@ def identify(joint: Joint, guide: GaussianGuide, points: Tensor) -> Tensor:
     In order of the mean of the column, where there is only one; else as the guide is most probable, which
     is what Stephens (2000, Dealing with label switching in mixture models, J. R. Statist. Soc. B 62) does
     with a fixed target.
+
+    Args:
+        joint: the model.
+        guide: the Gaussian whose names of the states count.
+        points: u (S, d).
+
+    Returns:
+        The points with states renamed, (S, d); as they are where states are not alike, or where there are
+        more than `MOST` and no single column to order them by.
     """
     if not joint.symmetric:
         return points

@@ -9,7 +9,6 @@ the columns. Parameters θ are kept in the units of their priors and come back i
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,53 +19,16 @@ from torch import Tensor
 from ppl_models.data import Dataset, Schema
 from ppl_models.draws import Draws, Params, Variables, groups, number_of, on_device, plain, select_draws
 from ppl_models.errors import DataError
-from ppl_models.families.base import Emission, Features
+from ppl_models.families.base import Emission
 from ppl_models.inference.conjugate import Conjugate, Statistics
 from ppl_models.inference.factors import Factor, Sticks, Theta
-from ppl_models.kernels.lanes import Forgetful
+from ppl_models.kernels.backend import CACHE, chunk, width
+from ppl_models.kernels.choose import choose
+from ppl_models.kernels.latents import LogDensity
 from ppl_models.kernels.rows import Rows
-from ppl_models.kernels.workspace import Workspace
-from ppl_models.latent import fused, side_by_side
-from ppl_models.latent.fused import Fused
+from ppl_models.latent.batch import Batch, all_rows, standardised
 from ppl_models.latent.independent import Independent
-from ppl_models.latent.side_by_side import SideBySide
-from ppl_models.latent.structure import LogDensity, Structure
-
-CACHE = 32 * 2**20
-"""Bytes of features that are kept between steps; beyond it they are made again, chunk by chunk."""
-
-
-@dataclass(eq=False)
-class Batch:
-    """Rows on a device, with what is worth keeping between steps.
-
-    Attributes:
-        values: (n, C) in the user's units, NaN where missing.
-        rows: the sequences and weights.
-        scale: N/B.
-        base: Σ_n w_n log h(x_n): the part of the log density that no latent touches; (R,) where
-            parameter sets weigh rows differently.
-    """
-
-    values: Tensor
-    rows: Rows
-    scale: float
-    base: Tensor | float
-    work: Workspace = field(default_factory=Workspace)
-    cached: list[Features] | None = None
-    lanes: SideBySide | None = None
-    fused: Fused | None = None
-    _made: dict[str, tuple[slice, Features]] = field(default_factory=dict)
-
-    def features(self, emission: Emission, index: int, at: slice) -> Features:
-        """Features of some rows: a view of what is cached, or made now and kept until the next call."""
-        if self.cached is not None:
-            return self.cached[index].rows(at)
-        made = self._made.get(emission.name)
-        if made is None or made[0] != at:
-            made = (at, emission.features(self.values[at], self.work, emission.name))
-            self._made[emission.name] = made
-        return made[1]
+from ppl_models.latent.structure import Structure
 
 
 class Joint(Conjugate):
@@ -95,16 +57,9 @@ class Joint(Conjugate):
             x = torch.as_tensor(values, dtype=torch.float64).to(device)
         base = self.log_base(x)
         total = base.sum() if rows.weight is None else torch.as_tensor(rows.weight).to(base) @ base
-        batch = Batch(x, rows, scale, total if total.dim() else float(total))
-        width = self.width
-        small = 8 * width * x.shape[0] <= CACHE
-        if self.exchangeable and fused.possible(self.emissions, x):
-            batch.fused = Fused(self.emissions, x, rows)
-        if keep and not self.exchangeable and side_by_side.possible(self.emissions, x, rows):
-            batch.lanes = SideBySide(self.emissions, x, rows, small)
-        if keep and small and batch.lanes is None:
-            batch.cached = [e.features(x, Workspace(), e.name) for e in self.emissions]
-        return batch
+        inside = standardised(self.emissions, x.shape[1])
+        backend = choose(self.emissions, self.structure.latents, x, rows, keep, inside)
+        return Batch(x, rows, scale, total if total.dim() else float(total), backend)
 
     def dataset_batch(self, data: Dataset, device: torch.device | str = "cpu", keep: bool = True) -> Batch:
         """All rows of a data set."""
@@ -120,21 +75,16 @@ class Joint(Conjugate):
 
     def density(self, batch: Batch, natural: Statistics) -> LogDensity:
         """⟨t(x_n), η_k⟩ over all emissions, missing cells integrated out."""
-
-        def write(at: slice, out: Tensor) -> None:
-            for i, emission in enumerate(self.emissions):
-                emission.log_density(batch.features(emission, i, at), natural[emission.name], out, add=i > 0)
-
-        return write
+        return batch.backend.problem.density(natural)
 
     @cached_property
     def width(self) -> int:
         """Features of a row, at most."""
-        return sum(math.prod(e.shape[1:]) for e in self.emissions)
+        return width(self.emissions)
 
     def chunk(self, restarts: int) -> int:
         """Rows that may be worked on at once."""
-        return max(256, CACHE // (8 * (restarts * (3 * self.states + 4) + 2 * self.width)))
+        return chunk(restarts, self.states, self.width)
 
     @property
     def exchangeable(self) -> bool:
@@ -154,46 +104,12 @@ class Joint(Conjugate):
 
     def local(self, batch: Batch, natural: Statistics) -> tuple[Tensor, dict[str, Tensor]]:
         """q(z) of the structure, and the statistics that it weighs."""
-        if batch.fused is not None:
-            evidence, own = batch.fused.expect(natural)
-            return evidence + batch.base, own
-        if batch.lanes is not None:
-            try:
-                evidence, own = batch.lanes.expect(natural, batch.work)
-                return evidence + batch.base, own
-            except Forgetful:
-                batch.lanes.failures += 1
-                if batch.lanes.failures >= 3:
-                    batch.lanes = None
-        found: dict[str, Tensor] = {}
-
-        def consume(at: slice | None, gamma: Tensor) -> None:
-            if at is None:
-                found.clear()
-                return
-            for i, emission in enumerate(self.emissions):
-                name = emission.name
-                part = emission.statistics(batch.features(emission, i, at), gamma, natural[name])
-                found[name] = found[name] + part if name in found else part
-
-        density = self.density(batch, natural)
-        chunk = self.chunk(next(iter(natural.values())).shape[0])
-        evidence, own = self.structure.expect(density, natural, batch.rows, consume, batch.work, chunk)
-        return evidence + batch.base, {**own, **found}
+        evidence, statistics = batch.backend.expect(natural)
+        return evidence + batch.base, statistics
 
     def _log_evidence(self, batch: Batch, natural: Statistics) -> Tensor:
         """Of all rows with the latents summed out: log p(x | θ), (R,), at natural parameters η(θ)."""
-        if batch.fused is not None:
-            return batch.fused.expect(natural)[0] + batch.base
-        if batch.lanes is not None:
-            try:
-                return batch.lanes.evidence(natural, batch.work) + batch.base
-            except Forgetful:
-                pass
-        log_c, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
-        weight = batch.rows.weight
-        each = log_c if weight is None else log_c * torch.as_tensor(weight).to(log_c)
-        return each.sum(-1) + batch.base
+        return batch.backend.evidence(natural) + batch.base
 
     def from_labels(self, batch: Batch, labels: Tensor, smooth: float = 0.1) -> dict[str, Tensor]:
         """Statistics of a guess at the latents, (R, n) labels, a share `smooth` of each row in all states."""
@@ -209,7 +125,7 @@ class Joint(Conjugate):
                 gamma = (1 - smooth) * gamma + smooth / K
                 if batch.rows.weight is not None:
                     gamma = gamma * torch.as_tensor(batch.rows.weight[..., at]).to(gamma)[..., None]
-                total = total + e.statistics(batch.features(e, i, at), gamma, natural)
+                total = total + e.statistics(batch.backend.problem.features(i, at), gamma, natural)
             statistics[e.name] = total
         return statistics
 
@@ -335,8 +251,7 @@ class Joint(Conjugate):
 
     def log_evidence(self, batch: Batch, theta: Draws) -> Tensor:
         """Log p(x | θ) of all rows of a batch with the latents summed out, (S,)."""
-        rows, in_lanes = batch.rows.steps, batch.lanes is not None
-        each = 150_000 if in_lanes else rows * self.states  # numbers a draw that are held at once
+        each = batch.backend.held  # numbers a draw
         return torch.cat(
             [self._possible(batch, select_draws(theta, at)) for at in groups(number_of(theta), each)]
         )
@@ -407,8 +322,3 @@ class Joint(Conjugate):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Of the statistics."""
         return {name: factor.shape for name, factor in self.factors.items()}
-
-
-def all_rows(data: Dataset) -> Rows:
-    """The sequences and weights of a data set."""
-    return Rows(np.asarray(data.lengths, np.int64), weight=data.weight)

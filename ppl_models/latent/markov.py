@@ -1,6 +1,6 @@
 """The structure of a hidden Markov model: latents that follow one another as a Markov chain."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pyro
@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from ppl_models.inference.factors import Dirichlet, Factor, Theta
-from ppl_models.kernels import chain
+from ppl_models.kernels.chain import MarkovChain
 from ppl_models.kernels.rows import Rows
-from ppl_models.kernels.workspace import Workspace
-from ppl_models.latent.structure import LogDensity, Marginals, Observe, Structure
+from ppl_models.latent.structure import Observe, Structure
 
 
 class Chain(Structure):
@@ -26,7 +25,7 @@ class Chain(Structure):
     """
 
     noun = "state"
-    exchangeable = False
+    latents = MarkovChain()
 
     def __init__(self, states: int, start: float, transition: float, stickiness: float) -> None:
         self.states = states
@@ -41,21 +40,6 @@ class Chain(Structure):
         """Rows of probabilities, one entry of each being given by the others."""
         return (self.states - 1) * (self.states + 1)
 
-    def expect(
-        self,
-        density: LogDensity,
-        natural: Mapping[str, Tensor],
-        rows: Rows,
-        consume: Callable[[slice, Tensor], None],
-        work: Workspace,
-        chunk: int | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log evidence (R,) and the structure's expected statistics; `consume` gets the marginals."""
-        e = chain.expect(
-            density, natural["start"], natural["transition"], rows, consume, chunk=chunk, work=work
-        )
-        return e.log_evidence, {"start": e.start, "transition": e.transition}
-
     def hard(self, labels: Tensor, rows: Rows, smooth: float) -> dict[str, Tensor]:
         """Statistics of given paths (R, n), a share `smooth` of each count spread over all states."""
         R, K = labels.shape[0], self.states
@@ -68,26 +52,6 @@ class Chain(Structure):
         spread = pairs.sum(-1, keepdim=True) / K
         start = (1 - smooth) * start + smooth * len(begins) / K
         return {"start": start, "transition": ((1 - smooth) * pairs + smooth * spread).reshape(R, K, K)}
-
-    def marginals(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Marginals:
-        """Filtered and smoothed state probabilities."""
-        return chain.marginals(density, natural["start"], natural["transition"], rows)
-
-    def path(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Tensor:
-        """The most probable states (R, n)."""
-        return chain.viterbi(density, natural["start"], natural["transition"], rows)
-
-    def draw_paths(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Tensor:
-        """States drawn from their posterior (R, n)."""
-        start = natural["start"]
-        uniform = torch.rand(start.shape[0], rows.steps, dtype=start.dtype, device=start.device)
-        return chain.sample_paths(density, start, natural["transition"], rows, uniform)
-
-    def log_predictive(
-        self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows
-    ) -> tuple[Tensor, Tensor]:
-        """Log p(x_t | x_{1:t−1}) (R, n) and the last filtered probabilities of each sequence (R, S, K)."""
-        return chain.log_predictive(density, natural["start"], natural["transition"], rows)
 
     def simulate(self, theta: Theta, steps: int, now: Tensor | None = None) -> Tensor:
         """Draw states (R, steps), from the start or going on from probabilities `now` (R, K)."""

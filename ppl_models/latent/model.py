@@ -5,8 +5,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from ppl_models.annotations import whole
-from ppl_models.errors import UsageError
+from ppl_models.annotations import check_fields, whole
 from ppl_models.families.choose import Choice, checked, correlated, help_text, kinds
 from ppl_models.families.registry import Priors
 from ppl_models.inference.settings import ConjugateSettings, Training
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Emissions:
-    """The field that chooses families, before those of their priors."""
+    """The families of the columns, before the fields of their priors."""
 
     emission: Annotated[Choice, help_text("emission")] = "auto"
 
@@ -34,19 +33,15 @@ class LatentModel(Priors, Emissions, Model):
 
     settings: ClassVar[type[Training]] = ConjugateSettings
 
-    def _check(self, number: str, *positive: str) -> None:
-        """Refuse fields that cannot be meant.
+    def _check(self, number: str) -> None:
+        """Refuse fields that cannot be meant; `number` is the field that counts states or components.
 
         Raises:
             UsageError: naming the field.
         """
         object.__setattr__(self, number, whole(number, getattr(self, number)))
         object.__setattr__(self, "emission", checked("emission", self.emission))
-        for field in positive:
-            value = getattr(self, field)
-            if not 0 < value < float("inf"):
-                raise UsageError(f"{field} must be positive and finite, got {value}")
-        self.check_priors()
+        check_fields(self)
 
     @property
     def priors(self) -> Any:

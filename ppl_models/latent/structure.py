@@ -1,33 +1,22 @@
 """What a local structure is: how the discrete latents of the rows hang together.
 
-A structure has factors over its own parameters and infers the latents given all others. Whatever it does
-is batched over R sets of parameters (restarts, posterior draws) that share the rows.
+A structure has factors over its own parameters, and names the kind of latents (`ppl_models.kernels.latents`)
+that infers them given all parameters. Whatever it does is batched over R sets of parameters (restarts,
+posterior draws) that share the rows.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
 from ppl_models.inference.factors import Factor, Theta
+from ppl_models.kernels.latents import Latents, LogDensity, Marginals
 from ppl_models.kernels.rows import Rows
-from ppl_models.kernels.workspace import Workspace
-
-LogDensity = Callable[[slice, Tensor], object]
-"""Writes log p(x_t | k) of a slice of the rows into the tensor (R, rows, K) it is given."""
 
 Observe = Callable[[str, Tensor, Tensor], None]
 """Scores rows (..., C) given their latents as a part of a Pyro program: called as (label, rows, z)."""
-
-
-class Marginals(NamedTuple):
-    """Probabilities of the latents, row by row: given the rows so far and given all, (R, n, K)."""
-
-    filtered: Float[Tensor, "r n k"]
-    smoothed: Float[Tensor, "r n k"]
 
 
 class Structure(ABC):
@@ -37,57 +26,46 @@ class Structure(ABC):
         states: K.
         factors: over the structure's own parameters, by name.
         noun: what one of the K is called.
-        exchangeable: whether rows are independent given θ.
+        latents: infers them.
         free_parameters: how many numbers θ has.
     """
 
     states: int
     factors: dict[str, Factor]
     noun: str
-    exchangeable: bool
+    latents: Latents
 
     @property
     @abstractmethod
     def free_parameters(self) -> int:
         """How many numbers θ has."""
 
-    @abstractmethod
-    def expect(
-        self,
-        density: LogDensity,
-        natural: Mapping[str, Tensor],
-        rows: Rows,
-        consume: Callable[[slice, Tensor], None],
-        work: Workspace,
-        chunk: int | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log evidence (R,) and the structure's expected statistics; `consume` gets the marginals.
-
-        `consume` is called once for every row with a slice and its weighted marginals γ (R, rows, K), in no
-        fixed order; and with `None` before it starts again from the first.
-        """
+    @property
+    def exchangeable(self) -> bool:
+        """Whether rows are independent given θ."""
+        return self.latents.exchangeable
 
     @abstractmethod
     def hard(self, labels: Tensor, rows: Rows, smooth: float) -> dict[str, Tensor]:
         """Statistics of given latents (R, n), a share `smooth` of each count spread over all K."""
 
-    @abstractmethod
     def marginals(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Marginals:
         """Probabilities of the latents."""
+        return self.latents.marginals(density, natural, rows)
 
-    @abstractmethod
     def path(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Tensor:
         """The most probable latents (R, n)."""
+        return self.latents.path(density, natural, rows)
 
-    @abstractmethod
     def draw_paths(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Tensor:
         """Latents drawn from their posterior (R, n), by torch's global generator."""
+        return self.latents.draw_paths(density, natural, rows)
 
-    @abstractmethod
     def log_predictive(
         self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows
     ) -> tuple[Tensor, Tensor]:
         """Log p(x_t | x_{1:t−1}) (R, n), and the last probabilities of each sequence (R, S, K)."""
+        return self.latents.log_predictive(density, natural, rows)
 
     @abstractmethod
     def simulate(self, theta: Theta, steps: int, now: Tensor | None = None) -> Tensor:

@@ -99,6 +99,15 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
     """Race the restarts, exchange components of the best, then train it on all rows.
 
     On many rows components are exchanged only if few of the restarts agree.
+
+    Args:
+        joint: the model.
+        data: the rows.
+        settings: restarts, steps, tolerance, batch size, device and seed.
+        course: a checkpoint to go on from, and whom to tell.
+
+    Returns:
+        Expected statistics with a restart dimension of 1, the ELBO in nats, and how it came about.
     """
     log = Log(joint.parameters, course.progress)
     limit = settings.tolerance * max(joint.parameters, 1)
@@ -119,7 +128,17 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
 
 
 def part(joint: Joint, data: Dataset, rows: int, seed: int) -> Part:
-    """About `rows` rows, which weigh as many as the prior needs to be as weak on them as on all."""
+    """About `rows` rows, which weigh as many as the prior needs to be as weak on them as on all.
+
+    Args:
+        joint: the model.
+        data: all rows.
+        rows: about how many; blocks of them where they follow one another.
+        seed: of the rows that are taken.
+
+    Returns:
+        The rows, and what each of them weighs: 1 where they are all, or follow one another.
+    """
     some = excerpt(data, rows, ordered=not joint.exchangeable, seed=seed)
     if some is data or not joint.exchangeable:
         return Part(some, 1.0)

@@ -33,16 +33,16 @@ class Regression:
     """A regression over the columns of a schema.
 
     Which columns the matrix has, and their means and standard deviations, follow from the rows of the fit:
-    `learn` them before anything else. θ is `{"regression": {"intercept": (S, K), "coefficient": (S, p, K)}}`,
-    differences from the first class, of standardised columns. Everything is computed on the CPU, whatever
-    `device` says.
+    `prepare` it with them before anything else. θ is
+    `{"regression": {"intercept": (S, K), "coefficient": (S, p, K)}}`, differences from the first class, of
+    standardised columns. Everything is computed on the CPU, whatever `device` says.
     """
 
     model: RegressionFields
     schema: Schema
     _design: Design | None = None
 
-    def learn(self, data: Dataset) -> "Regression":
+    def prepare(self, data: Dataset) -> "Regression":
         """Fix the design by the rows of the fit; once done, further calls change nothing."""
         if self._design is None:
             self._design = designs.build(self.schema, self.model.formula, data)
@@ -57,7 +57,7 @@ class Regression:
         """
         if self._design is None:
             raise UsageError(
-                "the regression does not know its data yet: call learn(data) with the rows of the fit"
+                "the regression does not know its data yet: call prepare(data) with the rows of the fit"
             )
         return self._design
 
@@ -127,7 +127,7 @@ class Regression:
 
     def dataset_batch(self, data: Dataset, device: str = "cpu") -> Batch:
         """The rows of the fit, in blocks."""
-        return all_rows(self.learn(data).design, data, self.model.class_weight == "balanced")
+        return all_rows(self.prepare(data).design, data, self.model.class_weight == "balanced")
 
     # Between θ and Φ
 

@@ -68,7 +68,14 @@ class Solved:
 
 
 def likelihood_tilt(glm: GLM, rows: Block, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Moments of N(φ_n; mean, cov) p(y_n | φ_n)^w: log normaliser (n,), mean (n, K), covariance (n, K, K)."""
+    """Moments of N(φ_n; mean, cov) p(y_n | φ_n)^w: log normaliser (n,), mean (n, K), covariance (n, K, K).
+
+    Args:
+        glm: p(y | φ).
+        rows: n rows with their classes and weights w.
+        mean: of the cavity, (n, K).
+        cov: of the cavity, (n, K, K).
+    """
     K = glm.outputs
     if K == 1:
         nodes, weights = trapezoid(60)
@@ -114,7 +121,18 @@ def solve_cell(
     tolerance: float = 1e-3,
     damping: float = 0.7,
 ) -> Solved:
-    """EP for one (τ, c) from some sites, until no mean moves by `tolerance` posterior standard deviations."""
+    """EP for one (τ, c) from some sites, until no mean moves by `tolerance` posterior standard deviations.
+
+    Args:
+        glm: the likelihood, and the prior of the intercept.
+        rows: all rows; none where the likelihood is one factor.
+        cell: τ, c and the scales of the coefficients.
+        start: sites to begin with.
+        fixed: the likelihood as one Gaussian factor, or None.
+        steps: at most.
+        tolerance: as above.
+        damping: the share of each update that is made; half of it after 60 steps.
+    """
     K, p1 = glm.outputs, glm.width
     n = len(rows.y)
     Z = rows.Z
@@ -180,7 +198,13 @@ def solve_cell(
 
 
 def first_sites(glm: GLM, rows: Block, scale: Tensor) -> Sites:
-    """Sites of a normal prior with variance `scale`² and a likelihood that says little yet."""
+    """Sites of a normal prior with variance `scale`² and a likelihood that says little yet.
+
+    Args:
+        glm: the likelihood.
+        rows: n rows with their classes and weights.
+        scale: sds (p,).
+    """
     n, K = len(rows.y), glm.outputs
     eye = torch.eye(K, dtype=torch.float64).expand(n, K, K)
     assert rows.weight is not None
@@ -198,7 +222,15 @@ def grid(
     fixed: Fixed | None = None,
     progress: Callable[[Solved], None] | None = None,
 ) -> list[tuple[Solved, float]]:
-    """Cells (τ, c) with the log of prior × evidence, out to where they no longer matter."""
+    """Cells (τ, c) with the log of prior × evidence, out to where they no longer matter.
+
+    Args:
+        glm: the likelihood, and the prior of the intercept.
+        rows: all rows; none where the likelihood is one factor.
+        prior: the horseshoe.
+        fixed: the likelihood as one Gaussian factor, or None.
+        progress: told of each cell as it is solved.
+    """
     found: list[tuple[Solved, float]] = []
     centre: float | None = None
     sites = first_sites(glm, rows, prior.scale * max(10 * prior.global_scale, 0.05))

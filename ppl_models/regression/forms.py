@@ -1,9 +1,11 @@
 """Gaussian posteriors over Φ (p + 1, K), flattened to d numbers, in the forms that their size allows.
 
-full        N(m, L Lᵀ)
-structured  N(m, P⁻¹), P = diag(D) + V Vᵀ with V (d, r): exact where there are few rows (r = n K), an
-approximation where V holds the leading directions only, independent coefficients for r = 0
-mixture     Σ_g w_g N(m_g, P_g⁻¹), of either form
+The forms are:
+
+    full        N(m, L Lᵀ)
+    structured  N(m, P⁻¹), P = diag(D) + V Vᵀ with V (d, r): exact where there are few rows (r = n K), an
+                approximation where V holds the leading directions only, independent coefficients for r = 0
+    mixture     Σ_g w_g N(m_g, P_g⁻¹), of either form
 """
 
 import math

@@ -80,7 +80,13 @@ class GLM(GaussianTarget):
         return Moments(normaliser, g, curvature)
 
     def row_terms(self, block: Block, mean: Tensor, cov: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each row: E[log p(y_n)] (m,), E[∇] (m, K), E[−∇²] (m, K, K); without weights."""
+        """Of each row: E[log p(y_n)] (m,), E[∇] (m, K), E[−∇²] (m, K, K); without weights.
+
+        Args:
+            block: the rows, of which the classes count.
+            mean: of their linear predictors, (m, K).
+            cov: covariances of these, (m, K, K), or None where they are known exactly.
+        """
         found = self.moments(mean, cov)
         own = self.A.to(mean)[block.y]  # the contrasts of the observed classes, (m, K)
         return (own * mean).sum(-1) - found.log_normaliser, own - found.mean, found.curvature
@@ -217,7 +223,13 @@ class GLM(GaussianTarget):
         return own - logits.logsumexp(0)
 
     def log_likelihood(self, B: Tensor, Z: Tensor, y: Tensor) -> Tensor:
-        """Log p(y_n | φ), (S, m), for draws B (S, p + 1, K)."""
+        """Log p(y_n | φ), (S, m), for draws B (S, p + 1, K).
+
+        Args:
+            B: coefficients, intercept first.
+            Z: standardised predictors with a first column of ones, (m, p + 1).
+            y: classes, (m,).
+        """
         if self.outputs == 1:
             return torch.nn.functional.logsigmoid(B[..., 0] @ torch.where(y[:, None] == 1, Z, -Z).mT)
         return self.log_probability(torch.stack([B[..., k] @ Z.mT for k in range(self.outputs)], -1), y)

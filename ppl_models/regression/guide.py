@@ -38,7 +38,16 @@ class PosteriorOf(dist.TorchDistribution):
 
 
 def scales(bound: Regression, form: Mixture, phi: Tensor) -> dict[str, dist.TorchDistribution]:
-    """Log-normal approximations of the horseshoe's scales: τ, c², and λ given Φ (p + 1, K)."""
+    """Log-normal approximations of the horseshoe's scales: τ, c², and λ given Φ (p + 1, K).
+
+    Args:
+        bound: the regression.
+        form: the mixture over cells of (τ, c), labelled with them.
+        phi: Φ, intercept first, in the units of the fit.
+
+    Returns:
+        By site: `global_scale`, `slab` and `local_scale` (p,).
+    """
     w = form.weight
     found: dict[str, dist.TorchDistribution] = {}
     moments = {}

@@ -116,6 +116,12 @@ class Horseshoe:
 
         p(b_j | τ, c) depends on |b_j| alone: it is interpolated in log |b_j| from 3,000 values a cell,
         to about 1e-5 nats a column.
+
+        Args:
+            b: coefficients, in the units of `scale`.
+            log_tau: log τ of each cell, (G,).
+            slab: c² of each cell, (G,).
+            log_weight: log prior weights of the cells, (G,).
         """
         K = b.shape[-1]
         norm = (b / self.scale[:, None]).norm(dim=-1).clamp(1e-12, 1e12)

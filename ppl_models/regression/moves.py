@@ -90,7 +90,13 @@ class ScaleGrid:
         return torch.stack(rows)
 
     def log_prob(self, b: Tensor, tau: Tensor, slab: Tensor) -> Tensor:
-        """Log p(b_s | τ_s, c_s) + log prior of the cell, (S,): b (S, p, K), indices (S,)."""
+        """Log p(b_s | τ_s, c_s) + log prior of the cell, (S,): b (S, p, K), indices (S,).
+
+        Args:
+            b: coefficients, interpolated from `table`.
+            tau: which τ of the grid.
+            slab: which c of the grid.
+        """
         norm = (b / self.prior.scale[:, None]).norm(dim=-1).clamp(1e-12, 0.99e12)
         place = (norm.log() - _LOW) * ((_TABLE - 1) / (_HIGH - _LOW))
         at = place.long().clamp(0, _TABLE - 2)
@@ -135,7 +141,16 @@ class Chains:
         return F.reshape(p1 * K, p1 * K), Z.mT @ self.r
 
     def run(self, start: Tensor, log_tau: Tensor, slab: Tensor) -> Tensor:
-        """Draws (S, d) of chains that start at Φ (S, p + 1, K) in cells of the grid, by torch's generator."""
+        """Draws (S, d) of chains that start at Φ (S, p + 1, K) in cells of the grid, by torch's generator.
+
+        Args:
+            start: Φ, intercept first.
+            log_tau: log τ (S,), taken to the nearest of the grid.
+            slab: c² (S,), likewise.
+
+        Returns:
+            The draws of sweeps that are kept, one chain after another.
+        """
         phi = start
         tau = (self.grid.log_tau - log_tau[:, None]).abs().argmin(1)
         c = (self.grid.slab.log() - slab.log()[:, None]).abs().argmin(1)
@@ -276,7 +291,17 @@ def exact_draws(
     fixed: Fixed | None,
     seed: int = 0,
 ) -> Tensor:
-    """Draws Φ (S, d) from the posterior under a horseshoe, started from its EP approximation."""
+    """Draws Φ (S, d) from the posterior under a horseshoe, started from its EP approximation.
+
+    Args:
+        glm: the likelihood.
+        rows: all rows; none where the likelihood is one factor.
+        prior: the horseshoe.
+        posterior: the EP approximation, labelled with `log_tau` and `slab`.
+        sites: of the rows.
+        fixed: the likelihood as one Gaussian factor, or None.
+        seed: of all of it; torch's global generator is left as it was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         start, which = posterior.draw_labelled(CHAINS)

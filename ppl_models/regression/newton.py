@@ -61,7 +61,13 @@ def entropy(precision_root: Tensor) -> float:
 
 
 def step(state: State, found: Expectations, root: Tensor) -> tuple[State, Info]:
-    """One natural-gradient step from expectations at `state`, whose L is `root`; taken back if it was bad."""
+    """One natural-gradient step from expectations at `state`, whose L is `root`; taken back if it was bad.
+
+    Args:
+        state: m, P and ρ, and the best so far.
+        found: E_q of log p, of its gradient (d,) and of minus its Hessian (d, d).
+        root: L with L Lᵀ = P⁻¹, (d, d).
+    """
     elbo = float(found.log_p) + entropy(root)
     loc, precision, rho = state.loc, state.precision, state.rho
     accepted = state.best is None or elbo >= state.best[3] - 1e-10 * abs(state.best[3])

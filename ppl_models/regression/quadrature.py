@@ -139,7 +139,13 @@ def _degree_five(K: int) -> tuple[Tensor, Tensor]:
 
 
 def softmax_moments(mean: Tensor, cov: Tensor, contrasts: Tensor) -> Moments:
-    """The same for logits A φ, φ ~ N(mean, cov): mean (m, K), cov (m, K, K), A (C, K)."""
+    """Moments of the log normaliser log Σ_c exp logit_c of logits A φ, φ ~ N(mean, cov), of each row.
+
+    Args:
+        mean: of φ, (m, K).
+        cov: of φ, (m, K, K).
+        contrasts: A (C, K).
+    """
     worst = float(cov.diagonal(dim1=-1, dim2=-2).max()) ** 0.5 if len(cov) else 0.0
     level = next((largest for largest, _ in _LEVELS if worst <= largest), math.inf)
     x, w = (v.to(mean) for v in normal_nodes(mean.shape[-1], level))

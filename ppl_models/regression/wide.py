@@ -40,7 +40,14 @@ def _rows(glm: GLM, rows: Block, B: Tensor, cov: Tensor | None) -> tuple[Tensor,
 
 
 def mode(glm: GLM, rows: Block, B: Tensor, steps: int = 100) -> Tensor:
-    """The posterior's mode by damped Newton steps, (p + 1, K); through `Dual` or conjugate gradients."""
+    """The posterior's mode by damped Newton steps, (p + 1, K); through `Dual` or conjugate gradients.
+
+    Args:
+        glm: the likelihood and the prior.
+        rows: all rows.
+        B: where to begin, (p + 1, K).
+        steps: at most.
+    """
     few = len(rows.y) * glm.outputs <= ROWS
     none = torch.zeros(glm.width, glm.outputs, glm.outputs).to(B)
 
@@ -67,7 +74,15 @@ def mode(glm: GLM, rows: Block, B: Tensor, steps: int = 100) -> Tensor:
 
 
 def conjugate(Z: Tensor, D: Tensor, H: Tensor, right: Tensor, tolerance: float = 1e-6) -> Tensor:
-    """P⁻¹ right for P = diag(D) + Σ z̃ z̃ᵀ ⊗ H, by conjugate gradients with the diagonal as preconditioner."""
+    """P⁻¹ right for P = diag(D) + Σ z̃ z̃ᵀ ⊗ H, by conjugate gradients with the diagonal as preconditioner.
+
+    Args:
+        Z: rows z̃, (n, p + 1).
+        D: precisions of the prior, (p + 1,), the same for each of the K outputs.
+        H: curvature of the rows, (n, K, K).
+        right: (p + 1, K).
+        tolerance: of the residual, relative to where it begins.
+    """
 
     def multiply(x: Tensor) -> Tensor:
         return D[:, None] * x + Z.mT @ (H @ (Z @ x).unsqueeze(-1)).squeeze(-1)
@@ -100,6 +115,9 @@ def fit_many(
         rank: r; 0 for a diagonal precision.
         steps: at most.
         tolerance: largest step of the mean, in posterior standard deviations, at the end.
+
+    Returns:
+        The posterior, its ELBO, whether it converged, its history and the seconds it took.
     """
     began = time.perf_counter()
     rows = batch.whole()
@@ -166,6 +184,12 @@ def fit_dual(
     glm: GLM, batch: Batch, steps: int = 200, tolerance: float = 1e-6
 ) -> tuple[Form, float, bool, tuple[dict[str, float], ...], float]:
     """The Gaussian closest to the posterior, full covariance, for few rows.
+
+    Args:
+        glm: the density.
+        batch: all rows; they are held in memory.
+        steps: at most.
+        tolerance: nats left to gain, a parameter, at the end.
 
     Returns:
         The posterior, its ELBO, whether it converged, its history and the seconds it took.

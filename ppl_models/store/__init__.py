@@ -11,9 +11,9 @@ This layer knows nothing of models: it stores and returns dictionaries, arrays a
 A run is built in a hidden sibling (`.NAME.ppl-new`), every file is synced, the manifest is written last,
 and a rename puts it in place. To replace a run, the old one is renamed away (`.NAME.ppl-old`), the new one
 renamed in, and only then is the old one removed. A process killed at any point leaves one of the two
-complete: if it dies between the two renames, the next reader or writer puts the old one back. `.NAME.ppl-
-lock` carries the OS lock of whoever is writing, and is removed with it. The next write in the same parent
-clears what a killed process left.
+complete: if it dies between the two renames, the next reader or writer puts the old one back.
+`.NAME.ppl-lock` carries the OS lock of whoever is writing, and is removed with it. The next write in the
+same parent clears what a killed process left.
 
 Nothing that is read is executed: there is no pickle, names are plain, links are refused, sizes are capped,
 and a file that does not match its checksum is refused by name. The checksums find damage; they are no

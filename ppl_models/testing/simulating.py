@@ -17,7 +17,18 @@ from ppl_models.testing.contract import training
 
 
 def simulated(model: Model, data: Any, rows: int, seed: int, options: dict[str, Any]) -> tuple[Dataset, dict]:
-    """Data, and the variables that simulated it."""
+    """Data, and the variables that simulated it.
+
+    Args:
+        model: the model.
+        data: rows to take columns and θ* from; None for made-up ones, or for θ* from the prior of a program.
+        rows: how many to make up.
+        seed: of the fit and of the draws.
+        options: of training and of reading.
+
+    Returns:
+        The data, and θ* in the user's units by variable; nothing where the model makes up rows without a θ.
+    """
     template = data if data is not None else _template(model, rows, seed)
     if template is None:
         return _from_prior(cast(PyroModel, model), rows, seed)

@@ -82,6 +82,7 @@ def _shown(function: Callable[..., Any]) -> Signature:
         if p.kind is Parameter.VAR_KEYWORD:
             kind = Parameter.KEYWORD_ONLY
             shown += [Parameter(o.name, kind, default=o.default) for o in reading_options("later")]
+            shown.append(Parameter("lengths", kind, default=None))
         else:
             shown.append(p.replace(annotation=hint(p.annotation).plain))
     return own.replace(parameters=shown)
@@ -113,7 +114,7 @@ def _check_options(verb: Any, fit: "Record", given: dict[str, Any]) -> None:
         UsageError: naming those that it has.
     """
     has, known = available(verb, fit.bound), {*options_of(verb), "data"}
-    reading = {each.name for each in reading_options("later")} if verb.takes_data else set()
+    reading = {each.name for each in reading_options()} | {"lengths"} if verb.takes_data else set()
     for name, value in given.items():
         if name not in known | reading:
             close = get_close_matches(name, [*has, *reading], n=2)

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-FIT = ["fit", "hmm", "data.csv", "--restarts", "1", "--json", "--out", "r", "--force"]
+FIT = ["fit", "hmm", "data.csv", "--restarts", "1"]
+NETWORK = ["fit", "vae", "data.csv", "--steps", "2"]
+"""A fit of two steps, to nothing of use: where only the options matter."""
 
 
-def fields(run, *args, **settings):
-    result = run(*FIT, *args, **settings)
+def fields(run, *args, fit=FIT, **settings):
+    result = run(*fit, "--json", "--out", "r", "--force", *args, **settings)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)["fields"]
 
@@ -19,12 +21,15 @@ def toml(text: str, name: str = "ppl.toml") -> None:
 
 
 def test_precedence(run):
-    toml("[fit.hmm]\nstates = 3\ncovariance = 'diag'\n")
-    assert fields(run)["states"] == 3
-    assert fields(run, env={"PPL_FIT_STATES": "4"})["states"] == 4
-    assert fields(run, env={"PPL_FIT_STATES": "4", "PPL_FIT_HMM_STATES": "5"})["states"] == 5
-    assert fields(run, "--states", "1", env={"PPL_FIT_STATES": "4"})["states"] == 1
-    assert fields(run)["covariance"] == "diag"
+    def found(*args, **env):
+        return fields(run, *args, fit=NETWORK, env=env)
+
+    toml("[fit.vae]\nlatent = 3\nhidden = '4'\n")
+    assert found()["latent"] == 3
+    assert found(PPL_FIT_LATENT="4")["latent"] == 4
+    assert found(PPL_FIT_LATENT="4", PPL_FIT_VAE_LATENT="5")["latent"] == 5
+    assert found("--latent", "1", PPL_FIT_LATENT="4")["latent"] == 1
+    assert found()["hidden"] == [4]
 
 
 def test_lists_and_tables_of_toml(run):

@@ -74,6 +74,7 @@ def test_a_signal_saves_what_there_is_and_resuming_gives_the_same_numbers(tmp_pa
     assert same(ppl.resume(tmp_path / "run"), never)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_last_checkpoint_loads_and_goes_on(tmp_path, never):
     rng = np.random.default_rng(0)
     for turn in range(3):

@@ -356,6 +356,7 @@ def test_a_disk_that_fills_up(tmp_path):
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     path = tmp_path / "a.parquet"
     part = pa.table({f"x{j}": RNG.normal(size=100_000) for j in range(10)})

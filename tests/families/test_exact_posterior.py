@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import CASES
+from family_cases import CASES
 
 import ppl_models as ppl
 from ppl_models.data import Kind

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import CASES
+from family_cases import CASES
 from test_exact_posterior import model_of, table
 
 import ppl_models as ppl

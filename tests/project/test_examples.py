@@ -16,12 +16,17 @@ SCRIPTS = {
     "growth_hmm.py": ([], "inside the 90 % interval"),
     "iris_classes.py": ([], "of these, the flowers without missing cells"),
 }
+QUICK = "earthquakes_hmm.py"
+"""The example that every run of the tests goes through; the others take up to minutes."""
+
 NOTEBOOKS = ("earthquakes_hmm.ipynb",)
 DATA = ("earthquakes.csv", "iris.csv", "votes.csv")
 OTHERS = ("README.md", "own_models", "plugin", *DATA)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(
+    "name", [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SCRIPTS]
+)
 def test_a_script_runs(name, tmp_path):
     arguments, expected = SCRIPTS[name]
     done = subprocess.run(
@@ -39,6 +44,7 @@ def test_a_script_runs(name, tmp_path):
         assert (tmp_path / "plots" / "earthquakes.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 @pytest.mark.filterwarnings("ignore")  # of Jupyter, not ours
 def test_a_notebook_runs(name, tmp_path):

@@ -13,7 +13,13 @@ about once in 1,000 seeds.
 """
 
 
-@pytest.mark.parametrize("name", CASES)
+MINUTES = ("horseshoe",)
+"""Cases that are left to `make test-slow`."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in MINUTES else n for n in CASES]
+)
 def test_posterior_is_that_of_nuts(name):
     found = accuracy(name)
     if found.verdict == "not trusted":

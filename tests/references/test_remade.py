@@ -25,7 +25,7 @@ def test_nuts_of_our_program(name: str):
     case, table = CASES[name], load(name)
     model = {"gmm": GMM, "logistic": Logistic}[case.model](**case.fields)
     data = read(case.frame(), **({} if case.target is None else {"target": case.target}))
-    bound = model.bind(model.refer(data)).learn(data)
+    bound = model.bind(model.refer(data)).prepare(data)
     chains = []
     for seed in range(CHAINS):
         pyro.set_rng_seed(seed)

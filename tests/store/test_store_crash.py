@@ -139,6 +139,7 @@ print(number, len(set(states)))
     assert states >= 4  # with .ppl-new, .ppl-old, .ppl-lock in several combinations
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     run_helper(
         """

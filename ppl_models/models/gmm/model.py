@@ -1,8 +1,10 @@
 """Gaussian mixture model, and mixtures of every other family of emission.
 
-    π ~ Dirichlet(α, …, α)  or, as a Dirichlet process cut off at K,  π_k = v_k Π_{j<k} (1 − v_j), v_k ~
-    Beta(1, α) φ_k ~ the conjugate prior of the emission z_n ~ Categorical(π),   x_n | z_n ~ Π_e
-    emission_e(φ_{z_n})
+    π ~ Dirichlet(α, …, α)
+      or, as a Dirichlet process cut off at K,  π_k = v_k Π_{j<k} (1 − v_j),  v_k ~ Beta(1, α)
+    φ_k ~ the conjugate prior of the emission
+    z_n ~ Categorical(π)
+    x_n | z_n ~ Π_e emission_e(φ_{z_n})
 
     p(x, z, π, φ) = p(π) Π_k p(φ_k) · Π_n π_{z_n} p(x_n | φ_{z_n})
 
@@ -18,7 +20,7 @@ https://doi.org/10.1214/06-BA104). McLachlan & Peel (2000) is the book on the mo
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from ppl_models.errors import UsageError
+from ppl_models.annotations import Positive
 from ppl_models.latent.model import LatentModel
 
 if TYPE_CHECKING:
@@ -52,12 +54,10 @@ class GMM(LatentModel):
         Literal["dirichlet", "process"],
         "prior of the weights; a process leaves components empty that it does not need",
     ] = "dirichlet"
-    weight_concentration: Annotated[float, "concentration of the prior of the weights"] = 1.0
+    weight_concentration: Annotated[float, "concentration of the prior of the weights", Positive()] = 1.0
 
     def __post_init__(self) -> None:
-        self._check("components", "weight_concentration")
-        if self.weight_prior not in ("dirichlet", "process"):
-            raise UsageError(f"weight_prior must be dirichlet or process, got {self.weight_prior!r}")
+        self._check("components")
 
     @classmethod
     def bounds(cls) -> "tuple[type[Bound], ...]":

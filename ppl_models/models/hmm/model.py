@@ -15,6 +15,7 @@ https://cse.buffalo.edu/faculty/mbeal/thesis/). Rabiner (1989) is the tutorial o
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from ppl_models.annotations import Positive
 from ppl_models.errors import UsageError
 from ppl_models.latent.model import LatentModel
 
@@ -45,12 +46,12 @@ class HMM(LatentModel):
     select: ClassVar[str | None] = "states"
 
     states: Annotated[int, "number of hidden states"] = 2
-    start_concentration: Annotated[float, "Dirichlet prior of the first state"] = 1.0
-    transition_concentration: Annotated[float, "Dirichlet prior of each row of transitions"] = 1.0
+    start_concentration: Annotated[float, "Dirichlet prior of the first state", Positive()] = 1.0
+    transition_concentration: Annotated[float, "Dirichlet prior of each row of transitions", Positive()] = 1.0
     stickiness: Annotated[float, "extra prior weight of staying in a state, in transitions"] = 0.0
 
     def __post_init__(self) -> None:
-        self._check("states", "start_concentration", "transition_concentration")
+        self._check("states")
         if not self.stickiness >= 0:
             raise UsageError(f"stickiness must be at least 0, got {self.stickiness}")
 

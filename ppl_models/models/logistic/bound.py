@@ -12,7 +12,7 @@ from ppl_models.capabilities import Fitted, Probabilities
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, number_of
-from ppl_models.inference.calibration import Calibrated, Learned, restored
+from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
 from ppl_models.inference.gaussian import GaussianRule
 from ppl_models.inference.loop import STEPS, Course, Log, Status, Trained, why
 from ppl_models.inference.settings import GaussianSettings, Training
@@ -61,7 +61,7 @@ class LogisticBound(Regression, Bayesian):
 
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
         """What `calibrate` gave."""
-        return restored(self, method, learned, params)
+        return restored_guide(self, method, learned, params)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
         """Whether the classes are separated."""

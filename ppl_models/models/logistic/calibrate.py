@@ -11,7 +11,7 @@ from ppl_models.inference.calibration import (
     Calibrated,
     Learned,
     number_of_draws,
-    restored,
+    restored_guide,
     weigh,
 )
 from ppl_models.inference.moves import move
@@ -21,9 +21,19 @@ from ppl_models.threads import threads_for
 
 
 def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> Calibrated:
-    """As it was trained, unless weights will not do and the data is small."""
+    """As it was trained, unless weights will not do and the data is small.
+
+    Args:
+        bound: the regression.
+        learned: the Gaussian that training left.
+        data: the rows of the fit.
+        seed: of the fit; torch's global generator is left as it was.
+
+    Returns:
+        `Gaussian`, `Markov chains` (where training has made draws) or `moved`.
+    """
     d, each = bound.parameters, data.rows * len(bound.levels)
-    as_it_is = restored(bound, "Gaussian", learned.params, {})
+    as_it_is = restored_guide(bound, "Gaussian", learned.params, {})
     if as_it_is.draws is not None or d > DIMENSIONS or each * CHAINS * 4 * 16 > MOVE_WORK:
         return as_it_is
     with torch.random.fork_rng(devices=[]), threads_for(each * CHAINS):
@@ -36,4 +46,4 @@ def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> 
         scale_tril = torch.linalg.cholesky(covariance)
         moved = move(LogJoint(bound, batch), start[:CHAINS], scale_tril, most=ROUNDS)
     memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
-    return restored(bound, "moved", learned.params, {"points": moved.points, "memory": memory})
+    return restored_guide(bound, "moved", learned.params, {"points": moved.points, "memory": memory})

@@ -35,6 +35,9 @@ def average_effects(
         theta: draws of θ.
         seed: of the rows that are taken.
         tails: the probabilities of the interval's ends.
+
+    Returns:
+        For a number, probability a unit of it; for a label, the difference to the first level.
     """
     design = bound.design
     rows = np.flatnonzero(design.rows)

@@ -81,7 +81,7 @@ class Logistic(RegressionFields, Model):
         import pyro.distributions as dist
         import torch
 
-        bound = self.bind(data.schema).learn(data)
+        bound = self.bind(data.schema).prepare(data)
         K, p = len(bound.levels) - 1, len(bound.names)
         M = (torch.eye(K) + torch.ones(K, K)).double() / 2
         root = torch.linalg.cholesky(M)
@@ -131,7 +131,7 @@ class Logistic(RegressionFields, Model):
         from ppl_models.regression.forms import Mixture
         from ppl_models.regression.guide import PosteriorOf, scales
 
-        bound = self.bind(data.schema).learn(data)
+        bound = self.bind(data.schema).prepare(data)
         form = bound.form(fit.params)
         value = pyro.sample("parameters", PosteriorOf(bound, form), infer={"is_auxiliary": True})
         pyro.sample("intercept", dist.Delta(value[0], event_dim=1))

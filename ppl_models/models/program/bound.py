@@ -13,7 +13,7 @@ from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params
 from ppl_models.errors import DataError, Unsupported
-from ppl_models.inference.calibration import Calibrated, Learned, restored
+from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ProgramSettings, Training
 from ppl_models.models.program.calibrate import calibrate
@@ -53,7 +53,7 @@ class ProgramBound(Program, Bayesian):
 
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
         """What `calibrate` gave."""
-        return restored(self, method, learned, params)
+        return restored_guide(self, method, learned, params)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
         """Whether the posterior has one mode."""

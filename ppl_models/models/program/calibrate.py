@@ -1,18 +1,28 @@
-"""Calibration of models of one's own: the guide that was trained, its draws moved where weights fail."""
+"""Calibration of user-defined models: the guide that was trained, its draws moved where weights fail."""
 
 import torch
 
 from ppl_models.data import Dataset
-from ppl_models.inference.calibration import Calibrated, Learned, number_of_draws, restored, weigh
+from ppl_models.inference.calibration import Calibrated, Learned, number_of_draws, restored_guide, weigh
 from ppl_models.models.program.moving import movable, moved
 from ppl_models.models.program.program import Program
 
 
 def calibrate(bound: Program, learned: Learned, data: Dataset, seed: int) -> Calibrated:
-    """As it was trained, unless weights will not do and the data is small."""
+    """As it was trained, unless weights will not do and the data is small.
+
+    Args:
+        bound: the model.
+        learned: the guide that training left.
+        data: the rows of the fit.
+        seed: of the fit; torch's global generator is left as it was.
+
+    Returns:
+        `Gaussian` or `guide` as it was trained, or `moved`.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 3)
         good = weigh(bound, bound.density, learned, number_of_draws(bound, data), seed).good
         parts = {} if good or not movable(bound) else moved(bound, learned.params)
     method = "moved" if parts else "Gaussian" if "precision" in learned.params else "guide"
-    return restored(bound, method, learned.params, parts)
+    return restored_guide(bound, method, learned.params, parts)

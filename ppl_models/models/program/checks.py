@@ -1,4 +1,4 @@
-"""What is checked of models of one's own alone: that the posterior has one mode."""
+"""What is checked of user-defined models alone: that the posterior has one mode."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a model of one's own sees of the data: columns as tensors, by name.
+"""What a user-defined model sees of the data: columns as tensors, by name.
 
     data["x"], data.x    (n,) float64; a categorical column its codes (long), a binary one 0 and 1 (float64)
     data["matrix"]       an array of the shape that it has in a .json file or a dictionary, float64

@@ -136,7 +136,18 @@ class Enumerate(EnumMessenger):
 
 
 def traced(model: Any, columns: Any, handler: Messenger, sites: Sites, enumerate: bool = True) -> Any:
-    """A trace of a model under a handler, its discrete latents enumerated or drawn."""
+    """A trace of a model under a handler, its discrete latents enumerated or drawn.
+
+    Args:
+        model: the model.
+        columns: its data.
+        handler: what gives the sites their values.
+        sites: what was discovered.
+        enumerate: whether discrete latents are enumerated; else they are drawn.
+
+    Returns:
+        A `pyro.poutine.Trace`.
+    """
     with poutine.trace() as tracer:
         if enumerate and sites.discrete:
             run = config_enumerate(_program(model), default="parallel")
@@ -172,6 +183,9 @@ def densities(
         u: the point.
         complete: observed sites known to miss nothing.
         extra: added to the log density of enumerated sites, by name: see `simulate.marginals`.
+
+    Returns:
+        Three scalars, but the likelihood by row (n,) where the model has a plate of rows.
     """
     handler = Substitute(sites, u, complete)
     trace = traced(model, columns, handler, sites)
@@ -253,7 +267,17 @@ def _aligned(site: Any, tensor: Tensor) -> Tensor:
 
 
 def values(model: Any, columns: Any, sites: Sites, u: Tensor) -> dict[str, Tensor]:
-    """The continuous latents and what is derived from them, at u (d,)."""
+    """The continuous latents and what is derived from them, at u (d,).
+
+    Args:
+        model: the model.
+        columns: its data.
+        sites: what was discovered.
+        u: the point.
+
+    Returns:
+        By site, in the shape that the model gives it.
+    """
     trace = traced(model, columns, Substitute(sites, u), sites)
     wanted = {**sites.latent, **sites.derived}
     found = {name: trace.nodes[name]["value"] for name in wanted if name in trace.nodes}

@@ -1,4 +1,4 @@
-"""What goes wrong in a model of one's own: one line that says which file, line and site."""
+"""What goes wrong in a user-defined model: one line that says which file, line and site."""
 
 import linecache
 import sys

@@ -1,4 +1,4 @@
-"""What the gradient rule ascends for a model of one's own: Pyro's own ELBOs, over the model and a guide.
+"""What the gradient rule ascends for a user-defined model: Pyro's own ELBOs, over the model and a guide.
 
     trace        E_q[log p(x, θ) − log q(θ)] by draws of θ (Ranganath et al. 2014; Kingma & Welling 2014)
     mean-field   the same with closed forms of KL(q(θ_i) ‖ p(θ_i)) where there are any

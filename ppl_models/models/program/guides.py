@@ -1,4 +1,4 @@
-"""Guides of a model of one's own that the gradient rule learns, and draws from them.
+"""Guides of a user-defined model that the gradient rule learns, and draws from them.
 
     normal      u_i ~ N(m_i, s_i²), independent
     full-rank   u ~ N(m, L Lᵀ)

@@ -40,7 +40,7 @@ def movable(bound: Program) -> bool:
 
 
 def moved(bound: Program, params: Params) -> dict[str, Tensor]:
-    """Points of the posterior, and how far they forgot the Gaussian: what `restored` takes."""
+    """Points of the posterior, and how far they forgot the Gaussian: what `restored_guide` takes."""
     chains = int(min(max(WORK // (bound.density.cells * 4 * 16), FEWEST), CHAINS))
     with threads_for(bound.density.cells * chains):
         points = _weighed(bound, params, chains)

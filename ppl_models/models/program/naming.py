@@ -13,7 +13,16 @@ RESERVED = ("chain", "draw")
 
 
 def named(sites: Sites, schema: Schema, values: dict[str, Tensor]) -> tuple[Variables, dict[str, Any]]:
-    """Values (S, ...) by site with the names of their dimensions, and the coordinates of these."""
+    """Values (S, ...) by site with the names of their dimensions, and the coordinates of these.
+
+    Args:
+        sites: what was discovered in the model.
+        schema: of the fit, for labels of columns that plates are over.
+        values: by latent or derived site, (S, ...).
+
+    Returns:
+        Variables for ArviZ, and labels by dimension; those of size 1 beside plates are left out.
+    """
     variables: Variables = {}
     coords: dict[str, Any] = {}
     every = {**sites.latent, **sites.derived}

@@ -28,7 +28,13 @@ def prior_point(bound: Program) -> Tensor:
 
 
 def first_points(bound: Program, number: int, seed: int) -> Tensor:
-    """U (R, d): zero first, then by turns draws of the prior and uniform ones within 2 of zero."""
+    """U (R, d): zero first, then by turns draws of the prior and uniform ones within 2 of zero.
+
+    Args:
+        bound: the model.
+        number: R.
+        seed: of both; torch's global generator is left as it was.
+    """
     d, points = bound.parameters, []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

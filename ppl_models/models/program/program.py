@@ -1,4 +1,4 @@
-"""A model of one's own over the columns of a table: its density, and draws from its posterior.
+"""A user-defined model over the columns of a table: its density, and draws from its posterior.
 
     u ~ N(m, P⁻¹),    θ = T(u)
 
@@ -64,14 +64,14 @@ class Pair(Protocol):
 
 @dataclass(eq=False)
 class Program:
-    """A user's model over the columns of a schema; `learn` the rows of the fit before anything else."""
+    """A user's model over the columns of a schema; `prepare` it with the rows of the fit first."""
 
     model: Pair
     schema: Schema
     _density: Density | None = None
     _last: tuple[Tensor, Any, Densities] | None = None
 
-    def learn(self, data: Dataset) -> Self:
+    def prepare(self, data: Dataset) -> Self:
         """Execute the model once and list its sites; further calls change nothing."""
         if self._density is None:
             if data.weight is not None:
@@ -106,7 +106,7 @@ class Program:
         """
         if self._density is None:
             raise UsageError(
-                "the model does not know its data yet: call learn(data) with the rows of the fit"
+                "the model does not know its data yet: call prepare(data) with the rows of the fit"
             )
         return self._density
 

@@ -29,7 +29,14 @@ class Draw(Substitute):
 def simulated(
     bound: Any, columns: Columns, points: Tensor, seed: int | None = None
 ) -> tuple[dict[str, Tensor], int]:
-    """Draws of every observed site, (S, ...), one for each point u (S, d); and their number."""
+    """Draws of every observed site, (S, ...), one for each point u (S, d); and their number.
+
+    Args:
+        bound: the model.
+        columns: its data; what it observes is drawn in place of what it says.
+        points: u (S, d).
+        seed: of the draws; without one, torch's global generator, which is left as it was.
+    """
     sites, model = bound.sites, bound.model
 
     def one(u: Tensor) -> dict[str, Tensor]:
@@ -43,7 +50,13 @@ def simulated(
 
 
 def by_column(bound: Any, data: Dataset, drawn: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """Those that are a column of the rows, or one site for every row, (S, n) by column."""
+    """Those that are a column of the rows, or one site for every row, (S, n) by column.
+
+    Args:
+        bound: the model.
+        data: the rows.
+        drawn: by observed site, (S, ...).
+    """
     found: dict[str, np.ndarray] = {}
     for name, value in drawn.items():
         column = bound.sites.observed[name].column
@@ -56,7 +69,13 @@ def by_column(bound: Any, data: Dataset, drawn: dict[str, Tensor]) -> dict[str, 
 
 
 def marginals(bound: Any, columns: Columns, points: Tensor) -> dict[str, Tensor]:
-    """P(z = k | x, θ) averaged over points u (S, d): (*plates, K) for every discrete latent."""
+    """P(z = k | x, θ) averaged over points u (S, d): (*plates, K) for every discrete latent.
+
+    Args:
+        bound: the model.
+        columns: the rows to condition on.
+        points: u (S, d).
+    """
     sites, total = bound.sites, {}
     rows = columns._rows
     zeros = {

@@ -69,7 +69,13 @@ class Start:
 
 
 def ascend(log_density: LogDensity, points: Tensor, steps: int = STEPS) -> Ascent:
-    """All searches, from points (R, d)."""
+    """All searches, from points (R, d).
+
+    Args:
+        log_density: values and gradients at points (S, d).
+        points: where they begin.
+        steps: of each search at most; they end once none has risen for three steps.
+    """
     R, d = points.shape
     u, (value, slope) = points.clone(), log_density(points)
     eye = torch.eye(d, dtype=u.dtype).expand(R, d, d)
@@ -120,7 +126,13 @@ def _updated(inverse: Tensor, s: Tensor, y: Tensor, fresh: Tensor) -> tuple[Tens
 
 
 def information(log_density: LogDensity, loc: Tensor, sd: Tensor) -> Tensor:
-    """−∇² log p at loc (d, d), by central differences of gradients over steps of `sd` (d,)."""
+    """−∇² log p at loc (d, d), by central differences of gradients over steps of `sd` (d,).
+
+    Args:
+        log_density: values and gradients at points (S, d).
+        loc: where, u (d,).
+        sd: lengths of the steps.
+    """
     steps = torch.diag(sd)
     _, slope = log_density(torch.cat([loc + steps, loc - steps]))
     up, down = slope.chunk(2)
@@ -129,7 +141,17 @@ def information(log_density: LogDensity, loc: Tensor, sd: Tensor) -> Tensor:
 
 
 def elbos(log_density: LogDensity, locs: Tensor, covariances: Tensor, draws: int = DRAWS) -> Tensor:
-    """The ELBO of Gaussians, (M,), by the same standard normal points; −∞ where it has none."""
+    """The ELBO of Gaussians, (M,), by the same standard normal points; −∞ where it has none.
+
+    Args:
+        log_density: values and gradients at points (S, d).
+        locs: means (M, d).
+        covariances: (M, d, d).
+        draws: how many points.
+
+    Returns:
+        Nats; −∞ where a covariance is not positive definite.
+    """
     M, d = locs.shape
     factor, failed = torch.linalg.cholesky_ex(covariances)
     factor = torch.where((failed == 0)[:, None, None], factor, torch.eye(d, dtype=locs.dtype))

@@ -1,6 +1,6 @@
-"""Training of models of one's own: several searches, then the Gaussian rule from the best of them.
+"""Training of user-defined models: several searches, then the Gaussian rule from the best of them.
 
-Where there are too many parameters for that, mini-batches, or a guide of one's own, stochastic gradients of
+Where there are too many parameters for that, mini-batches, or a user-defined guide, stochastic gradients of
 Pyro's ELBO instead.
 """
 
@@ -52,7 +52,22 @@ ALIKE = 0.05
 
 
 def train(bound: Program, data: Dataset, settings: ProgramSettings, course: Course = FROM_START) -> Trained:
-    """The Gaussian rule, unless the model, its size or the settings ask for another guide."""
+    """The Gaussian rule, unless the model, its size or the settings ask for another guide.
+
+    Args:
+        bound: the model.
+        data: the rows.
+        settings: guide, ELBO, restarts, steps, tolerance, batch size and seed.
+        course: a checkpoint to go on from, and whom to tell.
+
+    Returns:
+        `loc` (1, d) and `precision` (1, d, d) of the Gaussian, or the tensors of the guide under
+        `{guide}.{name}`; the ELBO in nats, and how it came about.
+
+    Raises:
+        UsageError: if the model has no guide of its own, and is to be fitted with it.
+        DataError: if the log density is nowhere a finite number, or has no ELBO.
+    """
     kind = _guide(bound, data, settings)
     if kind is None:
         return _gaussian(bound, data, settings, course)

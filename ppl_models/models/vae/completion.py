@@ -89,7 +89,16 @@ def _even(p: Particles) -> Particles:
 def cells_of(
     net: Networks, expected: np.ndarray, schema: Schema
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-    """Position of each column, its expected values or likeliest codes, and the probability of those."""
+    """Position of each column, its expected values or likeliest codes, and the probability of those.
+
+    Args:
+        net: the networks, whose likelihood orders the columns family after family.
+        expected: (b, W) expected values in the user's units, probabilities of labels.
+        schema: of the fit.
+
+    Yields:
+        j, then (b,) values or codes, then (b,) probabilities of these, or None for a number.
+    """
     for j, slot in zip(net.likelihood.order, net.likelihood.slots(), strict=True):
         cells = expected[:, slot]
         if not schema.columns[j].labelled:

@@ -34,13 +34,28 @@ def divergence(mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def drawn(mean: Tensor, log_var: Tensor, noise: Tensor | None = None) -> Tensor:
-    """Z = μ + σ ε, with ε from torch's global generator if none is given."""
+    """Z = μ + σ ε, with ε from torch's global generator if none is given.
+
+    Args:
+        mean: μ, (..., L).
+        log_var: log σ², of the same shape.
+        noise: ε, of the same shape.
+    """
     noise = torch.randn_like(mean) if noise is None else noise
     return torch.addcmul(mean, (0.5 * log_var).exp(), noise)
 
 
 def unlabelled_sum(net: Networks, rows: Rows, noise: Tensor | None = None) -> Terms:
-    """The sums of both terms over all rows of a model without classes: the fewest passes over the cells."""
+    """The sums of both terms over all rows of a model without classes: the fewest passes over the cells.
+
+    Args:
+        net: the networks, without classes.
+        rows: B rows; missing cells are left out.
+        noise: ε, (B, L); drawn from torch's global generator if none is given.
+
+    Returns:
+        Two scalars, in nats.
+    """
     mean, log_var = net.posterior(net.likelihood.features(rows.x, rows.seen))
     out = net.decoder(drawn(mean, log_var, noise))
     kl = 0.5 * (mean.square().sum() + log_var.exp().sum() - log_var.sum() - mean.numel())

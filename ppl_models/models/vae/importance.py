@@ -84,7 +84,16 @@ class Particles:
         return z, chosen // K
 
     def decode(self, net: Networks, z: Tensor, group: Tensor) -> Tensor:
-        """Outputs of the decoder for draws (M, B, L) of these rows."""
+        """Outputs of the decoder for draws (M, B, L) of these rows.
+
+        Args:
+            net: the networks.
+            z: latents, as `resample` gives them.
+            group: g, (M, B), the class of each where there is no label.
+
+        Returns:
+            Outputs o of the likelihood, (M, B, outputs).
+        """
         if self.label is None:
             return net.decoder(z)
         own = net.one_hot(group) if len(self.log_weight) > 1 else self.label.expand(*z.shape[:-1], -1)
@@ -93,7 +102,16 @@ class Particles:
 
 @torch.no_grad()
 def particles(net: Networks, rows: Rows, draws: int) -> Iterator[Particles]:
-    """All rows, some at a time, with K weighted draws each, by torch's global generator."""
+    """All rows, some at a time, with K weighted draws each, by torch's global generator.
+
+    Args:
+        net: the networks.
+        rows: cells that are observed, and labels, −1 where they are missing.
+        draws: K of each row, and of each class where the label is missing.
+
+    Yields:
+        Blocks of rows, those with a label first.
+    """
     width = max(net.likelihood.outputs, net.decoder.first.out_features, 1)
     for index, groups in _alike(net, rows):
         each = groups * max(width, draws * (net.latent + 2))

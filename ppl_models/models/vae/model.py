@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ppl_models.families.choose import kinds
 from ppl_models.inference.settings import NetworkSettings, Training
 from ppl_models.model import Model
 from ppl_models.models.vae.fields import VAEFields
@@ -59,8 +60,6 @@ class VAE(VAEFields, Model):
 
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Label-like families want their columns as levels, Poisson as counts."""
-        from ppl_models.families.choose import kinds
-
         return kinds("likelihood", self.likelihood, schema)
 
     @classmethod

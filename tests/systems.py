@@ -1,0 +1,112 @@
+"""Small fits of every kind of system, made once and shared by all processes of a run of the tests."""
+
+import fcntl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import ppl_models as ppl
+from ppl_models import registry
+
+ROWS, SEQUENCE = 60, 30
+COIN = Path(__file__).parents[1] / "examples" / "own_models" / "coin.py"
+
+
+def mixed(seed: int, holes: bool = True) -> pd.DataFrame:
+    """Rows of two groups: two numbers, a count, a label, some cells of the first number missing."""
+    rng = np.random.default_rng(seed)
+    group = rng.permuted(np.arange(ROWS) % 2)
+    x = rng.normal(3.0 * group, 1.0)
+    if holes:
+        x[::15] = np.nan
+    return pd.DataFrame(
+        {
+            "x": x,
+            "y": rng.normal(-2.0 * group, 1.0),
+            "visits": rng.poisson(2.0 + 4 * group),
+            "kind": np.where(rng.random(ROWS) < 0.15, 1 - group, group).choose(["left", "right"]),
+        }
+    )
+
+
+def whole(seed: int) -> pd.DataFrame:
+    """The same without missing cells."""
+    return mixed(seed, holes=False)
+
+
+def walks(seed: int) -> pd.DataFrame:
+    """Two sequences of rows, in regimes of ten rows."""
+    rng = np.random.default_rng(seed)
+    state = np.arange(ROWS) // 10 % 2
+    table = pd.DataFrame({"x": rng.normal(4.0 * state, 1.0), "y": rng.normal(-3.0 * state, 1.0)})
+    table.loc[::12, "x"] = np.nan
+    table.insert(0, "walk", np.where(np.arange(ROWS) < SEQUENCE, "first", "second"))
+    return table
+
+
+def tosses(seed: int) -> pd.DataFrame:
+    """Of a coin."""
+    return pd.DataFrame({"heads": (np.random.default_rng(seed).random(ROWS) < 0.7).astype(int)})
+
+
+@dataclass(frozen=True)
+class System:
+    """A model with the table that it is fitted to.
+
+    Attributes:
+        model: makes the model.
+        table: the table of a seed.
+        reading: options of reading it.
+        training: options of the fit.
+        own: the model in a form that `load` takes, if it is of a file.
+    """
+
+    model: Callable[[], ppl.Model]
+    table: Callable[[int], pd.DataFrame]
+    reading: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    own: str | None = None
+
+    def fit(self, data: Any = None) -> ppl.Fit:
+        return ppl.fit(self.model(), self.table(1) if data is None else data, **self.reading, **self.training)
+
+    def load(self, path: Any) -> ppl.Fit:
+        return ppl.load(path, self.own)
+
+
+CONJUGATE, NETWORK = {"restarts": 2}, {"steps": 60}
+TARGET = {"target": "kind"}
+
+SYSTEMS = {
+    "gmm": System(lambda: ppl.GMM(), mixed, {"ignore": "visits,kind"}, CONJUGATE),
+    "gmm with a target": System(
+        lambda: ppl.GMM(components=1), mixed, {"ignore": "visits", **TARGET}, CONJUGATE
+    ),
+    "hmm": System(lambda: ppl.HMM(), walks, {"sequence": "walk"}, CONJUGATE),
+    "logistic": System(lambda: ppl.Logistic(), whole, TARGET),
+    "vae": System(lambda: ppl.VAE(latent=2, hidden="8"), mixed, {}, NETWORK),
+    "vae with a target": System(lambda: ppl.VAE(latent=2, hidden="8"), mixed, TARGET, NETWORK),
+    "program": System(
+        lambda: registry.find(f"{COIN}:Coin", files=True)(), tosses, {}, CONJUGATE, f"{COIN}:Coin"
+    ),
+}
+
+
+def runs_of_all(base: Path) -> Path:
+    """A directory with a run of each system by its name; the first process that asks makes it.
+
+    Args:
+        base: a directory that the processes share.
+    """
+    place = base / "systems"
+    place.mkdir(exist_ok=True)
+    with open(base / "systems.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, system in SYSTEMS.items():
+            if not (place / name).exists():
+                system.fit().save(place / name)
+    return place

@@ -1,0 +1,283 @@
+"""Fits on disk, and fits that can be had again."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import ppl_models as ppl
+from ppl_models.errors import OutputError, RunError
+from ppl_models.runs import load
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import arviz as az
+
+LENGTHS = [80, 1, 39]
+
+
+def table(simulate):
+    def emit(z, rng):
+        return np.c_[
+            rng.normal(4.0 * z[:, None], 1, (len(z), 2)),
+            rng.poisson(1 + 4 * z),
+            rng.random(len(z)) < 0.2 + 0.6 * z,
+        ]
+
+    truth = simulate(emit, LENGTHS, [[0.9, 0.1], [0.2, 0.8]], [0.5, 0.5], 8)
+    x = np.concatenate(truth.masked(0.1, 1))
+    return pd.DataFrame(
+        {
+            "who": np.repeat(["a", "b", "c"], LENGTHS),
+            "day": [f"2024-{1 + i // 28:02d}-{1 + i % 28:02d}" for n in LENGTHS for i in range(n)],
+            "left": x[:, 0],
+            "right": x[:, 1],
+            "count": x[:, 2],
+            "flag": pd.Series(
+                [None if np.isnan(v) else ["no", "yes"][int(v)] for v in x[:, 3]], dtype=object
+            ),
+        }
+    )
+
+
+def fit_table(simulate, **options):
+    return ppl.fit(
+        ppl.HMM(states=2),
+        table(simulate),
+        sequence="who",
+        time="day",
+        types={"count": "count"},
+        restarts=2,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(simulate):
+    return fit_table(simulate)
+
+
+@pytest.fixture
+def run(fitted, tmp_path):
+    return fitted.save(tmp_path / "run")
+
+
+def same_draws(one, two):
+    assert one.theta.keys() == two.theta.keys()
+    for name, sites in one.theta.items():
+        for site, value in sites.items():
+            assert torch.equal(value, two.theta[name][site])
+
+
+# Round trips
+
+
+def test_round_trip(fitted, run):
+    back = ppl.load(run)
+    assert back.model == fitted.model
+    assert back.elbo == fitted.elbo
+    assert back.status is fitted.status
+    assert back.settings.__dict__ == fitted.settings.__dict__
+    assert back.trained.restarts == fitted.trained.restarts
+    assert back.trained.steps == fitted.trained.steps
+    assert [dict(h) for h in back.trained.history] == [dict(h) for h in fitted.trained.history]
+    assert back.data.schema == fitted.data.schema
+    assert back.data.sha256 == fitted.data.sha256
+    assert back.data.sequence_ids == fitted.data.sequence_ids
+    assert list(back.data.times) == list(fitted.data.times)
+    np.testing.assert_array_equal(back.data.values, fitted.data.values)
+    for name, value in fitted.params.items():
+        assert torch.equal(back.params[name], value)
+    same_draws(back.posterior_draws, fitted.posterior_draws)
+    np.testing.assert_array_equal(back.posterior_draws.log_p, fitted.posterior_draws.log_p)
+    assert back.check().to_dict() == fitted.check().to_dict()
+
+
+def test_a_loaded_fit_can_be_saved(run, tmp_path):
+    again = ppl.load(ppl.load(run).save(tmp_path / "again"))
+    same_draws(again.posterior_draws, ppl.load(run).posterior_draws)
+
+
+@pytest.mark.parametrize("emission", ["gaussian", "poisson", "categorical", "exponential", "gamma"])
+def test_every_emission_comes_back(emission, tmp_path):
+    x = np.random.default_rng(0).poisson(3.0, (40, 1)) + 1.0
+    types = {"x0": {"categorical": "categorical", "poisson": "count"}.get(emission, "continuous")}
+    fit = ppl.fit(ppl.HMM(states=2, emission=emission), [x[:30], x[30:]], types=types, restarts=2)
+    back = ppl.load(fit.save(tmp_path / "run"))
+    same_draws(back.posterior_draws, fit.posterior_draws)
+    pd.testing.assert_frame_equal(back.predict(), fit.predict())
+
+
+def test_candidates_come_back(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 1))
+    fit = ppl.select(ppl.HMM(), x, {"states": [1, 2]}, restarts=2)
+    back = ppl.load(fit.save(tmp_path / "run"))
+    assert [dict(c) for c in back.candidates] == [dict(c) for c in fit.candidates]
+
+
+def test_numbered_times_come_back(tmp_path):
+    frame = pd.DataFrame({"t": [0.5, 1.0, 1.5, 2.0], "x": [0.1, 0.2, 0.4, 0.3]})
+    fit = ppl.fit(ppl.HMM(states=1), frame, time="t")
+    back = ppl.load(fit.save(tmp_path / "run"))
+    assert back.forecast(2)["t"].tolist() == [2.5, 3.0]
+
+
+def test_a_run_is_not_overwritten(fitted, run):
+    with pytest.raises(OutputError):
+        fitted.save(run)
+    fitted.save(run, force=True)
+    assert ppl.load(run).elbo == fitted.elbo
+
+
+# ArviZ
+
+
+def test_arviz_reads_the_posterior(fitted, run):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = az.from_netcdf(str(run / "posterior.nc"))
+    posterior = data.posterior
+    assert posterior["transition"].dims == ("chain", "draw", "state", "state_to")
+    assert posterior["start"].dims == ("chain", "draw", "state")
+    assert posterior["gaussian_mean"].dims == ("chain", "draw", "state", "gaussian_column")
+    assert posterior["gaussian_correlation"].dims[-2:] == ("gaussian_column", "gaussian_column_to")
+    assert list(posterior["gaussian_column"].values) == ["left", "right"]
+    assert list(posterior["poisson_column"].values) == ["count"]
+    assert posterior.sizes["state"] == 2
+    assert posterior.attrs["k_hat"] == pytest.approx(fitted.posterior_draws.k_hat)
+    np.testing.assert_array_equal(
+        posterior["transition"][0], fitted.posterior_draws.theta["transition"]["transition"]
+    )
+    np.testing.assert_array_equal(data.sample_stats["lp"][0], fitted.posterior_draws.log_p)
+    assert data.log_likelihood["x"].dims == ("chain", "draw", "sequence")
+    np.testing.assert_array_equal(data.observed_data["left"], fitted.data.column("left"))
+    assert data.posterior_predictive["left"].dims == ("chain", "draw", "row")
+    assert data.constant_data["lengths"].values.tolist() == LENGTHS
+
+
+def test_posterior_in_memory_has_single_column_names():
+    fit = ppl.fit(ppl.HMM(states=2), np.random.default_rng(0).normal(size=(30, 2)), restarts=1)
+    posterior = fit.posterior["posterior"]
+    assert posterior["mean"].dims == ("chain", "draw", "state", "column")
+    assert fit.posterior["log_likelihood"]["x"].dims == ("chain", "draw", "row")
+    total = fit.posterior["log_likelihood"]["x"].sum("row").values[0]
+    log_prior = fit.bound.log_prob(fit.posterior_draws.theta, None).numpy()
+    np.testing.assert_allclose(total + log_prior, fit.posterior_draws.log_p)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("name", ["run.json", "params.safetensors", "data.safetensors", "history.jsonl"])
+def test_a_changed_byte_is_noticed(run, name):
+    path = run / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(RunError):
+        load(run).trained.history  # noqa: B018 - read when it is asked for
+
+
+@pytest.mark.parametrize("name", ["run.json", "params.safetensors", "data.safetensors"])
+def test_a_lost_file_is_noticed(run, name):
+    (run / name).unlink()
+    with pytest.raises(RunError):
+        load(run)
+
+
+def test_a_path_that_is_no_run(tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(RunError):
+            load(path)
+
+
+def rewritten(run, change, tmp_path):
+    """The same run with another manifest, sealed as it should be."""
+    from safetensors.numpy import load as arrays
+
+    from ppl_models import store
+
+    stored = store.read_run(run)
+    manifest = json.loads(
+        json.dumps({k: v for k, v in stored.manifest.items() if k not in ("files", "schema_version")})
+    )
+    change(manifest)
+    files = {"data.safetensors": (run / "data.safetensors").read_bytes()}
+    params = arrays((run / "params.safetensors").read_bytes())
+    return store.write_run(tmp_path / "other", manifest=manifest, params=params, history=(), files=files).path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(model="no_such_model"),
+        lambda m: m.update(model="os:system"),
+        lambda m: m.update(model="/tmp/evil.py:Model"),
+        lambda m: m["fields"].update(colour="red"),
+        lambda m: m["fields"].update(states=3),
+        lambda m: m["fields"].update(states=0),
+        lambda m: m["fields"].update(covariance="diag"),
+        lambda m: m["data"]["schema"]["columns"].pop(),
+        lambda m: m["data"].update(sha256="0" * 64),
+        lambda m: m.update(status="splendid"),
+        lambda m: m.pop("settings"),
+        lambda m: m["settings"].update(steps=-1),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(run, tmp_path, change):
+    assert load(rewritten(run, lambda m: None, tmp_path / "fine")).status == "converged"
+    with pytest.raises(RunError) as error:
+        load(rewritten(run, change, tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True)
+class Foreign(ppl.HMM):
+    name: ClassVar[str] = "foreign"
+
+
+def test_a_model_that_is_not_installed_is_refused(tmp_path):
+    fit = ppl.fit(Foreign(states=1), np.random.default_rng(0).normal(size=(20, 1)))
+    path = fit.save(tmp_path / "run")
+    with pytest.raises(RunError):
+        load(path)
+
+
+# Seeds
+
+
+def test_equal_seeds_give_equal_mini_batches(simulate):
+    one, two = (fit_table(simulate, batch_size=40, steps=30) for _ in range(2))
+    for name, value in one.params.items():
+        assert torch.equal(two.params[name], value)
+    other = fit_table(simulate, batch_size=40, steps=30, seed=1)
+    assert any(not torch.equal(other.params[name], value) for name, value in one.params.items())
+
+
+def test_other_seeds_give_other_draws(simulate, fitted):
+    other = fit_table(simulate, seed=7)
+    assert other.elbo == pytest.approx(fitted.elbo, abs=0.1)
+    draws = (f.posterior_draws.theta["start"]["start"] for f in (other, fitted))
+    assert not torch.equal(*draws)
+
+
+def test_mini_batches_leave_global_state_alone(simulate):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    fit_table(simulate, batch_size=40, steps=5)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_array_is_left_alone():
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    x[3, 1] = np.nan
+    kept = x.copy()
+    fit = ppl.fit(ppl.HMM(states=2), x, restarts=1, steps=2)
+    fit.impute(x)
+    np.testing.assert_array_equal(x, kept)
+    np.testing.assert_array_equal(fit.data.values, kept)
