@@ -62,6 +62,15 @@ def test_a_given_number_of_degrees_of_freedom_stays():
     assert 1 / 3 - 1e-9 <= scale <= 1
 
 
+def test_gaussian_and_student_t_columns_learn_scales_of_their_own():
+    """What was learned makes the same model again."""
+    x = np.c_[student(120), np.random.default_rng(1).normal(size=(120, 1))]
+    fit = ppl.fit(ppl.GMM(emission={"x0": "student_t", "x1": "gaussian"}), x, restarts=2)
+    assert fit.resolved.student_t_variance != fit.resolved.state_variance
+    elbo = fit.bound.elbo(fit.bound.dataset_batch(fit.data), fit.params)[0]
+    assert float(elbo) == pytest.approx(fit.elbo, abs=1e-6)
+
+
 def test_units_of_student_t_do_not_matter():
     x = student(80)
     x[np.random.default_rng(0).random(x.shape) < 0.2] = np.nan
