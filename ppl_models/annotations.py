@@ -112,6 +112,8 @@ def checked(name: str, value: Any, about: Hint) -> Any:
 def check_fields(owner: Any) -> None:
     """Refuse values of a dataclass that its notes rule out: `Positive`, and the choices of a `Literal`.
 
+    Positive numbers become Python's own.
+
     Raises:
         UsageError: naming the field.
     """
@@ -119,8 +121,8 @@ def check_fields(owner: Any) -> None:
         value = getattr(owner, name)
         if value is None and about.optional:
             continue
-        if about.note(Positive) is not None and not 0 < value < float("inf"):
-            raise UsageError(f"{name} must be positive and finite, got {value}")
+        if about.note(Positive) is not None:
+            object.__setattr__(owner, name, checked(name, value, about))  # fields are frozen for users
         if get_origin(about.type) is Literal and value not in get_args(about.type):
             *others, last = get_args(about.type)
             raise UsageError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")

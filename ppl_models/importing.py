@@ -8,6 +8,8 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 BEGUN = 100_000
 """Objects up to which a process has only begun, so that all of them may be left alone from then on."""
@@ -31,3 +33,28 @@ def uncollected() -> Iterator[None]:
         gc.enable()
         if begun and "torch" in sys.modules:
             gc.freeze()
+
+
+def lazy(name: str) -> Any:
+    """A module that is imported when something of it is first used.
+
+    For modules that say light things, such as the fields of a prior, next to densities that need torch.
+
+    Example:
+        >>> lazy("math").floor(2.5)
+        2
+    """
+    return _Lazy(name)
+
+
+class _Lazy:
+    """Stands for a module until it is used, and has what was used of it from then on."""
+
+    def __init__(self, name: str) -> None:
+        self._module = name
+
+    def __getattr__(self, name: str) -> Any:
+        with uncollected():
+            value = getattr(import_module(self._module), name)
+        setattr(self, name, value)  # so that the next look-up does not come here
+        return value

@@ -7,7 +7,8 @@ import torch
 from fits import by_hand
 
 from ppl_models.api import Fit
-from ppl_models.data import Dataset, read
+from ppl_models.data import Dataset, Kind, read
+from ppl_models.families.registry import having
 from ppl_models.models.vae.model import VAE
 from ppl_models.models.vae.objective import VAETarget
 
@@ -40,14 +41,15 @@ def fitted(
     return fit_of(model, data, target)
 
 
-SCHEMAS = ("gaussian", "bernoulli", "continuous_bernoulli", "poisson", "categorical")
+SCHEMAS = tuple(having("likelihood"))
 """Families, of each of which `schema_of` makes a table."""
 
 
 def columns_of(name: str, n: int, rng: np.random.Generator) -> dict[str, Any]:
     """Columns of one family, which depend on a hidden number."""
     z = rng.normal(size=n)
-    if name == "gaussian":
+    kind = having("likelihood")[name].side("likelihood").kinds[0]
+    if kind is Kind.CONTINUOUS and name != "continuous_bernoulli":
         return {
             "a": 3 + 2 * z + rng.normal(size=n),
             "b": -z + 0.5 * rng.normal(size=n),
@@ -60,7 +62,7 @@ def columns_of(name: str, n: int, rng: np.random.Generator) -> dict[str, Any]:
         }
     if name == "continuous_bernoulli":
         return {f"u{j}": 10 * rng.beta(np.exp(z), 2.0, size=n) + 5 for j in range(3)}
-    if name == "poisson":
+    if kind is Kind.COUNT:
         return {f"n{j}": rng.poisson(np.exp(0.5 * z + s)) for j, s in enumerate((0.0, 1.5))}
     return {
         f"k{j}": np.array([*"abcd"])[
@@ -83,9 +85,5 @@ def schema_of(name: str, n: int = 200, missing: float = 0.0) -> tuple[Dataset, s
         if missing:
             hole = rng.random(n) < missing
             columns[key] = [None if h else v for h, v in zip(hole, list(value), strict=True)]
-    option = (
-        ",".join(f"u{j}=continuous_bernoulli" for j in range(3))
-        if name in ("mixed", "continuous_bernoulli")
-        else "auto"
-    )
+    option = ",".join(f"u{j}=continuous_bernoulli" for j in range(3)) if name == "mixed" else name
     return read({k: list(v) for k, v in columns.items()}), option

@@ -1,18 +1,25 @@
 """What an emission family is: a conjugate factor for each state over some columns of a row."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping
 from copy import copy
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import numpy as np
-import pyro.distributions as dist
-import torch
-from torch import Tensor
+from ppl_models.importing import lazy
+from ppl_models.inference.factors import Factor
 
-from ppl_models.data import Schema
-from ppl_models.inference.factors import Factor, Theta
-from ppl_models.kernels.workspace import Workspace
+if TYPE_CHECKING:
+    import numpy as np
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+
+    from ppl_models.inference.factors import Theta
+    from ppl_models.kernels.workspace import Workspace
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
 
 BLOCK = 4096
 """Rows a block of the products over rows; skinny products are fastest in blocks that fit a cache."""
@@ -39,7 +46,7 @@ class Features(NamedTuple):
         """Whether the log density is linear in the matrix, whatever is missing."""
         return self.pattern is None
 
-    def rows(self, at: slice) -> "Features":
+    def rows(self, at: slice) -> Features:
         """The features of some of the rows, as views."""
         pattern = None if self.pattern is None else self.pattern[at]
         return Features(self.matrix[at], pattern, self.patterns)
@@ -60,14 +67,17 @@ class Emission(Factor):
     squares = False
     """Whether the features of complete rows are some numbers followed by their squares."""
 
+    linear_density = False
+    """Whether the log density of complete rows is linear in the features: see `LinearEmission`."""
+
     masks_cells = True
     """Whether missing cells leave the log density linear in the features."""
 
-    linear_density = True
-    """Whether the log density of complete rows is linear in the features: see `LinearEmission`."""
+    heavy_tails = False
+    """Whether cells far out are what the family expects, so that they are no reason to start a state."""
 
     is_label = False
-    """Whether it is that of the labels of a target, of which nothing is learned."""
+    """Whether it only says which class a state belongs to, so that nothing is learned of it."""
 
     @property
     @abstractmethod
@@ -98,6 +108,13 @@ class Emission(Factor):
             key: the name to take it under.
             masked: whether to make room for missing cells; if they have any, when not given.
         """
+
+    def start(self, number: int, device: torch.device | str = "cpu") -> Tensor:
+        """η (R, ...) of R starts: what missing cells and latents of cells are expected by in the first step.
+
+        That of the prior, unless the family knows better.
+        """
+        return self.expected_natural(self.zeros(1, device)).expand(number, *self.shape)
 
     @abstractmethod
     def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
@@ -145,7 +162,9 @@ class Emission(Factor):
 
 
 class LinearEmission(Emission):
-    """One whose log density is linear in features of the rows: ⟨t(x_n), η_k⟩ = c_k + Σ_f W_kf T_nf."""
+    """An emission whose log density of complete rows is linear in features of the rows alone."""
+
+    linear_density = True
 
     @abstractmethod
     def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -163,17 +182,6 @@ class LinearEmission(Emission):
     def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
         """Σ_n γ_nk E[t(x_n) | z_n = k], (R, K, ...), expected over missing cells given `natural`."""
         return self.collect(weighted_sums(gamma, features.matrix), gamma.sum(1))
-
-
-def constants(schema: Schema, columns: tuple[int, ...], field: str) -> Tensor:
-    """A field of the columns of a schema at some positions, (D,) float64: `mean`, `sd`, …."""
-    return torch.tensor([getattr(schema.columns[i], field) for i in columns], dtype=torch.float64)
-
-
-def positive_means(schema: Schema, columns: tuple[int, ...]) -> Tensor:
-    """Means of columns, (D,), 1 in the place of those that are not positive: what rates are relative to."""
-    mean = constants(schema, columns, "mean")
-    return torch.where(mean > 0, mean, torch.ones_like(mean))
 
 
 def columns_of(values: Tensor, columns: tuple[int, ...]) -> Tensor:

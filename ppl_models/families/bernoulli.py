@@ -1,20 +1,38 @@
-"""Bernoulli columns: one of two labels."""
+"""Bernoulli columns, with beta priors, or with logits that a decoder puts out."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pyro.distributions as dist
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from ppl_models.data import Column, Schema
+from ppl_models.annotations import Positive
+from ppl_models.data.schema import Column, Kind
 from ppl_models.families.columns import ColumnEmission
+from ppl_models.families.family import Conjugate, Family, Group, Network, Prior
 from ppl_models.families.likelihood import Likelihood
-from ppl_models.families.priors import Priors
-from ppl_models.families.unit_interval import unit_intervals
-from ppl_models.inference.factors import Site, Theta, nonnegative
+from ppl_models.families.unit import two_valued, unit_intervals
+from ppl_models.importing import lazy
+from ppl_models.inference.factors import nonnegative
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+
+    from ppl_models.inference.factors import Site, Theta
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
+
+
+@dataclass(frozen=True)
+class LevelPrior(Prior):
+    """The field of the Dirichlet prior of levels."""
+
+    level_concentration: Annotated[
+        float, "Dirichlet prior of levels (categorical, Bernoulli)", Positive()
+    ] = 1.0
 
 
 class Bernoulli(ColumnEmission):
@@ -78,8 +96,12 @@ class Bernoulli(ColumnEmission):
         return {"probability": (theta["probability"], ("column",))}
 
 
+def _emission(group: Group, states: int, fields: LevelPrior) -> Bernoulli:
+    return Bernoulli(group.index, states, fields.level_concentration)
+
+
 class BernoulliLikelihood(Likelihood):
-    """Bernoulli with logits o; cells between 0 and 1 are probabilities, whose cross-entropy it is."""
+    """x_j ~ Bernoulli(sigmoid(o_j)); cells between 0 and 1 are probabilities, whose cross-entropy it is."""
 
     def __init__(self, columns: Sequence[Column], image: bool) -> None:
         ends = unit_intervals(columns, image)
@@ -87,26 +109,24 @@ class BernoulliLikelihood(Likelihood):
         self._constant("limits", torch.tensor(ends, dtype=torch.float64))
 
     def log_prob(self, out: Tensor, u: Tensor) -> Tensor:
-        """Of each cell."""
+        """U log p + (1 − u) log(1 − p)."""
         out, u = torch.broadcast_tensors(out, u)
-        return -F.binary_cross_entropy_with_logits(out, u, reduction="none")
+        return -torch.nn.functional.binary_cross_entropy_with_logits(out, u, reduction="none")
 
     def total(self, out: Tensor, u: Tensor) -> Tensor:
-        """In one kernel."""
-        return -F.binary_cross_entropy_with_logits(out, u, reduction="sum")
+        """By torch's kernel."""
+        return -torch.nn.functional.binary_cross_entropy_with_logits(out, u, reduction="sum")
 
     def expect(self, out: Tensor) -> Tensor:
-        """In the user's units."""
+        """The probability of the upper value."""
         return self.back(out.sigmoid())
 
     def sample(self, out: Tensor) -> Tensor:
-        """By torch's generator."""
+        """One of the two values."""
         return self.back(torch.bernoulli(out.sigmoid()))
 
     def distribution(self, out: Tensor) -> Any:
-        """Of cells in the units of the network, as Pyro's has no other support."""
-        import pyro.distributions as dist
-
+        """Of cells in the units of the network, as Pyro's Bernoulli has no other support."""
         return dist.Bernoulli(logits=out, validate_args=False)
 
     def observed(self, u: Tensor) -> Tensor:
@@ -114,11 +134,21 @@ class BernoulliLikelihood(Likelihood):
         return u
 
 
-def emission(columns: tuple[int, ...], states: int, schema: Schema, priors: Priors) -> Bernoulli:
-    """Over some columns of a schema."""
-    return Bernoulli(columns, states, priors.level_concentration)
-
-
-def likelihood(columns: Sequence[Column], image: bool) -> BernoulliLikelihood:
-    """Of some columns, given outputs of a network."""
-    return BernoulliLikelihood(columns, image)
+BERNOULLI = Family(
+    "bernoulli",
+    conjugate=Conjugate(
+        density="Bernoulli: `probability` of the second level",
+        prior="beta",
+        kinds=(Kind.BINARY,),
+        build=_emission,
+        read_as=Kind.BINARY,
+    ),
+    network=Network(
+        density="Bernoulli; grey levels are taken as probabilities, whose cross-entropy it is, not a density",
+        kinds=(Kind.BINARY, Kind.CONTINUOUS, Kind.COUNT),
+        build=BernoulliLikelihood,
+        pixels=lambda columns: all(map(two_valued, columns)),
+    ),
+    fields=LevelPrior,
+    auto=Kind.BINARY,
+)

@@ -1,19 +1,27 @@
-"""Categorical columns: one of several labels."""
+"""Labels: categorical columns, with Dirichlet priors, or with logits that a decoder puts out."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyro.distributions as dist
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from ppl_models.data import Column, Schema
+from ppl_models.data.schema import Column, Kind
 from ppl_models.families.base import EPSILON, Features, LinearEmission, columns_of
+from ppl_models.families.bernoulli import LevelPrior
+from ppl_models.families.family import Conjugate, Family, Group, Network
 from ppl_models.families.likelihood import Likelihood
-from ppl_models.families.priors import Priors
-from ppl_models.inference.factors import Dirichlet, Site, Theta, nonnegative
-from ppl_models.kernels.workspace import Workspace
+from ppl_models.importing import lazy
+from ppl_models.inference.factors import Dirichlet, nonnegative
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+
+    from ppl_models.inference.factors import Site, Theta
+    from ppl_models.kernels.workspace import Workspace
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
 
 
 class Categorical(LinearEmission):
@@ -118,6 +126,11 @@ class Categorical(LinearEmission):
         return {row.name: (theta[row.name], (f"level_{d}",)) for d, row in enumerate(self.rows)}
 
 
+def _emission(group: Group, states: int, fields: LevelPrior) -> Categorical:
+    levels = tuple(max(len(column.levels), 1) for column in group.columns)
+    return Categorical(group.index, states, levels, fields.level_concentration)
+
+
 class CategoricalLikelihood(Likelihood):
     """Softmax over the levels of each column, padded to the most levels, so that one op does all."""
 
@@ -139,17 +152,17 @@ class CategoricalLikelihood(Likelihood):
 
     def log_p(self, out: Tensor) -> Tensor:
         """Log probabilities (..., D, L), −∞ for levels that a column does not have."""
-        padded = F.pad(out, (0, 1), value=-torch.inf)
+        padded = torch.nn.functional.pad(out, (0, 1), value=-torch.inf)
         return padded[..., self.index].log_softmax(-1)
 
     def features(self, u: Tensor, seen: Tensor | None) -> Tensor:
         """One-hot codes."""
-        hot = F.one_hot(u.long(), self.index.shape[1]).to(u.dtype)
+        hot = torch.nn.functional.one_hot(u.long(), self.index.shape[1]).to(u.dtype)
         hot = hot if seen is None else hot * seen.unsqueeze(-1)
         return hot.flatten(-2)[..., self.real]
 
     def log_prob(self, out: Tensor, u: Tensor) -> Tensor:
-        """Of each cell."""
+        """Log probabilities of the codes."""
         log_p, code = self.log_p(out), u.long()
         if code.shape != log_p.shape[:-1]:
             shape = torch.broadcast_shapes(code.shape, log_p.shape[:-1])
@@ -166,18 +179,25 @@ class CategoricalLikelihood(Likelihood):
         return (log_p - torch.log(-torch.log(torch.rand_like(log_p)))).argmax(-1).double()
 
     def distribution(self, out: Tensor) -> Any:
-        """The same by Pyro."""
-        import pyro.distributions as dist
-
+        """A categorical over codes."""
         return dist.Categorical(logits=self.log_p(out).clamp(min=-1e30))
 
 
-def emission(columns: tuple[int, ...], states: int, schema: Schema, priors: Priors) -> Categorical:
-    """Over some columns of a schema."""
-    levels = tuple(max(len(schema.columns[i].levels), 1) for i in columns)
-    return Categorical(columns, states, levels, priors.level_concentration)
-
-
-def likelihood(columns: Sequence[Column], image: bool) -> CategoricalLikelihood:
-    """Of some columns, given outputs of a network."""
-    return CategoricalLikelihood(columns)
+CATEGORICAL = Family(
+    "categorical",
+    conjugate=Conjugate(
+        density="categorical: a probability for each level",
+        prior="Dirichlet",
+        kinds=(Kind.CATEGORICAL, Kind.BINARY),
+        build=_emission,
+        read_as=Kind.CATEGORICAL,
+    ),
+    network=Network(
+        density="softmax",
+        kinds=(Kind.CATEGORICAL, Kind.BINARY),
+        build=lambda columns, image: CategoricalLikelihood(columns),
+        read_as=Kind.CATEGORICAL,
+    ),
+    fields=LevelPrior,
+    auto=Kind.CATEGORICAL,
+)

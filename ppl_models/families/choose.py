@@ -1,149 +1,59 @@
-"""Which family each column gets: by its kind, or by what the user named."""
+"""Which family each column gets, in models with emissions and in models with likelihoods.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+A choice is `auto`, one family for all columns, `column=family` pairs as text, or a mapping from columns to
+families; what is not named goes by the kind of the column.
+"""
 
-from ppl_models.data.schema import Column, Kind, Schema
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ppl_models.data.schema import Schema
 from ppl_models.errors import DataError, UsageError
-from ppl_models.families.registry import FAMILIES, Family, names
+from ppl_models.families.family import Conjugate, Family, Group, Network, Side
+from ppl_models.families.registry import FAMILIES, having, listed
 
 if TYPE_CHECKING:
     from ppl_models.families.base import Emission
-    from ppl_models.families.priors import Priors
+    from ppl_models.families.likelihood import Likelihood
 
-Named = str | Mapping[str, str]
+Choice = str | Mapping[str, str]
 """`auto`, one family, or `column=family` pairs with commas between them; or columns mapped to families."""
 
-SHOWN = 12
-"""Columns that a message names, at most."""
+NAMED = 12
+"""Columns that a message names at most."""
 
 
-@dataclass(frozen=True)
-class Chooser:
-    """The choice of one side of the families.
-
-    Attributes:
-        option: the field that names families: `emission` or `likelihood`.
-        side: which kinds of column count: `emits` or `decodes`.
-    """
-
-    option: str
-    side: Literal["emits", "decodes"]
-
-    @property
-    def help(self) -> str:
-        """The help of the option."""
-        listed = ", ".join(["auto", *names(self.side)])
-        return f"family of every column ({listed}), or column=family pairs separated by commas"
-
-    def check(self, named: Named) -> None:
-        """Refuse families that do not exist, before there are columns.
-
-        Raises:
-            UsageError: naming the family.
-        """
-        for _, family in self._pairs(named):
-            if family != "auto" and family not in names(self.side):
-                listed = ", ".join(["auto", *names(self.side)])
-                raise UsageError(f"{self.option} {family!r} is not known; choose from {listed}")
-
-    def families(self, named: Named, schema: Schema) -> dict[str, str]:
-        """The family of each column but the target, by name.
-
-        Raises:
-            UsageError: a family or a column is not known.
-        """
-        self.check(named)
-        columns = [column for column in schema.columns if column.name != schema.target]
-        chosen = {column.name: self._automatic(column) for column in columns}
-        if schema.shape is not None and self.side == "decodes":
-            chosen |= _pixels([column for column in columns if not column.labelled])
-        for column, family in self._pairs(named):
-            if column is not None and column not in chosen:
-                listed = ", ".join([*chosen][:SHOWN])
-                raise UsageError(
-                    f"{self.option} names the column {column!r}, which is not modelled ({listed})"
-                )
-            if family != "auto":
-                chosen.update(dict.fromkeys(chosen if column is None else [column], family))
-        return chosen
-
-    def kinds(self, named: Named, schema: Schema) -> dict[str, str]:
-        """Columns that must be read as another kind because their family was named, and as which."""
-        chosen, found = self.families(named, schema), {}
-        for column in schema.columns:
-            family = FAMILIES.get(chosen.get(column.name, ""))
-            if family is not None and family.read_as is not None and column.kind not in self._of(family):
-                found[column.name] = str(family.read_as)
-        return found
-
-    def grouped(self, named: Named, schema: Schema) -> dict[str, tuple[int, ...]]:
-        """Family -> the positions of its columns, in the order in which they come.
-
-        Raises:
-            DataError: a column cannot be described by the family named for it.
-        """
-        chosen = self.families(named, schema)
-        groups: dict[str, list[int]] = {}
-        for i, column in enumerate(schema.columns):
-            if column.name == schema.target:
-                continue
-            family = FAMILIES[chosen[column.name]]
-            if column.kind not in self._of(family):
-                raise DataError(
-                    f"column {column.name!r} is {column.kind}, which a {family.name} {self.option} cannot "
-                    f"describe; leave it out with --ignore or name another family with --{self.option}"
-                )
-            if refusal := family.refusal(column):
-                raise DataError(refusal)
-            groups.setdefault(family.name, []).append(i)
-        return {family: tuple(index) for family, index in groups.items()}
-
-    def _of(self, family: Family) -> tuple[Kind, ...]:
-        return family.emits if self.side == "emits" else family.decodes
-
-    def _automatic(self, column: Column) -> str:
-        return next(f.name for f in FAMILIES.values() if f.automatic is column.kind)
-
-    @staticmethod
-    def _pairs(named: Named) -> list[tuple[str | None, str]]:
-        """Columns, or None for all, and families."""
-        if isinstance(named, Mapping):
-            return [(str(column), str(family)) for column, family in named.items()]
-        found = []
-        for part in named.split(","):
-            column, sign, family = part.strip().rpartition("=")
-            found.append((column if sign else None, family))
-        return found
+def help_text(side: Side) -> str:
+    """What the help of the field says."""
+    return f"family of every column ({listed(side)}), or column=family pairs separated by commas"
 
 
-EMISSION = Chooser("emission", "emits")
-LIKELIHOOD = Chooser("likelihood", "decodes")
-
-
-def emissions(named: Named, priors: "Priors", states: int, schema: Schema) -> "tuple[Emission, ...]":
-    """The emissions over the columns of a schema, with that of the labels where there is a target.
-
-    Args:
-        named: the families.
-        priors: the fields of their priors.
-        states: K, of which each class has as many if there is a target.
-        schema: the columns; standardising constants come from here.
+def checked(side: Side, choice: Choice) -> Choice:
+    """The choice, a mapping as a dictionary, before there are columns.
 
     Raises:
-        DataError: a column cannot be described by the family named for it.
-        UsageError: a family or a column is not known.
-    """
-    groups = EMISSION.grouped(named, schema)
-    found = [FAMILIES[name].emission(index, states, schema, priors) for name, index in groups.items()]
-    if schema.target is not None:
-        from ppl_models.families.label import Label
+        UsageError: naming a family that there is not.
 
-        at = schema.names.index(schema.target)
-        classes = len(schema.columns[at].levels)
-        found.append(Label(at, [k * classes // states for k in range(states)], classes))
-    return tuple(found)
+    Example:
+        >>> checked("emission", {"wait": "gamma"})
+        {'wait': 'gamma'}
+    """
+    for _, family in _pairs(choice):
+        if family != "auto" and family not in having(side):
+            raise UsageError(f"{side} {family!r} is not known; choose from {listed(side)}")
+    return choice if isinstance(choice, str) else dict(choice)
+
+
+def _pairs(choice: Choice) -> Iterator[tuple[str | None, str]]:
+    """Columns, None for all, with what is named for them."""
+    if not isinstance(choice, str):
+        yield from choice.items()
+        return
+    for part in choice.split(","):
+        column, named, family = part.strip().rpartition("=")
+        yield column if named else None, family
 
 
 def modelled(schema: Schema) -> list[int]:
@@ -151,9 +61,120 @@ def modelled(schema: Schema) -> list[int]:
     return [i for i, column in enumerate(schema.columns) if column.name != schema.target]
 
 
-def _pixels(pixels: list[Column]) -> dict[str, str]:
-    """The family of the pixels of an image: of two values only, or of intensities."""
-    from ppl_models.families.unit_interval import two_valued
+def families(side: Side, choice: Choice, schema: Schema) -> dict[str, Family]:
+    """The family of each column by name.
 
-    family = "bernoulli" if all(map(two_valued, pixels)) else "continuous_bernoulli"
-    return {column.name: family for column in pixels}
+    Raises:
+        UsageError: a family or column is not known.
+    """
+    choice = checked(side, choice)
+    known, columns = having(side), [schema.columns[i] for i in modelled(schema)]
+    auto = {family.auto: family for family in known.values()}
+    chosen = {column.name: auto[column.kind] for column in columns}
+    pixels = [column for column in columns if not column.labelled] if schema.shape is not None else []
+    for family in FAMILIES if pixels else ():
+        if side == "likelihood" and family.network is not None and family.network.pixels(pixels):
+            chosen |= {column.name: family for column in pixels}
+    for column, name in _pairs(choice):
+        if column is not None and column not in chosen:
+            names = ", ".join([*chosen][:NAMED])
+            raise UsageError(f"{side} names the column {column!r}, which is not modelled ({names})")
+        if name != "auto":
+            chosen.update(dict.fromkeys(chosen if column is None else [column], known[name]))
+    return chosen
+
+
+def kinds(side: Side, choice: Choice, schema: Schema) -> Mapping[str, str]:
+    """Columns that must be read as another kind because their family was named."""
+    chosen, found = families(side, choice, schema), {}
+    for i in modelled(schema):
+        column = schema.columns[i]
+        of = _side(side, chosen[column.name])
+        if of.read_as is not None and column.kind not in of.kinds:
+            found[column.name] = str(of.read_as)
+    return found
+
+
+def groups(side: Side, choice: Choice, schema: Schema) -> list[tuple[Family, Group]]:
+    """Each family that is used with its columns, in the order of the registry.
+
+    Raises:
+        DataError: a column cannot be described by the family named for it.
+    """
+    chosen = families(side, choice, schema)
+    index: dict[str, list[int]] = {family.name: [] for family in FAMILIES}
+    for i in modelled(schema):
+        column = schema.columns[i]
+        family = chosen[column.name]
+        if column.kind not in _side(side, family).kinds:
+            article = "an" if family.name[0] in "aeiou" else "a"
+            raise DataError(
+                f"column {column.name!r} is {column.kind}, which {article} {family.name} {side} cannot "
+                f"describe; leave it out with --ignore or name another family with --{side}"
+            )
+        if lacks := family.lacks(column):
+            raise DataError(
+                f"column {column.name!r} has the value {column.minimum:g}; {family.name} needs {lacks}"
+            )
+        index[family.name].append(i)
+    C = schema.correlation
+
+    def group(at: list[int]) -> Group:
+        correlation = tuple(tuple(C[i][j] for j in at) for i in at) if C else ()
+        return Group(tuple(at), tuple(schema.columns[i] for i in at), correlation)
+
+    return [(family, group(index[family.name])) for family in FAMILIES if index[family.name]]
+
+
+def _side(side: Side, family: Family) -> Conjugate | Network:
+    of = family.side(side)
+    if of is None:
+        raise UsageError(f"{side} {family.name!r} is not known; choose from {listed(side)}")
+    return of
+
+
+def emissions(choice: Choice, priors: Any, states: int, schema: Schema) -> tuple[Emission, ...]:
+    """The emissions over the columns of a schema, in the order of their first columns, then the target's.
+
+    Args:
+        choice: which family each column gets.
+        priors: the fields of the priors (`registry.Priors`).
+        states: K, of which each class has as many if there is a target.
+        schema: the columns; standardising constants come from here.
+
+    Raises:
+        DataError: a column cannot be described by the family named for it.
+    """
+    found = sorted(groups("emission", choice, schema), key=lambda each: each[1].index[0])
+    built = [family.conjugate.build(group, states, priors) for family, group in found if family.conjugate]
+    if schema.target is not None:
+        built.append(_label(schema, states))
+    return tuple(built)
+
+
+def likelihoods(choice: Choice, schema: Schema) -> list[tuple[tuple[int, ...], Likelihood]]:
+    """The likelihoods over the columns of a schema with the positions of their columns.
+
+    Raises:
+        DataError: a column cannot be described by the family named for it.
+    """
+    image = schema.shape is not None
+    return [
+        (group.index, family.network.build(group.columns, image))
+        for family, group in groups("likelihood", choice, schema)
+        if family.network
+    ]
+
+
+def correlated(priors: Any) -> bool:
+    """Whether the prior of any family refers to the correlations of the data."""
+    return any(family.conjugate is not None and family.conjugate.correlated(priors) for family in FAMILIES)
+
+
+def _label(schema: Schema, states: int) -> Emission:
+    """The classes of the target, each with as many of the states, class by class."""
+    from ppl_models.families.label import Label
+
+    at = schema.names.index(str(schema.target))
+    classes = len(schema.columns[at].levels)
+    return Label(at, [k * classes // states for k in range(states)], classes)

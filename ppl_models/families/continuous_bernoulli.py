@@ -1,22 +1,32 @@
-"""Continuous Bernoulli columns: intensities in [0, 1], of networks.
+"""Intensities in an interval, by a decoder: the continuous Bernoulli.
 
-The density for intensities whose cross-entropy has no normaliser (Loaiza-Ganem & Cunningham 2019, The
+    p(u) = exp(o u − A(o)) on [0, 1],  A(o) = log((e^o − 1)/o)
+
+It is the density for intensities whose cross-entropy has no normaliser (Loaiza-Ganem & Cunningham 2019, The
 continuous Bernoulli: fixing a pervasive error in variational autoencoders, NeurIPS,
 https://arxiv.org/abs/1907.06845); their C(λ) e^{log λ …} is exp(o u − A(o)) for λ = sigmoid(o).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from ppl_models.data import Column
+from ppl_models.data.schema import Column, Kind
+from ppl_models.families.family import Family, Network
 from ppl_models.families.likelihood import Likelihood
-from ppl_models.families.unit_interval import unit_intervals
+from ppl_models.families.unit import two_valued, unit_intervals
+from ppl_models.importing import lazy
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
 
 STEEPEST = 20.0
-"""|o| at most: a pixel that is always black would have an infinite density."""
+"""|o| at most, of a continuous Bernoulli: a pixel that is always black would have an infinite density."""
 
 
 class ContinuousBernoulliLikelihood(Likelihood):
@@ -29,7 +39,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
         self._constant("limits", torch.tensor(ends, dtype=torch.float64))
 
     def log_prob(self, out: Tensor, u: Tensor) -> Tensor:
-        """Of each cell."""
+        """O u − A(o)."""
         out = out.clamp(-STEEPEST, STEEPEST)
         return u * out - log_normaliser(out)
 
@@ -51,8 +61,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
         return self.back(torch.where(o > 0, 1 - u, u))
 
     def distribution(self, out: Tensor) -> Any:
-        """The same by Pyro."""
-        import pyro.distributions as dist
+        """On the interval of the column."""
         from pyro.distributions.transforms import AffineTransform
 
         inner = dist.ContinuousBernoulli(logits=out.double().clamp(-STEEPEST, STEEPEST), validate_args=False)
@@ -74,6 +83,12 @@ def log_normaliser(out: Tensor) -> Tensor:
     return out / 2 + torch.where(small, series, far + torch.log(-torch.expm1(-2 * far) / (2 * far)))
 
 
-def likelihood(columns: Sequence[Column], image: bool) -> ContinuousBernoulliLikelihood:
-    """Of some columns, given outputs of a network."""
-    return ContinuousBernoulliLikelihood(columns, image)
+CONTINUOUS_BERNOULLI = Family(
+    "continuous_bernoulli",
+    network=Network(
+        density="exp(o u − A(o)) on [0, 1], o from −20 to 20 (Loaiza-Ganem & Cunningham 2019)",
+        kinds=(Kind.CONTINUOUS, Kind.COUNT),
+        build=ContinuousBernoulliLikelihood,
+        pixels=lambda columns: not all(map(two_valued, columns)),
+    ),
+)

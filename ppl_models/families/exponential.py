@@ -1,16 +1,24 @@
-"""Exponential columns: numbers of at least 0, most of them small."""
+"""Exponential columns, with gamma priors of the rates."""
+
+from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import pyro.distributions as dist
-import torch
-from torch import Tensor
-
-from ppl_models.data import Schema
-from ppl_models.families.base import positive_means
+from ppl_models.data.schema import Kind
 from ppl_models.families.columns import ColumnEmission
-from ppl_models.families.priors import Priors
-from ppl_models.inference.factors import Site, Theta
+from ppl_models.families.family import Conjugate, Family, Group
+from ppl_models.families.poisson import RatePrior
+from ppl_models.importing import lazy
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+
+    from ppl_models.inference.factors import Site, Theta
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
 
 
 class Exponential(ColumnEmission):
@@ -67,6 +75,18 @@ class Exponential(ColumnEmission):
         return {"mean": (self.scale.to(theta["rate"]) / theta["rate"], ("column",))}
 
 
-def emission(columns: tuple[int, ...], states: int, schema: Schema, priors: Priors) -> Exponential:
-    """Over some columns of a schema."""
-    return Exponential(columns, states, positive_means(schema, columns), priors.rate_shape, priors.rate_rate)
+def _emission(group: Group, states: int, fields: RatePrior) -> Exponential:
+    return Exponential(group.index, states, group.positive_means(), fields.rate_shape, fields.rate_rate)
+
+
+EXPONENTIAL = Family(
+    "exponential",
+    conjugate=Conjugate(
+        density="exponential: `mean`",
+        prior="gamma on the rate",
+        kinds=(Kind.CONTINUOUS, Kind.COUNT),
+        build=_emission,
+    ),
+    fields=RatePrior,
+    lacks=lambda column: "values at least 0" if column.minimum < 0 else "",
+)

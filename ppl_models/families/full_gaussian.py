@@ -257,12 +257,12 @@ class FullGaussian(NormalFactor, LinearEmission):
         return kappa, mean, dof, torch.linalg.cholesky(prior + scatter), prior
 
     def _log_z(
-        self, count: Tensor, kappa: Tensor, mean: Tensor, dof: Tensor, factor: Tensor, prior: Tensor
+        self, S: Tensor, kappa: Tensor, mean: Tensor, dof: Tensor, factor: Tensor, prior: Tensor
     ) -> Tensor:
         """Log Z as in the class docstring."""
         p, D = self.prior, len(self.columns)
         prior_dof = torch.full_like(dof, p.dof)
-        normal = 0.5 * D * (math.log(p.mean_precision) - kappa.log() - LOG_2PI * count)
+        normal = 0.5 * D * (math.log(p.mean_precision) - kappa.log() - LOG_2PI * S[..., 0])
 
         def log_z(dof: Tensor, log_det_inverse: Tensor) -> Tensor:
             return 0.5 * dof * (D * math.log(2) - log_det_inverse) + torch.mvlgamma(0.5 * dof, D)

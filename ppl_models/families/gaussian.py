@@ -1,20 +1,150 @@
-"""Gaussian columns, with a full, tied, diagonal or spherical covariance."""
+"""Gaussian columns: N(μ, 1/τ) with the conjugate prior, or N(o, σ²) around what a decoder puts out.
+
+Covariances: full or tied (`ppl_models.families.full_gaussian`), and here diagonal or spherical.
+"""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from torch import Tensor, nn
-
-from ppl_models.data import Column, Schema
+from ppl_models.annotations import Positive
+from ppl_models.data.schema import Column, Kind
 from ppl_models.errors import UsageError
-from ppl_models.families.base import Emission, constants
-from ppl_models.families.diagonal_gaussian import DiagonalGaussian
-from ppl_models.families.full_gaussian import FullGaussian
+from ppl_models.families.columns import ColumnEmission
+from ppl_models.families.family import Conjugate, Family, Group, Network, Prior
 from ppl_models.families.likelihood import FLOOR, Likelihood
-from ppl_models.families.normal_prior import normal_prior
-from ppl_models.families.priors import Priors
+from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalGamma, NormalPrior, NormalSizes
+from ppl_models.importing import lazy
+from ppl_models.inference.factors import nonnegative
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+
+    from ppl_models.families.base import Emission
+    from ppl_models.inference.factors import Site, Theta
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
+
+
+@dataclass(frozen=True)
+class CovarianceField(Prior):
+    """How the columns of a state depend on one another."""
+
+    covariance: Annotated[Literal["full", "diag", "tied", "spherical"], "covariance of Gaussian columns"] = (
+        "full"
+    )
+
+
+@dataclass(frozen=True)
+class GaussianPrior(NormalSizes, CovarianceField):
+    """The fields of the prior of Gaussian columns."""
+
+    state_variance: Annotated[
+        float | None,
+        "prior scale of a Gaussian's variance, 1/E[precision]; learned if not given",
+        Positive(),
+    ] = None
+
+
+class DiagonalGaussian(NormalFactor, ColumnEmission):
+    """x_d | k ~ N(μ_kd, 1/τ_kd), τ_kd ~ Gamma(ν₀/2, ν₀ s²/2), μ_kd | τ_kd ~ N(0, 1/(κ₀ τ_kd)).
+
+    With S = (n, Σx, Σx²) the posterior and Z are those of `NormalGamma`, every cell weighing 1.
+    η = (½ log τ − ½ τ μ² − ½ log 2π, τ μ, −½ τ).
+    Spherical: one τ_k for all D columns of a state, a and b summed over them.
+    """
+
+    terms = 2
+    squares = True
+
+    def __init__(
+        self,
+        columns: tuple[int, ...],
+        states: int,
+        centre: Tensor,
+        scale: Tensor,
+        prior: NormalPrior,
+        spherical: bool = False,
+    ) -> None:
+        super().__init__(columns, states, centre, scale)
+        self.prior, self.spherical = prior, spherical
+        self.name = "gaussian"
+
+    @property
+    def free_parameters(self) -> int:
+        """Means, and variances of each cell or of each state."""
+        D = len(self.columns)
+        return self.states * (D + (1 if self.spherical else D))
+
+    def possible(self, statistics: Tensor) -> Tensor:
+        """Counts are not negative, and neither are sums of squares about the mean."""
+        n, sx, sxx = statistics.unbind(-1)
+        scatter = sxx - sx**2 / (self.prior.mean_precision + n.clamp_min(0.0))
+        return nonnegative(n) & nonnegative(scatter)
+
+    def transform(self, x: Tensor, out: list[Tensor]) -> None:
+        """x, x²."""
+        torch.mul(x, x, out=out[1])
+
+    def cell_base(self, x: Tensor) -> Tensor:
+        """The change of units."""
+        return x * 0.0 - self.scale.to(x).log()
+
+    def _posterior(self, S: Tensor) -> NormalGamma:
+        n, sx, sxx = S.unbind(-1)
+        return NormalGamma.of(self.prior, n, n, sx, sxx, self.spherical)
+
+    def variance(self, statistics: Tensor) -> Tensor:
+        """s², (R,)."""
+        return self._posterior(statistics).variance
+
+    def _log_z(self, S: Tensor, *posterior: Tensor) -> Tensor:
+        return NormalGamma(*posterior).log_z(self.prior, S[..., 0])
+
+    def _natural(self, *posterior: Tensor) -> Tensor:
+        """E[½ log τ − ½ τ μ²] − ½ log 2π, E[τ μ], −½ E[τ]."""
+        log_tau, square, linear, tau = NormalGamma(*posterior).moments()
+        zero = 0.5 * (log_tau - square - LOG_2PI)
+        return torch.stack([zero, linear, (-0.5 * tau).expand_as(linear)], -1)
+
+    def sites(self, statistics: Tensor, site: Site) -> Theta:
+        """`precision`, then `mean` given it."""
+        return self._posterior(statistics).sites(site)
+
+    def natural(self, theta: Theta) -> Tensor:
+        """η as in the class docstring."""
+        mean, tau = theta["mean"], theta["precision"].expand_as(theta["mean"])
+        return torch.stack([0.5 * (tau.log() - tau * mean**2 - LOG_2PI), mean * tau, -0.5 * tau], -1)
+
+    def local(self, theta: Theta) -> dist.TorchDistribution:
+        """Independent normals in the user's units."""
+        mean, scale = theta["mean"], self.scale.to(theta["mean"])
+        sd = (theta["precision"].rsqrt() * scale).expand_as(mean)
+        return dist.Normal(self.centre.to(mean) + scale * mean, sd, validate_args=False).to_event(1)
+
+    def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """`mean` and `sd`."""
+        normal = self.local(theta).base_dist
+        return {"mean": (normal.loc, ("column",)), "sd": (normal.scale, ("column",))}
+
+
+def _emission(group: Group, states: int, fields: GaussianPrior) -> Emission:
+    D = len(group.index)
+    prior = fields.normal_prior(D, states, fields.state_variance)
+    if fields.covariance in ("full", "tied") and prior.dof <= D - 1:
+        raise UsageError(f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}")
+    mean, sd = group.constants("mean"), group.constants("sd")
+    if fields.covariance in ("diag", "spherical") or (D == 1 and fields.covariance == "full"):
+        return DiagonalGaussian(group.index, states, mean, sd, prior, fields.covariance == "spherical")
+    from ppl_models.families.full_gaussian import FullGaussian
+
+    C = torch.tensor(group.correlation, dtype=torch.float64) if group.correlation else None
+    return FullGaussian(group.index, states, mean, sd, prior, fields.covariance == "tied", C)
 
 
 class GaussianLikelihood(Likelihood):
@@ -22,7 +152,7 @@ class GaussianLikelihood(Likelihood):
 
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__("gaussian", [c.mean for c in columns], [c.sd for c in columns], dense=True)
-        self.log_scale = nn.Parameter(torch.full((self.width,), math.log(0.5)))
+        self.log_scale = self._learned(math.log(0.5))
 
     @property
     def sigma(self) -> Tensor:
@@ -34,45 +164,37 @@ class GaussianLikelihood(Likelihood):
         return (self.sigma.detach().double() * self.scale).tolist()
 
     def log_prob(self, out: Tensor, u: Tensor) -> Tensor:
-        """Of each cell."""
+        """The normal density."""
         sigma = self.sigma
-        return -0.5 * ((u - out) / sigma) ** 2 - sigma.log() - 0.5 * math.log(2 * math.pi)
+        return -0.5 * ((u - out) / sigma) ** 2 - sigma.log() - 0.5 * LOG_2PI
 
     def expect(self, out: Tensor) -> Tensor:
-        """In the user's units."""
+        """The mean o."""
         return self.back(out)
 
     def sample(self, out: Tensor) -> Tensor:
-        """By torch's generator."""
+        """The mean and noise."""
         return self.back(out + self.sigma * torch.randn_like(out))
 
     def distribution(self, out: Tensor) -> Any:
-        """The same by Pyro."""
-        import pyro.distributions as dist
-
+        """A normal in the user's units."""
         return dist.Normal(self.back(out), self.sigma.double() * self.scale)
 
 
-def emission(columns: tuple[int, ...], states: int, schema: Schema, priors: Priors) -> Emission:
-    """Over some columns of a schema.
-
-    Raises:
-        UsageError: a full covariance has too few degrees of freedom.
-    """
-    D, covariance = len(columns), priors.covariance
-    prior = normal_prior(priors, states, D)
-    if covariance in ("full", "tied") and prior.dof <= D - 1:
-        raise UsageError(f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}")
-    mean, sd = constants(schema, columns, "mean"), constants(schema, columns, "sd")
-    if covariance in ("diag", "spherical") or (D == 1 and covariance == "full"):
-        return DiagonalGaussian(columns, states, mean, sd, prior, covariance == "spherical")
-    correlation = None
-    if schema.correlation:
-        every = torch.tensor(schema.correlation, dtype=torch.float64)
-        correlation = every[list(columns)][:, list(columns)]
-    return FullGaussian(columns, states, mean, sd, prior, covariance == "tied", correlation)
-
-
-def likelihood(columns: Sequence[Column], image: bool) -> GaussianLikelihood:
-    """Of some columns, given outputs of a network."""
-    return GaussianLikelihood(columns)
+GAUSSIAN = Family(
+    "gaussian",
+    conjugate=Conjugate(
+        density="normal: `mean`, `sd`, with a full covariance `correlation`",
+        prior="normal–Wishart, or normal–gamma",
+        kinds=(Kind.CONTINUOUS, Kind.COUNT),
+        build=_emission,
+        correlated=lambda fields: fields.covariance in ("full", "tied"),
+    ),
+    network=Network(
+        density="N(o, σ²) with a σ for each column, learned, at least 0.01 sd of the column",
+        kinds=(Kind.CONTINUOUS, Kind.COUNT),
+        build=lambda columns, image: GaussianLikelihood(columns),
+    ),
+    fields=GaussianPrior,
+    auto=Kind.CONTINUOUS,
+)

@@ -6,26 +6,55 @@ Bayesian regularization for normal mixture estimation, J. Classification 24,
 https://doi.org/10.1007/s00357-007-0004-5). The scale s² is learned unless it is given: see `most_probable`.
 """
 
+from __future__ import annotations
+
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
-import torch
-from torch import Tensor
-
-from ppl_models.families.priors import Priors
+from ppl_models.annotations import Positive
+from ppl_models.families.family import Prior
+from ppl_models.importing import lazy
 from ppl_models.inference.factors import Factor
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+
+    from ppl_models.inference.factors import Site
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
 
 LOG_2PI = math.log(2 * math.pi)
 
-STATE_VARIANCE = "state_variance"
-"""The field of a model that gives s²."""
-
 NEWTON = 8
 """Steps to the most probable scale: a quadratic rate from within the few e-folds of the interval."""
+
+
+@dataclass(frozen=True)
+class NormalSizes(Prior):
+    """What the priors of a mean and a precision share."""
+
+    mean_precision: Annotated[
+        float, "prior weight of the overall mean on a Gaussian's, in rows", Positive()
+    ] = 0.01
+    covariance_dof: Annotated[
+        float | None,
+        "prior weight on a Gaussian's covariance, in rows; columns + 2 if not given",
+        Positive(),
+    ] = None
+
+    def normal_prior(self, columns: int, states: int, variance: float | None) -> NormalPrior:
+        """The prior of `columns` columns in each of `states` states; `variance` is s² if it is given."""
+        dof = columns + 2.0 if self.covariance_dof is None else self.covariance_dof
+        if variance is not None:
+            return NormalPrior(self.mean_precision, dof, variance)
+        widest = states ** (-2 / columns)
+        return NormalPrior(self.mean_precision, dof, widest / max(dof, 1.0), widest)
 
 
 @dataclass(frozen=True)
@@ -43,15 +72,6 @@ class NormalPrior:
     dof: float
     variance: float
     widest: float | None = None
-
-
-def normal_prior(priors: Priors, states: int, columns: int) -> NormalPrior:
-    """The prior of K states over D columns from the fields of a model; where s² is learned, its interval."""
-    dof = columns + 2.0 if priors.covariance_dof is None else priors.covariance_dof
-    if priors.state_variance is not None:
-        return NormalPrior(priors.mean_precision, dof, priors.state_variance)
-    widest = states ** (-2 / columns)
-    return NormalPrior(priors.mean_precision, dof, widest / max(dof, 1.0), widest)
 
 
 def most_probable(prior: NormalPrior, dof: Tensor, scatter: Tensor) -> Tensor:
@@ -102,9 +122,11 @@ class NormalFactor(Factor):
 
     Attributes:
         prior: its sizes.
+        variance_field: the field of the model that gives s².
     """
 
     prior: NormalPrior
+    variance_field = "state_variance"
 
     @abstractmethod
     def _posterior(self, S: Tensor) -> tuple[Any, ...]:
@@ -115,23 +137,25 @@ class NormalFactor(Factor):
         """E_q[η(θ)]."""
 
     @abstractmethod
-    def _log_z(self, count: Tensor, *posterior: Any) -> Tensor:
-        """Log Z, given the first of the statistics."""
+    def _log_z(self, S: Tensor, *posterior: Any) -> Tensor:
+        """Log Z."""
 
     @abstractmethod
     def variance(self, statistics: Tensor) -> Tensor:
         """s², (R,)."""
 
     def learned(self, statistics: Tensor) -> dict[str, float]:
-        """`state_variance`, unless it was given."""
-        return {} if self.prior.widest is None else {STATE_VARIANCE: float(self.variance(statistics)[0])}
+        """S², unless it was given."""
+        if self.prior.widest is None:
+            return {}
+        return {self.variance_field: float(self.variance(statistics)[0])}
 
     def fixed(self, learned: Mapping[str, Any]) -> Self:
         """The same with the scale s² given."""
-        if STATE_VARIANCE not in learned:
+        if self.variance_field not in learned:
             return self
         other = copy(self)
-        other.prior = replace(self.prior, variance=learned[STATE_VARIANCE], widest=None)
+        other.prior = replace(self.prior, variance=learned[self.variance_field], widest=None)
         return other
 
     def evaluate(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,7 +163,7 @@ class NormalFactor(Factor):
         posterior = self._posterior(statistics)
         natural = self._natural(*posterior)
         inner = (statistics * natural).flatten(1).sum(-1)
-        return natural, inner - self._log_z(statistics[..., 0], *posterior)
+        return natural, inner - self._log_z(statistics, *posterior)
 
     def expected_natural(self, statistics: Tensor) -> Tensor:
         """E_q[η(θ)]."""
@@ -147,4 +171,63 @@ class NormalFactor(Factor):
 
     def log_normalizer(self, statistics: Tensor) -> Tensor:
         """Log Z(S)."""
-        return self._log_z(statistics[..., 0], *self._posterior(statistics))
+        return self._log_z(statistics, *self._posterior(statistics))
+
+
+class NormalGamma(NamedTuple):
+    """q(μ, τ): τ ~ Gamma(a, b), μ | τ ~ N(m, 1/(κ τ)), in standardised units.
+
+        κ = κ₀ + w, m = Σwx/κ, a = (ν₀ + n)/2, b = (ν₀ s² + Σwx² − κ m²)/2
+        Z = √(κ₀/κ) · b₀^a₀/b^a · Γ(a)/Γ(a₀) · (2π)^{−n/2}
+
+    of n cells with precisions w τ: w = n for a Gaussian, whose cells all weigh 1.
+
+    Attributes:
+        kappa: κ, (R, K, D).
+        mean: m, the same.
+        a: the shape, the same, or (R, K, 1) if one precision is shared by the columns.
+        b: the rate, as `a`.
+        variance: s², (R,).
+    """
+
+    kappa: Tensor
+    mean: Tensor
+    a: Tensor
+    b: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(
+        cls, p: NormalPrior, n: Tensor, w: Tensor, wx: Tensor, wxx: Tensor, shared: bool = False
+    ) -> NormalGamma:
+        """From sums over the cells of a column, (R, K, D) each."""
+        kappa = p.mean_precision + w
+        mean = wx / kappa
+        half = 0.5 * (wxx - kappa * mean**2).clamp_min(0.0)
+        count = 0.5 * n
+        if shared:
+            half, count = half.sum(-1, keepdim=True), count.sum(-1, keepdim=True)
+        a = 0.5 * p.dof + count
+        variance = half.new_full(half.shape[:1], p.variance)
+        if p.widest is not None:
+            variance = most_probable(p, 2 * a, 2 * half)
+        return cls(kappa, mean, a, 0.5 * p.dof * variance[:, None, None] + half, variance)
+
+    def log_z(self, p: NormalPrior, n: Tensor) -> Tensor:
+        """Log Z, (R,)."""
+        a0, b0 = 0.5 * p.dof, 0.5 * p.dof * self.variance[:, None, None]
+        normal = 0.5 * (math.log(p.mean_precision) - self.kappa.log()) - 0.5 * LOG_2PI * n
+        precision = a0 * b0.log() - math.lgamma(a0) - self.a * self.b.log() + torch.lgamma(self.a)
+        return normal.sum((-1, -2)) + precision.sum((-1, -2))
+
+    def moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """E[log τ], E[τ μ²] = 1/κ + m² a/b, E[τ μ] = m a/b and E[τ] = a/b; (R, K, D) where μ enters."""
+        tau = self.a / self.b
+        return torch.digamma(self.a) - self.b.log(), 1 / self.kappa + self.mean**2 * tau, self.mean * tau, tau
+
+    def sites(self, site: Site) -> dict[str, Tensor]:
+        """`precision`, then `mean` given it."""
+        precision = site("precision", dist.Gamma(self.a, self.b, validate_args=False))
+        sd = (self.kappa * precision).rsqrt()
+        normal = dist.Normal(self.mean, sd, validate_args=False)
+        return {"precision": precision, "mean": site("mean", normal)}

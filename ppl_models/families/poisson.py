@@ -1,19 +1,39 @@
-"""Poisson columns: counts whose variance is their mean."""
+"""Poisson counts, with gamma priors of the rates, or with log rates that a decoder puts out."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pyro.distributions as dist
-import torch
-from torch import Tensor
-
-from ppl_models.data import Column, Schema
-from ppl_models.families.base import positive_means
+from ppl_models.annotations import Positive
+from ppl_models.data.schema import Column, Kind
 from ppl_models.families.columns import ColumnEmission
-from ppl_models.families.likelihood import Likelihood
-from ppl_models.families.priors import Priors
-from ppl_models.inference.factors import Site, Theta
+from ppl_models.families.family import Conjugate, Family, Group, Network, Prior
+from ppl_models.families.likelihood import CountLikelihood
+from ppl_models.importing import lazy
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+
+    from ppl_models.inference.factors import Site, Theta
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
+
+
+@dataclass(frozen=True)
+class RatePrior(Prior):
+    """The fields of the gamma prior of rates, which several families share."""
+
+    rate_shape: Annotated[
+        float,
+        "shape of the gamma prior of rates (Poisson, exponential, gamma, negative binomial)",
+        Positive(),
+    ] = 1.0
+    rate_rate: Annotated[float, "rate of the gamma prior of rates", Positive()] = 1.0
 
 
 class Poisson(ColumnEmission):
@@ -73,51 +93,45 @@ class Poisson(ColumnEmission):
         return {"rate": (theta["rate"] * self.mean.to(theta["rate"]), ("column",))}
 
 
-class PoissonLikelihood(Likelihood):
+def _emission(group: Group, states: int, fields: RatePrior) -> Poisson:
+    return Poisson(group.index, states, group.positive_means(), fields.rate_shape, fields.rate_rate)
+
+
+class PoissonLikelihood(CountLikelihood):
     """x_j ~ Poisson(x̄_j exp(o_j)): outputs are log rates relative to the mean of the column."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        super().__init__("poisson", [0.0] * len(columns), [1.0] * len(columns), dense=False)
-        mean = torch.tensor([c.mean for c in columns])
-        self._constant("log_mean", mean.clamp(min=1e-3).log().float())
-        sd = torch.tensor([c.sd for c in columns]).float()
-        self._constant("centre", mean.log1p().float())
-        self._constant("spread", (sd / (1 + mean)).clamp(min=1e-3).float())  # of log1p(x), to first order
-
-    log_mean: Tensor
-    centre: Tensor
-    spread: Tensor
-
-    def features(self, u: Tensor, seen: Tensor | None) -> Tensor:
-        """log(1 + x), about standardised."""
-        f = (u.log1p() - self.centre) / self.spread
-        return f if seen is None else f * seen
+        super().__init__("poisson", columns)
 
     def log_prob(self, out: Tensor, u: Tensor) -> Tensor:
-        """Of each cell."""
+        """X η − e^η − log x!, with η = o + log x̄."""
         eta = out + self.log_mean
         return u * eta - eta.exp() - (u + 1).lgamma()
 
-    def expect(self, out: Tensor) -> Tensor:
-        """In the user's units."""
-        return (out.double() + self.log_mean).exp()
-
     def sample(self, out: Tensor) -> Tensor:
-        """By torch's generator."""
-        return torch.poisson((out.double() + self.log_mean).exp().clamp(max=1e15))
+        """Counts."""
+        return torch.poisson(self.expect(out).clamp(max=1e15))
 
     def distribution(self, out: Tensor) -> Any:
-        """The same by Pyro."""
-        import pyro.distributions as dist
-
+        """A Poisson."""
         return dist.Poisson((out + self.log_mean).exp())
 
 
-def emission(columns: tuple[int, ...], states: int, schema: Schema, priors: Priors) -> Poisson:
-    """Over some columns of a schema."""
-    return Poisson(columns, states, positive_means(schema, columns), priors.rate_shape, priors.rate_rate)
-
-
-def likelihood(columns: Sequence[Column], image: bool) -> PoissonLikelihood:
-    """Of some columns, given outputs of a network."""
-    return PoissonLikelihood(columns)
+POISSON = Family(
+    "poisson",
+    conjugate=Conjugate(
+        density="Poisson: `rate`",
+        prior="gamma",
+        kinds=(Kind.COUNT,),
+        build=_emission,
+        read_as=Kind.COUNT,
+    ),
+    network=Network(
+        density="Poisson with mean x̄ e^o",
+        kinds=(Kind.COUNT,),
+        build=lambda columns, image: PoissonLikelihood(columns),
+        read_as=Kind.COUNT,
+    ),
+    fields=RatePrior,
+    auto=Kind.COUNT,
+)

@@ -1,85 +1,121 @@
-"""Student-t columns: numbers about a middle, some of them far out.
+"""Student-t columns: like Gaussian ones, but an outlier hardly moves the mean; heavy tails are learned.
 
-    x | u ~ N(μ, 1/(τ u)),   u ~ Gamma(ν/2, ν/2),   so that   x ~ t_ν(μ, 1/τ)
+    x | u ~ N(μ, 1/(u τ)),  u ~ Gamma(ν/2, ν/2)    or    p(x) = t_ν(x; μ, 1/√τ)
 
-A cell that is far out has a small u, and moves the mean and the variance of its state little: robust mixtures
-and chains (Peel & McLachlan 2000, Robust mixture modelling using the t distribution, Statistics and Computing
-10, https://doi.org/10.1023/A:1008981510081; Svensén & Bishop 2005, Robust Bayesian mixture modelling,
-Neurocomputing 64, https://doi.org/10.1016/j.neucom.2004.11.018).
+The normal is scaled by a latent u of each cell (Andrews & Mallows 1974, Scale mixtures of normal
+distributions, J. R. Statist. Soc. B 36), given which everything is conjugate. For mixtures: Peel & McLachlan
+(2000, Robust mixture modelling using the t distribution, Statistics and Computing 10,
+https://doi.org/10.1023/A:1008981510081); by variational Bayes: Svensén & Bishop (2005, Robust Bayesian
+mixture modelling, Neurocomputing 64, https://doi.org/10.1016/j.neucom.2004.11.018).
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import pyro.distributions as dist
-import torch
-from torch import Tensor, nn
-
-from ppl_models.data import Column, Schema
-from ppl_models.families.augmented import AugmentedColumns
-from ppl_models.families.base import EPSILON, constants
+from ppl_models.annotations import Positive
+from ppl_models.data.schema import Column, Kind
+from ppl_models.families.base import EPSILON
+from ppl_models.families.columns import AugmentedEmission
+from ppl_models.families.family import Conjugate, Family, Group, Network
 from ppl_models.families.likelihood import FLOOR, Likelihood
-from ppl_models.families.normal_prior import (
-    LOG_2PI,
-    NormalFactor,
-    NormalPrior,
-    most_probable,
-    normal_prior,
-)
-from ppl_models.families.priors import Priors
-from ppl_models.families.quadrature import LogGrid
-from ppl_models.inference.factors import Site, Theta, nonnegative
+from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalGamma, NormalPrior, NormalSizes
+from ppl_models.importing import lazy
+from ppl_models.inference.factors import nonnegative
 
-LOG_DOF, LOG_DOF_SD = math.log(10.0), 1.0
-"""Of the log-normal prior of ν, which has 95 % between 1.4 and 71: from hardly a mean to hardly a tail."""
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
 
-LOG_PRIOR = -0.5 * LOG_2PI - math.log(LOG_DOF_SD)
+    from ppl_models.families.log_scale import LogScale
+    from ppl_models.inference.factors import Site, Theta
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
+
+MEDIAN, LOG_SD = 10.0, 1.0
+"""Of the log-normal prior of ν: 95 % between 1.4 and 71, from next to no mean to next to a Gaussian.
+
+Juárez & Steel's (2010, Model-based clustering of non-Gaussian panel data based on skew-t distributions,
+J. Business & Economic Statistics 28) Gamma(2, 0.1) has 95 % between 2.4 and 56.
+"""
 
 
-class LogDof(LogGrid):
-    """The degrees of freedom ν given n values of u: their prior, and what the values say.
+@dataclass(frozen=True)
+class StudentPrior(NormalSizes):
+    """The fields of the prior of Student-t columns."""
 
-    log q(log ν) = −½ (log ν − log 10)² + n (h log h − log Γ(h)) + h L
+    student_t_dof: Annotated[
+        float | None,
+        "degrees of freedom of Student-t columns; learned for each column and state if not given",
+        Positive(),
+    ] = None
+    student_t_variance: Annotated[
+        float | None,
+        "prior scale of the squared scale of a Student-t column; learned if not given",
+        Positive(),
+    ] = None
 
-    with h = ν/2 and L = Σ (log u − u).
+
+class DofTerms(NamedTuple):
+    """The posterior of degrees of freedom ν given sums over the scales u of n cells.
+
+        log q(v) = n (ν/2 log ν/2 − log Γ(ν/2)) − ν/2 Σ(u − log u) − (v − log m)²/(2σ²) + const,  v = log ν
+
+    It is concave in v: ν/2 (log ν/2 − ψ(ν/2)) falls, and Σ(u − log u) ≥ n.
+
+    Attributes:
+        n: cells.
+        excess: Σ(u − log u).
     """
 
-    def __init__(self, n: Tensor, L: Tensor) -> None:
-        self.n, self.L = n, L
-        super().__init__(n)
+    n: Tensor
+    excess: Tensor
 
-    def _log_density(self, u: Tensor) -> Tensor:
-        extra = u.dim() - self.n.dim()
-        n, L = (x[(...,) + (None,) * extra] for x in (self.n, self.L))
-        h = u.exp() / 2
-        return -0.5 * ((u - LOG_DOF) / LOG_DOF_SD) ** 2 + n * (h * h.log() - torch.lgamma(h)) + h * L
+    def log_density(self, u: Tensor) -> Tensor:
+        """Log q(v) without the constant."""
+        from ppl_models.families.log_scale import matched
 
-    def _derivatives(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        h = u.exp() / 2
-        first = h * (self.n * (h.log() + 1 - torch.digamma(h)) + self.L)
-        second = h**2 * self.n * (1 / h - torch.polygamma(1, h))
-        return (LOG_DOF - u) / LOG_DOF_SD**2 + first, first + second - 1 / LOG_DOF_SD**2
+        n, excess = matched(u, self.n, self.excess)
+        return (
+            n * log_constant(u.exp()) - 0.5 * u.exp() * excess - 0.5 * ((u - math.log(MEDIAN)) / LOG_SD) ** 2
+        )
+
+    def derivatives(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """In v."""
+        half, prior = 0.5 * u.exp(), 1 / LOG_SD**2
+        first = half * (self.n * (half.log() + 1 - torch.digamma(half)) - self.excess)
+        second = self.n * (half - half**2 * torch.polygamma(1, half))
+        return first - prior * (u - math.log(MEDIAN)), first + second - prior
 
 
-class StudentT(NormalFactor, AugmentedColumns):
-    """x_d | k ~ t(ν_kd, μ_kd, 1/τ_kd), (μ, τ) as of a diagonal Gaussian, log ν ~ N(log 10, 1) or ν given.
+def log_constant(dof: Tensor) -> Tensor:
+    """ν/2 log ν/2 − log Γ(ν/2), of the density of u."""
+    return 0.5 * dof * (0.5 * dof).log() - torch.lgamma(0.5 * dof)
 
-    With h = ν/2:
 
-        t(x, u) = (1, u x, u x², u, log u − u)
-        η = (½ log τ − ½ log 2π + h log h − log Γ(h), τ μ, −½ τ, −½ τ μ², h)
+class StudentT(NormalFactor, AugmentedEmission):
+    """x_d | k ~ t_ν(μ_kd, 1/√τ_kd), τ_kd ~ Gamma(ν₀/2, ν₀ s²/2), μ_kd | τ_kd ~ N(0, 1/(κ₀ τ_kd)).
 
-    Given S = (n, Σux, Σux², Σu, L), with q(ν) by quadrature (`LogDof`):
+    log ν_kd ~ N(log 10, 1), unless it is given. Of cells with their scales u,
 
-        κ = κ₀ + Σu,   m = Σux/κ,   a = (ν₀ + n)/2,   b = (ν₀ s² + Σux² − κ m²)/2
+        t = (1, u, u x, u x², log u),                                               h(u) = u^{−1/2}
+        η = (½ log τ − ½ log 2π + ν/2 log ν/2 − log Γ(ν/2), −½ τ μ² − ν/2, τ μ, −½ τ, ν/2)
 
-    A cell has δ = E[τ (x − μ)²], u ~ Gamma(h + ½, h + δ/2), and the log density
-    η₀ + log Γ(h + ½) − (h + ½) log(h + δ/2).
+    and as η is a sum of a term in (μ, τ) and one in ν, so is log q(θ | S): a `NormalGamma` with cells that
+    weigh u, and `DofTerms`, one quadrature for each cell of the statistics. A cell has, with a = η₅ + ½ and
+    β(x) = −(η₂ + η₃ x + η₄ x²), that is (ν + 1)/2 and (ν + τ (x − μ)²)/2 at a point,
+
+        log p(x | η) = η₁ + log Γ(a) − a log β,    q(u) = Gamma(a, β)
     """
 
     name = "student_t"
-    terms = 5
+    terms = 4
+    heavy_tails = True
+    variance_field = "student_t_variance"
 
     def __init__(
         self,
@@ -92,133 +128,135 @@ class StudentT(NormalFactor, AugmentedColumns):
     ) -> None:
         super().__init__(columns, states, centre, scale)
         self.prior, self.dof = prior, dof
+        self._fixed = math.nan if dof is None else dof
 
     @property
     def free_parameters(self) -> int:
-        """Locations, scales, and degrees of freedom where they are learned."""
-        return self.states * len(self.columns) * (2 if self.dof is not None else 3)
-
-    # Cells
-
-    def _latent(self, x: Tensor, natural: Tensor) -> tuple[Tensor, Tensor]:
-        """The shape and rate of q(u)."""
-        _, one, two, three, h = natural.unbind(-1)
-        half = -(one * x + two * x**2 + three)  # δ/2; rounding may take it below 0
-        return h + 0.5, h + half.clamp_min(0.0)
-
-    def cells(self, x: Tensor, natural: Tensor) -> Tensor:
-        """As in the class docstring."""
-        shape, rate = self._latent(x, natural)
-        return natural[..., 0] + torch.lgamma(shape) - shape * rate.log()
-
-    def expected(self, x: Tensor, natural: Tensor) -> list[Tensor]:
-        """E[u] x, E[u] x², E[u], E[log u] − E[u]."""
-        shape, rate = self._latent(x, natural)
-        u = shape / rate
-        return [u * x, u * x**2, u, torch.digamma(shape) - rate.log() - u]
-
-    def log_base(self, values: Tensor) -> Tensor:
-        """The change of units."""
-        seen = ~torch.isnan(values[:, list(self.columns)])
-        return -(seen * self.scale.to(values).log()).sum(-1)
-
-    # The factor
+        """Mean, scale and, unless they are given, degrees of freedom of each cell."""
+        return self.states * len(self.columns) * (3 if self.dof is None else 2)
 
     def possible(self, statistics: Tensor) -> Tensor:
-        """Counts and sums of squares are not negative, and log u − u is at most −1."""
-        n, ux, uxx, u, L = statistics.unbind(-1)
+        """Counts and sums of squares about the mean are not negative, nor is Σ(u − 1 − log u)."""
+        n, u, ux, uxx, log_u = statistics.unbind(-1)
         scatter = uxx - ux**2 / (self.prior.mean_precision + u.clamp_min(0.0))
-        below = (L + n <= 1e-9 * (1 + n)).flatten(1).all(-1)
-        return nonnegative(n) & nonnegative(u) & nonnegative(scatter) & below
+        excess = u - log_u - n + 1e-9 * (1 + n)
+        return nonnegative(n) & nonnegative(u) & nonnegative(scatter) & nonnegative(excess)
 
-    def _degrees(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """E[h], E[h log h − log Γ(h)], and log Z of ν; (R, K, D) each."""
-        if self.dof is None:
-            q = LogDof(S[..., 0], S[..., 4])
-            h = q.u.exp() / 2
-            return q.expect(h), q.expect(h * h.log() - torch.lgamma(h)), q.log_z + LOG_PRIOR
-        h = torch.full_like(S[..., 0], self.dof / 2)
-        constant = h * h.log() - torch.lgamma(h)
-        return h, constant, S[..., 0] * constant + S[..., 4] * h
+    def cell_base(self, x: Tensor) -> Tensor:
+        """The change of units."""
+        return x * 0.0 - self.scale.to(x).log()
 
-    def _posterior(self, S: Tensor) -> tuple[Any, ...]:
-        p = self.prior
-        n, ux, uxx, u, _ = S.unbind(-1)
-        kappa = p.mean_precision + u
-        mean = ux / kappa
-        half = 0.5 * (uxx - kappa * mean**2).clamp_min(0.0)
-        a = 0.5 * (p.dof + n)
-        variance = half.new_full(half.shape[:1], p.variance)
-        if p.widest is not None:
-            variance = most_probable(p, 2 * a, 2 * half)
-        b = 0.5 * p.dof * variance[:, None, None] + half
-        return kappa, mean, a, b, variance, self._degrees(S)
+    def start(self, number: int, device: torch.device | str = "cpu") -> Tensor:
+        """Scales u of the prior, by which all cells are far out, and in every other start as at the mean.
+
+        The first gives narrow states with tails that are too heavy, which leave outliers alone, the second
+        states as wide as all that is in them.
+        """
+        eta = super().start(number, device).clone()
+        eta[1::2, ..., 1], eta[1::2, ..., 2:4] = -eta[1::2, ..., 4], 0.0
+        return eta
+
+    def _scales(self, x: Tensor, eta: Tensor) -> tuple[Tensor, Tensor]:
+        """The shape a and the rate β(x) of q(u)."""
+        _, one, two, three, log = eta.unbind(-1)
+        return log + 0.5, -torch.addcmul(one, torch.addcmul(two, three, x), x)
+
+    def cell_density(self, d: int, x: Tensor, eta: Tensor) -> Tensor:
+        """As in the class docstring."""
+        a, b = self._scales(x, eta)
+        return eta[..., 0] + torch.lgamma(a) - a * b.log_()
+
+    def cell_statistics(self, d: int, x: Tensor, eta: Tensor, gamma: Tensor) -> Tensor:
+        """E[u] = a/β, E[log u] = ψ(a) − log β."""
+        a, b = self._scales(x, eta)
+        count = gamma.sum(1)
+        log_u = torch.digamma(a[:, 0]) * count - (gamma * b.log()).sum(1)
+        powers = torch.cat([torch.ones_like(x), x, x * x], 1)
+        sums = (gamma * a / b).transpose(1, 2) @ powers
+        return torch.cat([count.unsqueeze(-1), sums, log_u.unsqueeze(-1)], -1)
+
+    def _posterior(self, S: Tensor) -> tuple[NormalGamma, LogScale | None]:
+        n, u, ux, uxx, log_u = S.unbind(-1)
+        normal = NormalGamma.of(self.prior, n, u, ux, uxx)
+        if self.dof is not None:
+            return normal, None
+        from ppl_models.families.log_scale import LogScale
+
+        return normal, LogScale(DofTerms(n, torch.maximum(u - log_u, n)), n)
 
     def variance(self, statistics: Tensor) -> Tensor:
         """s², (R,)."""
-        return self._posterior(statistics)[4]
+        return self._posterior(statistics)[0].variance
 
-    def _log_z(self, count: Tensor, *posterior: Any) -> Tensor:
-        kappa, _, a, b, variance, (_, _, log_z) = posterior
-        p = self.prior
-        a0, b0 = 0.5 * p.dof, 0.5 * p.dof * variance[:, None, None]
-        normal = 0.5 * (math.log(p.mean_precision) - kappa.log()) - 0.5 * LOG_2PI * count
-        precision = a0 * b0.log() - math.lgamma(a0) - a * b.log() + torch.lgamma(a)
-        return (normal + precision + log_z).sum((-1, -2))
+    def _log_z(self, S: Tensor, normal: NormalGamma, dof: LogScale | None) -> Tensor:
+        """That of the normal with weights, times that of ν."""
+        n, u, log_u = S[..., 0], S[..., 1], S[..., 4]
+        if dof is None:
+            nu = n.new_tensor(self._fixed)
+            own = n * log_constant(nu) - 0.5 * nu * (u - log_u)
+        else:
+            own = dof.log_z - 0.5 * LOG_2PI - math.log(LOG_SD)
+        return normal.log_z(self.prior, n) + own.sum((-1, -2))
 
-    def _natural(self, *posterior: Any) -> Tensor:
-        kappa, mean, a, b, _, (h, constant, _) = posterior
-        tau, log_tau = a / b, torch.digamma(a) - b.log()
-        parts = (
-            0.5 * (log_tau - LOG_2PI) + constant,
-            mean * tau,
-            -0.5 * tau,
-            -0.5 * (1 / kappa + mean**2 * tau),
-            h,
-        )
-        return torch.stack(parts, -1)
+    def _natural(self, normal: NormalGamma, dof: LogScale | None) -> Tensor:
+        """E[η] as in the class docstring."""
+        log_tau, square, linear, tau = normal.moments()
+        if dof is None:
+            nu = torch.full_like(tau, self._fixed)
+            constant = log_constant(nu)
+        else:
+            nodes = dof.u.exp()
+            nu, constant = dof.expect(nodes), dof.expect(log_constant(nodes))
+        zero = 0.5 * (log_tau - LOG_2PI) + constant
+        return torch.stack([zero, -0.5 * (square + nu), linear, -0.5 * tau, 0.5 * nu], -1)
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
-        """`precision`, `mean` given it, and `dof` unless it is given."""
-        kappa, mean, a, b, _, _ = self._posterior(statistics)
-        precision = site("precision", dist.Gamma(a, b, validate_args=False))
-        mean = site("mean", dist.Normal(mean, (kappa * precision).rsqrt(), validate_args=False))
-        if self.dof is not None:
-            return {"precision": precision, "mean": mean, "dof": torch.full_like(mean, self.dof)}
-        dof = site("dof", LogDof(statistics[..., 0], statistics[..., 4]))
-        return {"precision": precision, "mean": mean, "dof": dof}
+        """`precision`, `mean` given it, and `dof`, which is no site where it is given."""
+        normal, dof = self._posterior(statistics)
+        theta = normal.sites(site)
+        nu = torch.full_like(theta["mean"], self._fixed) if dof is None else site("dof", dof)
+        return theta | {"dof": nu}
 
     def natural(self, theta: Theta) -> Tensor:
         """η as in the class docstring."""
-        mean, tau, h = theta["mean"], theta["precision"], theta["dof"] / 2
-        zero = 0.5 * (tau.log() - LOG_2PI) + h * h.log() - torch.lgamma(h)
-        return torch.stack([zero, mean * tau, -0.5 * tau, -0.5 * tau * mean**2, h], -1)
+        mean, tau, nu = theta["mean"], theta["precision"], theta["dof"]
+        zero = 0.5 * (tau.log() - LOG_2PI) + log_constant(nu)
+        return torch.stack([zero, -0.5 * (tau * mean**2 + nu), tau * mean, -0.5 * tau, 0.5 * nu], -1)
 
     def local(self, theta: Theta) -> dist.TorchDistribution:
-        """Independent t densities in the user's units."""
+        """Independent Student-t in the user's units."""
         mean, scale = theta["mean"], self.scale.to(theta["mean"])
-        width = theta["precision"].rsqrt() * scale
-        t = dist.StudentT(theta["dof"], self.centre.to(mean) + scale * mean, width, validate_args=False)
-        return t.to_event(1)
+        loc, spread = self.centre.to(mean) + scale * mean, scale * theta["precision"].rsqrt()
+        return dist.StudentT(theta["dof"], loc, spread, validate_args=False).to_event(1)
 
     def order_key(self, statistics: Tensor) -> Tensor:
         """The mean of the first column."""
-        return statistics[..., 0, 1] / (statistics[..., 0, 3] + EPSILON)
+        return statistics[..., 0, 2] / (statistics[..., 0, 1] + EPSILON)
 
     def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
-        """`mean` (the middle), `scale` and `dof`."""
-        t: Any = self.local(theta).base_dist
-        found = {"mean": t.loc, "scale": t.scale} | ({} if self.dof is not None else {"dof": theta["dof"]})
-        return {name: (value, ("column",)) for name, value in found.items()}
+        """`mean` (the centre, if ν ≤ 1), `scale` (the sd is scale √(ν/(ν − 2)), if ν > 2) and `dof`, ν."""
+        t = self.local(theta).base_dist
+        own = {"mean": t.loc, "scale": t.scale, "dof": theta["dof"]}
+        return {name: (value, ("column",)) for name, value in own.items()}
+
+
+def _emission(group: Group, states: int, fields: StudentPrior) -> StudentT:
+    prior = fields.normal_prior(len(group.index), states, fields.student_t_variance)
+    mean, sd = group.constants("mean"), group.constants("sd")
+    return StudentT(group.index, states, mean, sd, prior, fields.student_t_dof)
 
 
 class StudentTLikelihood(Likelihood):
-    """u_j = (x_j − x̄_j)/s_j ~ t(ν_j, o_j, σ_j), σ_j and ν_j = 1 + exp(ρ_j) learned for each column."""
+    """u_j = (x_j − x̄_j)/s_j ~ t_{ν_j}(o_j, σ_j), ν_j = 1 + e^{λ_j} and σ_j learned for each column.
+
+    There is a mean, as ν > 1; λ is kept from −5 to 7, beyond which the density does not change. σ has the
+    floor of a Gaussian's.
+    """
 
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__("student_t", [c.mean for c in columns], [c.sd for c in columns], dense=True)
-        self.log_scale = nn.Parameter(torch.full((self.width,), math.log(0.5)))
-        self.log_dof = nn.Parameter(torch.full((self.width,), math.log(9.0)))
+        self.log_scale = self._learned(math.log(0.5))
+        self.log_dof = self._learned(math.log(MEDIAN - 1))
 
     @property
     def sigma(self) -> Tensor:
@@ -227,38 +265,41 @@ class StudentTLikelihood(Likelihood):
 
     @property
     def dof(self) -> Tensor:
-        """ν, (D,): above 1, so that there is a mean."""
+        """ν, (D,)."""
         return 1 + self.log_dof.clamp(-5.0, 7.0).exp()
 
     def log_prob(self, out: Tensor, u: Tensor) -> Tensor:
-        """Of each cell."""
-        sigma, nu = self.sigma, self.dof
-        constant = (
-            torch.lgamma((nu + 1) / 2) - torch.lgamma(nu / 2) - 0.5 * (nu * math.pi).log() - sigma.log()
-        )
-        return constant - 0.5 * (nu + 1) * torch.log1p(((u - out) / sigma) ** 2 / nu)
+        """The density of Student's t."""
+        sigma, dof = self.sigma, self.dof
+        constant = torch.lgamma(0.5 * (dof + 1)) - torch.lgamma(0.5 * dof) - 0.5 * (math.pi * dof).log()
+        return constant - sigma.log() - 0.5 * (dof + 1) * (((u - out) / sigma) ** 2 / dof).log1p()
 
     def expect(self, out: Tensor) -> Tensor:
-        """In the user's units."""
+        """The mean o."""
         return self.back(out)
 
     def sample(self, out: Tensor) -> Tensor:
-        """By torch's generator."""
-        gamma = torch._standard_gamma((self.dof / 2).expand(out.shape).contiguous())
-        return self.back(out + self.sigma * torch.randn_like(out) * (self.dof / 2 / gamma).sqrt())
+        """The mean and noise."""
+        noise = dist.StudentT(self.dof.double().expand(out.shape), validate_args=False).sample()
+        return self.back(out + self.sigma * noise)
 
     def distribution(self, out: Tensor) -> Any:
-        """The same by Pyro."""
+        """A Student-t in the user's units."""
         return dist.StudentT(self.dof.double(), self.back(out), self.sigma.double() * self.scale)
 
 
-def emission(columns: tuple[int, ...], states: int, schema: Schema, priors: Priors) -> StudentT:
-    """Over some columns of a schema."""
-    mean, sd = constants(schema, columns, "mean"), constants(schema, columns, "sd")
-    prior = normal_prior(priors, states, len(columns))
-    return StudentT(columns, states, mean, sd, prior, priors.tail_dof)
-
-
-def likelihood(columns: Sequence[Column], image: bool) -> StudentTLikelihood:
-    """Of some columns, given outputs of a network."""
-    return StudentTLikelihood(columns)
+STUDENT_T = Family(
+    "student_t",
+    conjugate=Conjugate(
+        density="Student's t: `mean`, `scale`, `dof`",
+        prior="normal–gamma, log-normal on the degrees of freedom",
+        kinds=(Kind.CONTINUOUS, Kind.COUNT),
+        build=_emission,
+    ),
+    network=Network(
+        density="Student's t around o with a scale and degrees of freedom for each column, learned",
+        kinds=(Kind.CONTINUOUS, Kind.COUNT),
+        build=lambda columns, image: StudentTLikelihood(columns),
+    ),
+    fields=StudentPrior,
+)

@@ -12,18 +12,26 @@ E_q[η(θ)] = ∇_S log Z, KL(q‖p) = ⟨S, E_q[η]⟩ − log Z(S), and the ma
 https://jmlr.org/papers/v14/hoffman13a.html.)
 """
 
+from __future__ import annotations
+
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import pyro.distributions as dist
-import torch
-from torch import Tensor
+from ppl_models.importing import lazy
 
-Site = Callable[[str, dist.TorchDistribution], Tensor]
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+    import torch
+    from torch import Tensor
+else:
+    dist, torch = lazy("pyro.distributions"), lazy("torch")
+
+Site = Callable[[str, "dist.TorchDistribution"], "Tensor"]
 """What is done at a latent site: sampled by Pyro, drawn, or scored."""
 
-Theta = Mapping[str, Tensor]
+Theta = Mapping[str, "Tensor"]
 """Values of a factor's sites, each (..., K, ...) with the leading dimensions of the statistics."""
 
 

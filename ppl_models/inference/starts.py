@@ -6,7 +6,7 @@ a row, as with volatility. So the starts are k-means partitions (k-means++ seeds
 The race between them, not luck, decides.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import numpy as np
 
@@ -20,10 +20,19 @@ CLUSTERED = 2_000
 """Rows that k-means sees; the others go to the nearest centre."""
 
 
-def encode(data: Dataset) -> np.ndarray:
-    """Rows as points: standardised, counts by square root, categories one-hot, missing cells at the mean."""
+FENCE = 1.5
+"""Interquartile ranges from the quartiles to which cells farther out are moved (Tukey's fences)."""
+
+
+def encode(data: Dataset, clipped: Container[int] = ()) -> np.ndarray:
+    """Rows as points: standardised, counts by square root, categories one-hot, missing cells at the mean.
+
+    Args:
+        data: the rows.
+        clipped: positions of columns whose cells are first moved to within the fences.
+    """
     parts = []
-    for column, x in zip(data.schema.columns, data.values.T, strict=True):
+    for i, (column, x) in enumerate(zip(data.schema.columns, data.values.T, strict=True)):
         if column.name == data.schema.target:
             continue
         if column.kind is Kind.CATEGORICAL:
@@ -32,6 +41,10 @@ def encode(data: Dataset) -> np.ndarray:
             block[np.isnan(x)] = np.nan
         else:
             block = np.sqrt(x)[:, None] if column.kind is Kind.COUNT else x[:, None]
+            if i in clipped and not np.isnan(block).all():
+                low, high = np.nanquantile(block, (0.25, 0.75))
+                if high > low:
+                    block = np.clip(block, low - FENCE * (high - low), high + FENCE * (high - low))
         seen = ~np.isnan(block)
         mean = np.where(seen, block, 0).sum(0) / np.maximum(seen.sum(0), 1)
         block = np.where(seen, block - mean, 0.0)
@@ -69,7 +82,14 @@ def moving(points: np.ndarray, rows: Rows, window: int) -> np.ndarray:
 
 
 def starts(
-    data: Dataset, rows: Rows, states: int, number: int, seed: int, *, ordered: bool = True
+    data: Dataset,
+    rows: Rows,
+    states: int,
+    number: int,
+    seed: int,
+    *,
+    ordered: bool = True,
+    heavy: Container[int] = (),
 ) -> Iterator[np.ndarray]:
     """Labels (n,) of each start.
 
@@ -80,21 +100,25 @@ def starts(
         number: how many starts.
         seed: of k-means and its subsample.
         ordered: whether rows follow one another, so that moving windows say something.
+        heavy: positions of columns with heavy tails. K-means gives cells far out a cluster of their own,
+            which is no start for a family that expects them: every other start has them clipped.
     """
     if states == 1:
         yield np.zeros(rows.steps, np.int64)
         return
-    points = encode(data)
-    views: dict[int, np.ndarray] = {}
+    views: dict[tuple[int, bool], np.ndarray] = {}
     for i in range(number):
         window = WINDOWS[i % len(WINDOWS)] if ordered else 1
-        if window not in views:
-            views[window] = points if window == 1 else moving(points, rows, window)
-        rng = np.random.default_rng((seed, i))
+        clip = bool(heavy) and i % 2 == 0
+        if (1, clip) not in views:
+            views[1, clip] = encode(data, heavy if clip else ())
+        if (window, clip) not in views:
+            views[window, clip] = moving(views[1, clip], rows, window)
+        points, rng = views[window, clip], np.random.default_rng((seed, i))
         if data.schema.target is None:
-            yield nearest(views[window], centres(views[window], states, rng))
+            yield nearest(points, centres(points, states, rng))
         else:
-            yield by_class(data, views[window], states, rng)
+            yield by_class(data, points, states, rng)
 
 
 def by_class(data: Dataset, points: np.ndarray, states: int, rng: np.random.Generator) -> np.ndarray:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.families.base import Emission
-from ppl_models.families.diagonal_gaussian import DiagonalGaussian
 from ppl_models.families.full_gaussian import FullGaussian
+from ppl_models.families.gaussian import DiagonalGaussian
 from ppl_models.kernels.backend import Backend
 from ppl_models.kernels.fused_rows import Standardised
 from ppl_models.kernels.rows import Rows

@@ -115,9 +115,8 @@ class Joint(Conjugate):
         """Statistics of a guess at the latents, (R, n) labels, a share `smooth` of each row in all states."""
         K = self.states
         statistics = self.structure.hard(labels, batch.rows, smooth)
-        prior = {e.name: e.zeros(1, batch.values.device) for e in self.emissions}
         for i, e in enumerate(self.emissions):
-            natural = e.expected_natural(prior[e.name]).expand(len(labels), *e.shape)
+            natural = e.start(len(labels), batch.values.device)
             total = torch.zeros_like(natural)
             size = self.chunk(len(labels))
             for lo in range(0, batch.rows.steps, size):

@@ -1,13 +1,13 @@
 """What mixtures and hidden Markov models share: emissions, their priors, and the Pyro pair."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from ppl_models.annotations import check_fields, whole
-from ppl_models.families.choose import EMISSION
-from ppl_models.families.priors import Priors
+from ppl_models.families.choose import Choice, checked, correlated, help_text, kinds
+from ppl_models.families.registry import Priors
 from ppl_models.inference.settings import ConjugateSettings, Training
 from ppl_models.model import Model
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Emissions:
-    """The families of the columns."""
+    """The families of the columns, before the fields of their priors."""
 
-    emission: Annotated[str | Mapping[str, str], EMISSION.help] = "auto"
+    emission: Annotated[Choice, help_text("emission")] = "auto"
 
 
 @dataclass(frozen=True)
 class LatentModel(Priors, Emissions, Model):
     """A joint density of rows and their discrete latents, with emissions over the columns.
 
-    Priors of Gaussian emissions are in standardised units (each column with mean 0 and sd 1), those of
-    rates relative to the mean of the column, so that the defaults are weak on any data.
+    Its fields are `emission` and those of the priors of all families (`ppl_models.families.registry`).
+    Priors of Gaussian emissions are in standardised units (each column with mean 0 and sd 1), those of rates
+    relative to the mean of the column, so that the defaults are weak on any data.
     """
 
     settings: ClassVar[type[Training]] = ConjugateSettings
@@ -39,15 +40,21 @@ class LatentModel(Priors, Emissions, Model):
             UsageError: naming the field.
         """
         object.__setattr__(self, number, whole(number, getattr(self, number)))
+        object.__setattr__(self, "emission", checked("emission", self.emission))
         check_fields(self)
+
+    @property
+    def priors(self) -> Any:
+        """The fields of the priors alone."""
+        return Priors(**{field.name: getattr(self, field.name) for field in fields(Priors)})
 
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Label-like families want their columns as levels."""
-        return EMISSION.kinds(self.emission, schema)
+        return kinds("emission", self.emission, schema)
 
     def refer(self, data: "Dataset") -> "Schema":
         """The prior of a full covariance has the correlations of the data, where they can be kept."""
-        if self.covariance not in ("full", "tied") or not 1 < len(data.names) <= 256:
+        if not correlated(self.priors) or not 1 < len(data.names) <= 256:
             return data.schema
         return replace(data.schema, correlation=tuple(map(tuple, data.correlation().tolist())))
 

@@ -154,8 +154,9 @@ def _race(joint: Joint, data: Dataset, settings: ConjugateSettings, limit: float
     batch = joint.dataset_batch(some.data, settings.device)
     number = 1 if joint.states == 1 else settings.restarts
     ordered = not joint.exchangeable
+    heavy = [i for e in joint.emissions if e.heavy_tails for i in e.columns]
     labels = np.stack(
-        list(starts(some.data, batch.rows, joint.states, number, settings.seed, ordered=ordered))
+        list(starts(some.data, batch.rows, joint.states, number, settings.seed, ordered=ordered, heavy=heavy))
     )
     first = joint.from_labels(batch, torch.as_tensor(labels, device=batch.values.device))
     monitor = Plateau(limit)

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_models.data import Schema
-from ppl_models.families.choose import LIKELIHOOD, Named
+from ppl_models.families.choose import Choice, likelihoods
 from ppl_models.families.likelihood import Likelihood
-from ppl_models.families.registry import FAMILIES
 
 Part = tuple[Likelihood, Tensor, Tensor, Tensor | None]
 """A family with its outputs (..., O), its cells (B, D) and which of them were seen."""
@@ -26,15 +25,11 @@ class Product(nn.Module):
         log_unit: log |du/dx| of each cell, (C,).
     """
 
-    def __init__(self, likelihood: Named, schema: Schema) -> None:
+    def __init__(self, likelihood: Choice, schema: Schema) -> None:
         super().__init__()
-        chosen, image = LIKELIHOOD.grouped(likelihood, schema), schema.shape is not None
-        groups = {name: chosen[name] for name in FAMILIES if name in chosen}
-        self.order = [i for index in groups.values() for i in index]
-        self.families = nn.ModuleList(
-            FAMILIES[name].likelihood([schema.columns[i] for i in index], image)
-            for name, index in groups.items()
-        )
+        found = likelihoods(likelihood, schema)
+        self.order = [i for index, _ in found for i in index]
+        self.families = nn.ModuleList([f for _, f in found])
         self.masked = any(schema.columns[i].missing for i in self.order)
         self.outputs = sum(f.outputs for f in self.each)
         self.width = len(self.order)

@@ -1,5 +1,7 @@
 """Every conjugate factor against calculus, against independent densities, and against simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.special as sp
@@ -9,10 +11,10 @@ import torch
 from ppl_models.families.base import BLOCK, weighted_sums
 from ppl_models.families.bernoulli import Bernoulli
 from ppl_models.families.categorical import Categorical
-from ppl_models.families.diagonal_gaussian import DiagonalGaussian
 from ppl_models.families.exponential import Exponential
 from ppl_models.families.full_gaussian import FullGaussian
 from ppl_models.families.gamma import Gamma
+from ppl_models.families.gaussian import DiagonalGaussian
 from ppl_models.families.negative_binomial import NegativeBinomial
 from ppl_models.families.normal_prior import NormalPrior
 from ppl_models.families.poisson import Poisson
@@ -20,7 +22,7 @@ from ppl_models.families.student_t import StudentT
 from ppl_models.inference.factors import Dirichlet
 from ppl_models.kernels.workspace import Workspace
 
-R, K, N = 2, 2, 40
+R, K, N = 2, 2, 24
 
 
 def case(family, missing, n=N):
@@ -60,7 +62,7 @@ def check_factor(factor, S):
     assert factor.possible(S).all()
     kl = factor.evaluate(S)[1]
     assert (kl > 0).all()
-    draws = 4_000
+    draws = 1_500
     many = S[:1].expand(draws, *S.shape[1:])
     theta = factor.draw(many)
     ratio = factor.log_prob(theta, many) - factor.log_prob(theta, torch.zeros_like(many))
@@ -74,6 +76,18 @@ def check_factor(factor, S):
 def test_a_factor_is_its_log_normalizer(family, missing):
     e, _, _, _, S = case(family, missing)
     check_factor(e, S)
+
+
+def test_a_prior_that_is_learned_is_most_probable(family):
+    """Log Z is then at its maximum over the field, and E[η] is its gradient all the same."""
+    e, S = replace(family, fix=False).build(K), case(family, False)[-1]
+    leaf = S.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(e.log_normalizer(leaf).sum(), leaf)
+    torch.testing.assert_close(gradient, e.expected_natural(S), rtol=1e-6, atol=1e-7)
+    for name, value in e.learned(S[:1]).items():
+        at, less, more = (e.fixed({name: f * value}).log_normalizer(S[:1]) for f in (1.0, 0.95, 1.05))
+        torch.testing.assert_close(at, e.log_normalizer(S[:1]))
+        assert torch.minimum(less, more) < at  # one of them may be beyond the end of the interval
 
 
 def test_dirichlet_is_its_log_normalizer():
@@ -108,7 +122,7 @@ def test_density_is_that_of_the_pyro_program(family, missing):
     e.log_density(features, e.natural(theta), out, False)
     base = e.log_base(x)
     for r in range(R):
-        for k in range(K):
+        for k in range(K if r else 1):
             local = {site: (v[r, k] if v.shape[1] == K else v[r, 0]) for site, v in theta.items()}
             for i in range(N):
                 density, value = e.observe(local, x[i])
@@ -125,7 +139,7 @@ def test_density_is_that_of_the_pyro_program(family, missing):
 def test_statistics_are_the_gradient_of_the_density(family, missing):
     """Fisher's identity, ∂/∂η Σ_n γ_n log p(x_n | η) = Σ_n γ_n E[t | x_n, η], along random directions."""
     e, _, features, gamma, S = case(family, missing)
-    natural = e.expected_natural(S)
+    natural = e.natural(e.draw(S))
     found = e.statistics(features, gamma, natural)
 
     def total(eta):
@@ -137,19 +151,6 @@ def test_statistics_are_the_gradient_of_the_density(family, missing):
         step = 1e-5 * torch.randn_like(natural) * natural.abs().clamp_max(1.0)
         slope = (total(natural + step) - total(natural - step)) / 2
         torch.testing.assert_close(slope, (found * step).sum(), rtol=1e-5, atol=1e-8)
-
-
-@pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
-def test_statistics_are_linear_in_the_density(family, missing):
-    e, _, features, gamma, S = case(family, missing)
-    if not e.linear_density or (missing and not e.masks_cells):
-        return
-    natural = e.natural(e.draw(S))
-    out = torch.empty(R, N, K, dtype=torch.float64)
-    e.log_density(features, natural, out, False)
-    torch.testing.assert_close(
-        (gamma * out).sum((1, 2)), (S * natural).flatten(1).sum(-1), rtol=1e-10, atol=1e-9
-    )
 
 
 def test_features_of_some_rows_are_rows_of_the_features(family):
@@ -181,6 +182,7 @@ def test_log_base_carries_the_units():
         lambda c: FullGaussian((0,), 1, c * one, c * one, prior),
         lambda c: Exponential((0,), 1, c * mean),
         lambda c: Gamma((0,), 1, c * mean),
+        lambda c: StudentT((0,), 1, c * one, c * one, prior),
     ):
         small, large = build(1.0), build(c)
         shift = large.log_base(c * x) - small.log_base(x)
@@ -282,16 +284,8 @@ def test_missing_cells_of_columns_are_drawn_from_their_state(column_family):
     x[1] = torch.nan
     drawn = e.complete(many, x.expand(draws, 3))
     assert (drawn[:, [0, 2]] == x[[0, 2]]).all()
-    base = e.local(local).base_dist
-    if family.name == "categorical":
-        p = base.probs[1, :3]
-        share = torch.stack([(drawn[:, 1] == code).double().mean() for code in range(3)])
-        assert (share - p).abs().max() < 4.5 * (p * (1 - p) / draws).sqrt().max() + 1e-12
-    else:
-        mean, variance = base.mean[1], base.variance[1]
-        assert (drawn[:, 1].mean() - mean).abs() < 4 * (
-            variance / draws
-        ).sqrt()  # fails 6 times in 100,000 seeds
+    alone = e.local(local).sample((draws,))[:, 1].numpy()
+    assert ss.ks_2samp(drawn[:, 1].numpy(), alone, method="asymp").pvalue > 1e-4
 
 
 # One-dimensional posteriors, against closed forms and quadrature
@@ -406,8 +400,8 @@ def test_density_of_student_t_is_scipys():
     centre, scale = 2.0, 1.5
     e = StudentT((0,), 1, centre * ONE, scale * ONE, NormalPrior(0.3, 4.0, 0.6))
     x = torch.tensor([[2.5], [-40.0], [2.0], [1e6]], dtype=torch.float64)
-    values = {"mean": 0.4, "precision": 2.3, "dof": 1.7}
-    theta = {name: value * ONE.reshape(1, 1, 1) for name, value in values.items()}
+    theta = {name: torch.tensor([[[v]]], dtype=torch.float64) for name, v in
+             {"mean": 0.4, "precision": 2.3, "dof": 1.7}.items()}  # fmt: skip
     out = torch.empty(1, 4, 1, dtype=torch.float64)
     e.log_density(e.features(x, Workspace(), "f"), e.natural(theta), out, False)
     exact = ss.t(1.7, centre + 0.4 * scale, scale / 2.3**0.5).logpdf(x[:, 0])
@@ -420,7 +414,7 @@ def test_density_of_negative_binomial_is_scipys():
     mean, a, b = 2.5, 0.7, 1.9
     e = NegativeBinomial((0,), 1, mean * ONE)
     x = torch.tensor([[0.0], [1.0], [7.0], [400.0]], dtype=torch.float64)
-    theta = {"shape": a * ONE.reshape(1, 1, 1), "rate": b * ONE.reshape(1, 1, 1)}
+    theta = {"size": a * ONE.reshape(1, 1, 1), "rate": b * ONE.reshape(1, 1, 1)}
     out = torch.empty(1, 4, 1, dtype=torch.float64)
     e.log_density(e.features(x, Workspace(), "f"), e.natural(theta), out, False)
     mu = mean * a / b
@@ -428,17 +422,19 @@ def test_density_of_negative_binomial_is_scipys():
     np.testing.assert_allclose(out[0, :, 0] + e.log_base(x), exact.logpmf(x[:, 0]), rtol=1e-12)
     user = {name: float(value) for name, (value, _) in e.user(theta).items()}
     assert user["mean"] == pytest.approx(exact.mean())
-    assert user["mean"] + user["mean"] ** 2 / user["size"] == pytest.approx(exact.var())
+    assert user["mean"] + user["dispersion"] * user["mean"] ** 2 == pytest.approx(exact.var())
 
 
 def by_grid(e, S, log_prior, axes, sites):
     """Log Z and E[η] by the sum over a grid of unconstrained parameters: nothing but p(θ) exp⟨S, η(θ)⟩."""
     grid = torch.meshgrid(*[torch.as_tensor(axis) for axis in axes], indexing="ij")
     flat = [g.reshape(-1, 1, 1) for g in grid]
-    eta = e.natural(sites(*flat))[:, 0, 0]
+    theta = sites(*flat)
+    eta = e.natural(theta)[:, 0, 0]
     log_p = torch.as_tensor(log_prior(*[f[:, 0, 0].numpy() for f in flat])) + eta @ S[0, 0, 0]
     cell = float(np.prod([axis[1] - axis[0] for axis in axes]))
-    return float(log_p.logsumexp(0)) + np.log(cell), log_p.softmax(0) @ eta
+    p = log_p.softmax(0)
+    return float(log_p.logsumexp(0)) + np.log(cell), p @ eta
 
 
 @pytest.mark.parametrize("cells", [6, 400], ids=["few", "many"])
@@ -447,21 +443,46 @@ def test_student_posterior_by_quadrature(cells):
     rng = np.random.default_rng(cells)
     u = rng.gamma(2.0, 0.5, cells)
     x = 0.3 + rng.normal(size=cells) / np.sqrt(u)
-    sums = [cells, (u * x).sum(), (u * x * x).sum(), u.sum(), (np.log(u) - u).sum()]
-    S = torch.tensor(sums, dtype=torch.float64).reshape(1, 1, 1, 5)
+    S = torch.tensor([cells, u.sum(), (u * x).sum(), (u * x * x).sum(), np.log(u).sum()]).reshape(1, 1, 1, 5)
     p = NormalPrior(0.3, 4.0, 0.6)
     e = StudentT((0,), 1, 0 * ONE, ONE, p)
     theta = e.draw(S.expand(2_000, 1, 1, 5))
-    centres = [theta["mean"], theta["precision"].log(), theta["dof"].log()]
-    axes = [np.linspace(float(v.mean() - 9 * v.std()), float(v.mean() + 9 * v.std()), 81) for v in centres]
-
-    def log_prior(m, t, v):
-        mean = ss.norm(0, (p.mean_precision * np.exp(t)) ** -0.5).logpdf(m)
-        precision = ss.gamma(p.dof / 2, scale=2 / (p.dof * p.variance)).logpdf(np.exp(t)) + t
-        return mean + precision + ss.norm(np.log(10), 1).logpdf(v)
-
+    centres = {"mean": theta["mean"], "tau": theta["precision"].log(), "dof": theta["dof"].log()}
+    axes = [
+        np.linspace(float(v.mean() - 9 * v.std()), float(v.mean() + 9 * v.std()), 81)
+        for v in centres.values()
+    ]
     log_z, eta = by_grid(
-        e, S, log_prior, axes, lambda m, t, v: {"mean": m, "precision": t.exp(), "dof": v.exp()}
-    )
+        e, S,
+        lambda m, t, v: ss.norm(0, (p.mean_precision * np.exp(t)) ** -0.5).logpdf(m)
+        + ss.gamma(p.dof / 2, scale=2 / (p.dof * p.variance)).logpdf(np.exp(t)) + t
+        + ss.norm(np.log(10), 1).logpdf(v),
+        axes,
+        lambda m, t, v: {"mean": m, "precision": t.exp(), "dof": v.exp()},
+    )  # fmt: skip
     assert float(e.log_normalizer(S)) == pytest.approx(log_z, abs=1e-5)
     np.testing.assert_allclose(e.expected_natural(S)[0, 0, 0], eta, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [0, 5, 300], ids=["none", "few", "many"])
+def test_negative_binomial_posterior_by_quadrature(cells):
+    """Over the logs of size and rate."""
+    rng, c, d, sigma = np.random.default_rng(cells), 1.5, 0.8, 1.3
+    y = rng.gamma(0.6, 1.5, cells)
+    S = torch.tensor([cells, y.sum(), np.log(y).sum()]).double().reshape(1, 1, 1, 3)
+    e = NegativeBinomial((0,), 1, 3.0 * ONE, c, d, sigma)
+    theta = {name: value.log() for name, value in e.draw(S.expand(2_000, 1, 1, 3)).items()}
+    axes = [
+        np.linspace(
+            float(theta[n].mean() - 14 * theta[n].std()), float(theta[n].mean() + 14 * theta[n].std()), 1201
+        )
+        for n in ("size", "rate")
+    ]
+    log_z, eta = by_grid(
+        e, S,
+        lambda u, v: ss.norm(0, sigma).logpdf(u) + ss.gamma(c, scale=np.exp(u) / d).logpdf(np.exp(v)) + v,
+        axes,
+        lambda u, v: {"size": u.exp(), "rate": v.exp()},
+    )  # fmt: skip
+    assert float(e.log_normalizer(S)) == pytest.approx(log_z, abs=1e-6)
+    np.testing.assert_allclose(e.expected_natural(S)[0, 0, 0], eta, rtol=1e-5, atol=1e-7)

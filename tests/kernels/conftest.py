@@ -10,10 +10,10 @@ import torch
 from ppl_models.families.base import Emission
 from ppl_models.families.bernoulli import Bernoulli
 from ppl_models.families.categorical import Categorical
-from ppl_models.families.diagonal_gaussian import DiagonalGaussian
 from ppl_models.families.exponential import Exponential
 from ppl_models.families.full_gaussian import FullGaussian
 from ppl_models.families.gamma import Gamma
+from ppl_models.families.gaussian import DiagonalGaussian
 from ppl_models.families.normal_prior import NormalPrior
 from ppl_models.families.poisson import Poisson
 

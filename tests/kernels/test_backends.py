@@ -11,8 +11,8 @@ import torch
 import ppl_models.kernels
 from ppl_models.data import Schema
 from ppl_models.families.base import product
-from ppl_models.families.diagonal_gaussian import DiagonalGaussian
 from ppl_models.families.full_gaussian import FullGaussian
+from ppl_models.families.gaussian import DiagonalGaussian
 from ppl_models.families.normal_prior import NormalPrior
 from ppl_models.kernels import choose as chooser
 from ppl_models.kernels.backend import Problem

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ppl_models.data import Schema
-from ppl_models.families.diagonal_gaussian import DiagonalGaussian
+from ppl_models.families.gaussian import DiagonalGaussian
 from ppl_models.families.normal_prior import NormalPrior
 from ppl_models.kernels import backend, blocked_chain, blocks, choose
 from ppl_models.kernels.rows import whole

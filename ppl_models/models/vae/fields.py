@@ -1,13 +1,13 @@
 """The hyperparameters of a variational autoencoder."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import index
 from typing import Annotated, Any, Literal, get_args
 
 from ppl_models.annotations import whole
 from ppl_models.errors import UsageError
-from ppl_models.families.choose import LIKELIHOOD
+from ppl_models.families.choose import Choice, checked, help_text
 
 NetworkKind = Literal["auto", "mlp", "conv"]
 
@@ -23,7 +23,7 @@ class VAEFields:
     latent: Annotated[int, "dimensions of the latent z"] = 10
     hidden: Annotated[tuple[int, ...], "sizes of the hidden layers, separated by commas"] = (400, 400)
     network: Annotated[NetworkKind, "layers; auto is mlp, conv needs images"] = "auto"
-    likelihood: Annotated[str | Mapping[str, str], LIKELIHOOD.help] = "auto"
+    likelihood: Annotated[Choice, help_text("likelihood")] = "auto"
     beta: Annotated[float, "weight of the KL divergence once warm; 1 is the evidence lower bound"] = 1.0
     warm_up: Annotated[float, "passes over the data in which that weight rises from 0"] = 10.0
     classification_weight: Annotated[
@@ -35,7 +35,7 @@ class VAEFields:
         object.__setattr__(self, "hidden", sizes(self.hidden))
         if self.network not in get_args(NetworkKind):
             raise UsageError(f"network must be auto, mlp or conv, got {self.network!r}")
-        LIKELIHOOD.check(self.likelihood)
+        object.__setattr__(self, "likelihood", checked("likelihood", self.likelihood))
         if not 0 < self.beta < float("inf"):
             raise UsageError(f"beta must be positive and finite, got {self.beta}")
         for field in ("warm_up", "classification_weight"):

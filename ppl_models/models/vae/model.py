@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ppl_models.families.choose import LIKELIHOOD
+from ppl_models.families.choose import kinds
 from ppl_models.inference.settings import NetworkSettings, Training
 from ppl_models.model import Model
 from ppl_models.models.vae.fields import VAEFields
@@ -60,7 +60,7 @@ class VAE(VAEFields, Model):
 
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Label-like families want their columns as levels, Poisson as counts."""
-        return LIKELIHOOD.kinds(self.likelihood, schema)
+        return kinds("likelihood", self.likelihood, schema)
 
     @classmethod
     def bounds(cls) -> "tuple[type[Bound], ...]":

@@ -1,9 +1,9 @@
-"""Columns over the unit interval: what becomes 0 and 1 of each, and which have two values only."""
+"""Columns over an interval: what becomes 0 and 1 of them."""
 
 import math
 from collections.abc import Sequence
 
-from ppl_models.data import Column
+from ppl_models.data.schema import Column
 
 
 def two_valued(column: Column) -> bool:
