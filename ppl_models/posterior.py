@@ -91,9 +91,26 @@ def _by_unit(fit: Fitted, theta: Draws, log_p: np.ndarray) -> tuple[np.ndarray, 
 
 
 def groups_of(fit: Fitted) -> dict[str, "xr.Dataset"]:
-    """The posterior as xarray data sets, group by group, with named dimensions and the user's units."""
+    """The posterior as xarray data sets, group by group, with named dimensions and the user's units.
+
+    Of a model with a point estimate that has no groups of its own, the data alone.
+    """
     own = fit.bound
-    return own.groups(fit) if isinstance(own, Grouped) else groups_of_draws(fit)
+    if isinstance(own, Grouped):
+        return own.groups(fit)
+    return groups_of_draws(fit) if isinstance(own, Bayesian) else groups_of_data(fit)
+
+
+def groups_of_data(fit: Fitted) -> dict[str, "xr.Dataset"]:
+    """The rows and the lengths of their sequences."""
+    import xarray as xr
+
+    data = fit.data
+    found = {"constant_data": xr.Dataset({"lengths": ("sequence", np.asarray(data.lengths))})}
+    if 0 < data.values.size <= CELLS:
+        columns = zip(data.names, data.values.T, strict=True)
+        found["observed_data"] = xr.Dataset({plain(name): ("row", cells) for name, cells in columns})
+    return found
 
 
 def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
@@ -124,13 +141,10 @@ def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
             {"x": (("chain", "draw", p.unit), p.log_likelihood[None])},
             coords={"chain": [0], "draw": np.arange(p.draws)},
         ),
-        "constant_data": xr.Dataset({"lengths": ("sequence", np.asarray(data.lengths))}),
+        **groups_of_data(fit),
     }
-    if 0 < data.values.size <= CELLS:
+    if "observed_data" in found:
         names = [plain(name) for name in data.names]
-        found["observed_data"] = xr.Dataset(
-            {n: ("row", v) for n, v in zip(names, data.values.T, strict=True)}
-        )
         number = min(p.draws, CELLS // (4 * data.values.size))
         if number >= 20:
             drawn = replicate(fit, number)

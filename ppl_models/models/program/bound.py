@@ -142,6 +142,8 @@ class ProgramBound(Program, Bayesian):
                 f"impute draws cells given θ alone, and {name} {what}, which other cells say more of"
             )
         points = self._points(draws, self.density.cells)
+        S = len(points)
+        points = points[torch.randperm(S)[:number] if number <= S else torch.randint(S, (number,))]
         drawn, _ = simulated(self, self.later(data), points)
         columns = by_column(self, data, drawn)
         if not columns:

@@ -104,9 +104,13 @@ class VAEDensity(Bound):
         return h, w, c
 
     def networks(self, params: Params | None = None, device: str | torch.device = "cpu") -> Networks:
-        """New networks, by torch's global generator; or those with the weights that were learned."""
+        """New networks, by torch's global generator; or those with the weights that were learned.
+
+        The latter leave the generator alone: weights that are known need no draws.
+        """
         product = Product(self.model.likelihood, self.schema)
-        net = Networks(product, self.model.latent, self.model.hidden, len(self.labels()), self.image)
+        with torch.random.fork_rng(devices=[], enabled=params is not None):
+            net = Networks(product, self.model.latent, self.model.hidden, len(self.labels()), self.image)
         if params is not None:
             net.load_state_dict({name: value[0] for name, value in params.items()})
             net.eval().requires_grad_(False)
