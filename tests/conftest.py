@@ -1,12 +1,17 @@
 """Simulated chains that tests share, and how often properties are tried."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import pytest
-import torch
-from hypothesis import settings
+# Before torch is imported, and for processes that tests start: small fits beside one another wait for threads.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=200)

@@ -23,17 +23,6 @@ from ppl_models.verbs import VERBS
 from ppl_models.verbs.base import Needs, available, options_of
 
 PAIRS = [(system, verb) for system in SYSTEMS for verb in VERBS]
-NETWORKS_DRAWN = pytest.mark.xfail(
-    strict=True, reason="networks are made with weights from torch's generator before they are restored"
-)
-"""Of verbs of a network that leave torch's generator elsewhere than they found it."""
-
-KEPT = [
-    pytest.param(system, verb, marks=NETWORKS_DRAWN)
-    if system.startswith("vae") and verb in ("transform", "summary")
-    else (system, verb)
-    for system, verb in PAIRS
-]
 LATER = [(system, verb) for system, verb in PAIRS if VERBS[verb].takes_data]
 
 
@@ -84,7 +73,7 @@ def table_of(fit: Fit, verb: str, *args, **options) -> pd.DataFrame:
     return found
 
 
-@pytest.mark.parametrize(("system", "verb"), KEPT)
+@pytest.mark.parametrize(("system", "verb"), PAIRS)
 def test_a_system_keeps_to_a_verb_or_refuses_it(opened, places, system, verb):
     fit = opened(system)
     if not has(fit, verb):
