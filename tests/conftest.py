@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Before torch is imported, and for processes that tests start: small fits beside one another wait for threads.
+# Before torch is imported, and for the processes of tests: small fits beside one another wait for threads.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
