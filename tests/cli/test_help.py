@@ -81,7 +81,7 @@ def test_settings_of_training_are_those_of_the_rule(model):
 def test_options_of_verbs_are_the_parameters_of_the_functions(verb):
     own = inspect.signature(VERBS[verb]).parameters
     options = {each.name: each for each in COMMANDS[(verb,)].params}
-    assert {*own} - {"fit"} <= {*options}
+    assert {*own} - {"fit", "lengths"} <= {*options}
     assert not [p for p in own.values() if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     for name in options_of(VERBS[verb]):
         default = options[name].default

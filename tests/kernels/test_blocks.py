@@ -83,6 +83,7 @@ def test_chunks_and_messages_between_them(monkeypatch):
     """Chunks that begin and end inside sequences; sizes that change between calls on one batch."""
     lengths = [2_500, 490, 10]
     fit = fitted(ppl.HMM(states=3, covariance="diag"), series(3_000, 2, 3, 11), lengths=lengths)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(blocks, "LEAST", 128)  # chunks of 512 rows
     monkeypatch.setattr(blocked_chain, "BUDGET", 1)
     same(fit)
