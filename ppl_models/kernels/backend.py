@@ -11,7 +11,7 @@ It knows t(x_n) as a row of numbers that the emission makes, its features, and l
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from torch import Tensor
 
@@ -45,6 +45,11 @@ class Emission(Protocol):
         ...
 
     @property
+    def linear_density(self) -> bool:
+        """Whether the log density of complete rows is linear in the features."""
+        ...
+
+    @property
     def masks_cells(self) -> bool:
         """Whether missing cells leave the log density linear in the features."""
         ...
@@ -65,6 +70,10 @@ class Emission(Protocol):
     def statistics(self, features: Any, gamma: Tensor, natural: Tensor) -> Tensor:
         """Σ_n γ_nk E[t(x_n) | k], (R, K, ...)."""
         ...
+
+
+class LinearEmission(Emission, Protocol):
+    """One whose log density is linear in its features: what compiled passes ask for."""
 
     def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """W (R, K, F) and c (R, K) of ⟨t(x_n), η_k⟩ = c_k + Σ_f W_kf T_nf, for `width` F."""
@@ -95,6 +104,11 @@ class Problem:
         self.work = Workspace()
         self._kept: list[Any] | None = None
         self._made: dict[int, tuple[slice, Any]] = {}
+
+    @property
+    def linear_emissions(self) -> tuple[LinearEmission, ...]:
+        """The emissions, for a backend that was chosen as all of them are linear."""
+        return cast("tuple[LinearEmission, ...]", self.emissions)
 
     def features(self, index: int, at: slice) -> Any:
         """Features of some rows by one emission: views of what is kept, or made now, until the next call."""

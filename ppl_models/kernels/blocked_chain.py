@@ -81,7 +81,7 @@ class BlockedChain(Backend):
             torch.from_numpy(np.ascontiguousarray(part)) for part in found[:5]
         )
         statistics = {"start": start, "transition": transition}
-        for e, part in zip(self.problem.emissions, sums.split(self._widths, -1), strict=True):
+        for e, part in zip(self.problem.linear_emissions, sums.split(self._widths, -1), strict=True):
             statistics[e.name] = e.collect(part, count)
         return evidence, statistics
 
@@ -120,7 +120,7 @@ class BlockedChain(Backend):
         return laid
 
     def _run(self, natural: Mapping[str, Tensor], smooth: bool) -> blocks.Sums:
-        rows, emissions, (R, K) = self.problem.rows, self.problem.emissions, natural["start"].shape
+        rows, emissions, (R, K) = self.problem.rows, self.problem.linear_emissions, natural["start"].shape
         if not self._widths:
             self._layout(next(rows.chunks(16)))
             self._laid.clear()

@@ -60,6 +60,4 @@ def linear(emission: Emission, values: Tensor) -> bool:
 
     A family says `linear_density = False` if it never is, `masks_cells = False` if gaps spoil it.
     """
-    if not getattr(emission, "linear_density", True):
-        return False
-    return emission.masks_cells or not missing_in(emission, values)
+    return emission.linear_density and (emission.masks_cells or not missing_in(emission, values))

@@ -59,7 +59,7 @@ class FusedRows(Backend):
 
     def expect(self, natural: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Backend`."""
-        emissions, rows, inside = self.problem.emissions, self.problem.rows, self._inside
+        emissions, rows, inside = self.problem.linear_emissions, self.problem.rows, self._inside
         if not self._widths:
             self._make(slice(0, 1))
         pairs = [e.linear(natural[e.name], w) for e, w in zip(emissions, self._widths, strict=True)]

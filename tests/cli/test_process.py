@@ -26,7 +26,9 @@ def test_from_a_clone():
 
 
 @POSIX
-@pytest.mark.parametrize("args", ["data wide.csv", "models", "fit hmm --help", "runs --json"])
+@pytest.mark.parametrize(
+    "args", ["data wide.csv", *(pytest.param(a, marks=pytest.mark.slow) for a in ("models", "runs --json"))]
+)
 def test_a_closed_pipe_is_quiet(args, monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     names = [f"column_{i}" for i in range(3000)]  # more than a pipe holds

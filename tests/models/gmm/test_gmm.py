@@ -267,8 +267,7 @@ def test_a_process_uses_the_components_that_it_needs():
     x = np.concatenate([rng.normal(c, 0.4, (200, 2)) for c in ((0, 0), (4, 0), (0, 4))])
     fit = ppl.fit(ppl.GMM(components=10, weight_prior="process"), x)
     assert int((fit.bound.occupied(fit.params) >= 1).sum()) == 3
-    table = ppl.fit(ppl.GMM(components=10, weight_prior="process"), x).check()
-    assert "3 of 10 components are used" in table.text()
+    assert "3 of 10 components are used" in fit.check().text()
     counts = fit.params["weight"][0]
     assert (counts.diff() <= 1e-9).all()  # sticks in order of their size
 
