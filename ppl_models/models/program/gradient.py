@@ -77,12 +77,15 @@ class ProgramTarget(GradientTarget):
         """Minus the ELBO, a row."""
         return self._loss(self._elbo, rows)
 
-    @torch.no_grad()
     def evidence(self) -> float:
-        """The ELBO of all rows by many draws, the same each time, a row."""
-        with torch.random.fork_rng(devices=[]):
+        """The ELBO of all rows by many draws, the same each time, a row.
+
+        An ELBO with latents summed out keeps its gradient: Pyro takes one without for a mistake.
+        """
+        summed_out = bool(self.bound.sites.discrete)
+        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(summed_out):
             torch.manual_seed(1)
-            return -float(self._loss(self._judge, None))
+            return -float(self._loss(self._judge, None).detach())
 
     def where(self) -> str:
         """The first site whose log density is not finite at a draw of the guide."""

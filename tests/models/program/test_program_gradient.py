@@ -98,9 +98,6 @@ def test_mini_batches_average_to_the_whole_elbo(model):
     assert np.std(parts) > 0.01
 
 
-@pytest.mark.xfail(
-    raises=UsageError, strict=True, reason="Pyro takes an ELBO without a gradient for a constant"
-)
 def test_a_guide_of_a_program_whose_latents_are_summed_out():
     x = np.r_[np.full(20, -3.0), np.full(20, 3.0)] + 0.5 * np.random.default_rng(0).normal(size=40)
     fit = ppl.fit(Mixture(), pd.DataFrame({"x": x}), guide="normal", steps=20)
