@@ -162,7 +162,7 @@ fit.summary(), fit.predict(), fit.check(), repr(fit)
                 "scipy",
                 "arviz",
                 "ppl_models.latent",
-                "ppl_models.emissions",
+                "ppl_models.families.base",
                 "ppl_models.latent.joint",
             ),
         ),
