@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ppl_models.record import Record
 
-BLOCK = 4_000_000
+BLOCK = 1_500_000
 """Numbers of a draw, rows × states say, of which a verb says something at a time where it can."""
 
 F = TypeVar("F", bound=Callable[..., Any])
