@@ -29,6 +29,7 @@ _HOME = {
     "read": "data",
     "resume": "api",
     "select": "api",
+    "set_threads": "threads",
 }
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "read",
     "resume",
     "select",
+    "set_threads",
 ]
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from ppl_models.models.logistic.model import Logistic
     from ppl_models.models.program.model import PyroModel
     from ppl_models.models.vae.model import VAE
+    from ppl_models.threads import set_threads
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,7 @@ class Fit(Verbs, Record):
         origin: the model bound to the columns of the data.
         candidates: the scores of all models that were tried, when one was selected.
         path: the run directory it was loaded from or saved to, if any.
+        absent: how many rows it was fitted to, where the run does without them.
     """
 
     @classmethod
@@ -44,17 +45,21 @@ class Fit(Verbs, Record):
         """Whether to trust the fit: checks with reasons and a verdict."""
         return self.report
 
-    def save(self, path: Any = None, *, force: bool = False) -> Any:
+    def save(self, path: Any = None, *, force: bool = False, slim: bool = False) -> Any:
         """Write a run directory and return its path; `runs/MODEL-STEM-NNN` if none is given.
 
         Args:
             path: where.
             force: replace a run that is there.
+            slim: leave out the rows of the fit, and what there is of each of them. The run predicts, scores,
+                samples and sums up as any other; a verb without data, `resume` and the groups of the
+                posterior that are of rows are then not there.
 
         Raises:
             OutputError: if it cannot be written, or a run is there already.
+            UsageError: if it is to be slim, and the model needs its rows.
         """
-        return runs.save(self, path, force=force)
+        return runs.save(self, path, force=force, slim=slim)
 
     def _repr_html_(self) -> str:
         return fit_html(self)

@@ -39,6 +39,14 @@ class Bound(ABC):
         """The same, knowing what else of the rows of the fit it needs."""
         return self
 
+    def essence(self) -> Mapping[str, np.ndarray] | None:
+        """All that `prepare` took from the rows, so that a run can do without them; None where it cannot."""
+        return {}
+
+    def recalled(self, essence: Mapping[str, np.ndarray]) -> Self:
+        """What `prepare` gave, from its `essence`."""
+        return self
+
     @property
     @abstractmethod
     def describe(self) -> str:

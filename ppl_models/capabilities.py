@@ -23,6 +23,7 @@ table. Nothing is said by a name or a kind.
     Programmed    is a Pyro program as well                              (contract)
     Selectable    evidence by which sizes are compared                   (selection)
     Importance    integrates latents by weighted draws, of any number    score, predict, impute
+    Sparing       averages over as few draws of θ as the answer needs    predict, score, transform
 
 `draws` are draws of θ, S of them, or the one point estimate as S = 1; `rows` are what `Bound.rows` made of a
 data set. Random numbers come from torch's global generator, which the verb has seeded.
@@ -407,6 +408,19 @@ class Importance(Protocol):
 
     def with_particles(self, number: int) -> Self:
         """The same with so many of them for each row."""
+        ...
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """Averages over as few draws of θ as the answer needs."""
+
+    def sparing(self) -> Self:
+        """The same doing so: it is handed all draws, and takes those that it needs."""
+        ...
+
+    def log_mean_density(self, rows: Any, draws: "Draws") -> "Tensor":
+        """Log (1/S) Σ_s p(x_n | θ_s) of rows that are independent given θ, (n,)."""
         ...
 
 

@@ -96,7 +96,7 @@ def groups_of(fit: Fitted) -> dict[str, "xr.Dataset"]:
     Of a model with a point estimate that has no groups of its own, the data alone.
     """
     own = fit.bound
-    if isinstance(own, Grouped):
+    if isinstance(own, Grouped) and fit.data.rows:
         return own.groups(fit)
     return groups_of_draws(fit) if isinstance(own, Bayesian) else groups_of_data(fit)
 
@@ -113,8 +113,13 @@ def groups_of_data(fit: Fitted) -> dict[str, "xr.Dataset"]:
     return found
 
 
-def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
-    """The same where parameters have a posterior, from its draws."""
+def groups_of_draws(fit: Fitted, rows: bool = True) -> dict[str, "xr.Dataset"]:
+    """The same where parameters have a posterior, from its draws.
+
+    Args:
+        fit: the fit.
+        rows: whether groups that have something of each row are wanted too.
+    """
     import xarray as xr
 
     p, data = fit.posterior_draws, fit.data
@@ -137,6 +142,10 @@ def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
             {n: (("chain", "draw"), v[None]) for n, v in stats.items()},
             coords={"chain": [0], "draw": np.arange(p.draws)},
         ),
+    }
+    if not rows or not data.rows:
+        return found
+    found |= {
         "log_likelihood": xr.Dataset(
             {"x": (("chain", "draw", p.unit), p.log_likelihood[None])},
             coords={"chain": [0], "draw": np.arange(p.draws)},
@@ -174,11 +183,17 @@ def to_arviz(fit: Fitted) -> Any:
     return xr.DataTree.from_dict({f"/{name}": group for name, group in found.items()})
 
 
-def netcdf(fit: Fitted) -> bytes:
-    """Every group as one netCDF file, without ArviZ; made in memory, as HDF5 dies on a full disk."""
+def netcdf(fit: Fitted, rows: bool = True) -> bytes:
+    """Every group as one netCDF file, without ArviZ; made in memory, as HDF5 dies on a full disk.
+
+    Args:
+        fit: the fit.
+        rows: whether groups that have something of each row are wanted too.
+    """
     import xarray as xr
 
-    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups_of(fit).items()})
+    groups = groups_of(fit) if rows else groups_of_draws(fit, rows=False)
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     return bytes(tree.to_netcdf(engine="h5netcdf"))
 
 
@@ -205,7 +220,7 @@ def summarise(fit: Fitted, level: float = 0.89) -> "pd.DataFrame":
         warnings.simplefilter("ignore")
         import arviz as az
 
-        posterior = _pairs(groups_of(fit)["posterior"])
+        posterior = _pairs(groups_of_draws(fit, rows=False)["posterior"])
         if int(az.__version__.split(".")[0]) < 1:
             table = az.summary(posterior, kind="stats", hdi_prob=level, round_to="none", stat_focus="mean")
         else:

@@ -17,6 +17,7 @@ from ppl_models.inference.loop import Course, Progress, Status
 from ppl_models.inference.psis import smooth
 from ppl_models.model import Model
 from ppl_models.record import Record
+from ppl_models.threads import threads_for
 
 HELD_OUT = 0.2
 """Share of the rows, or of the sequences, that are held out."""
@@ -70,7 +71,8 @@ def select(
         candidate = replace(model, **{name: value})
         each = fitted(candidate, dataset, how, Course(progress))
         fits.append(each)
-        rows.append({name: value} | _figures(each))
+        with threads_for(each.bound.numbers(each.data)):
+            rows.append({name: value} | _figures(each))
         if each.status is Status.INTERRUPTED:
             break
     best = max(range(len(fits)), key=lambda i: (rows[i]["empty"] == 0, rows[i]["evidence"]))

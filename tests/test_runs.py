@@ -281,3 +281,65 @@ def test_an_array_is_left_alone():
     fit.impute(x)
     np.testing.assert_array_equal(x, kept)
     np.testing.assert_array_equal(fit.data.values, kept)
+
+
+# Without the rows
+
+
+def slim_cases():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(80, 2))
+    kind = np.where(x[:, 0] + rng.normal(size=80) > 0, "u", "v")
+    frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "kind": kind})
+    return {
+        "mixture": (ppl.GMM(components=2), frame[["a", "b"]], {"restarts": 2}),
+        "chain": (ppl.HMM(states=2), frame[["a", "b"]], {"restarts": 2}),
+        "classes": (ppl.GMM(components=1), frame, {"restarts": 1, "target": "kind"}),
+        "regression": (ppl.Logistic(), frame, {"target": "kind"}),
+        "network": (ppl.VAE(latent=1, hidden=(4,)), frame, {"steps": 100}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mixture", "chain", "classes", "regression", "network"])
+def test_a_run_without_its_rows(name, tmp_path):
+    model, frame, options = slim_cases()[name]
+    fit = ppl.fit(model, frame, **options)
+    whole, path = fit.save(tmp_path / "whole"), fit.save(tmp_path / "slim", slim=True)
+    back = ppl.load(path)
+    assert back.data.rows == 0
+    assert back.absent == 80
+    later = frame.iloc[:7]
+    for verb in ("predict", "score", "transform"):
+        if verb != "predict" or name != "network":
+            pd.testing.assert_frame_equal(getattr(back, verb)(later), getattr(ppl.load(whole), verb)(later))
+    assert back.check().to_dict() == fit.check().to_dict()
+    assert "(80 rows" in repr(back) if name != "network" else True
+    again = ppl.load(back.save(tmp_path / "again"))
+    assert (again.absent, again.check().verdict) == (80, fit.check().verdict)
+    with pytest.raises(ppl.UsageError, match=r"saved without the rows of the fit \(--slim\): give DATA"):
+        back.score()
+    with pytest.raises(ppl.UsageError, match="converged|without the rows"):
+        ppl.resume(path)
+    if name in ("mixture", "chain", "regression"):
+        own = fit.summary().filter(items=["mean", "sd"])
+        pd.testing.assert_frame_equal(back.summary()[own.columns], own)
+        assert "observed_data" not in back.posterior.groups()
+    assert b"values" not in (path / "data.safetensors").read_bytes()
+
+
+def test_a_model_that_needs_its_rows_is_not_saved_without(tmp_path):
+    model, frame, options = slim_cases()["regression"]
+    fit = ppl.fit(ppl.Logistic(formula="kind ~ a"), frame)
+    with pytest.raises(ppl.UsageError, match="logistic cannot be saved without its rows"):
+        fit.save(tmp_path / "slim", slim=True)
+    assert not (tmp_path / "slim").exists()
+
+
+def test_a_loaded_fit_has_its_draws_without_weighing_them_again(run, monkeypatch, fitted):
+    back = ppl.load(run)
+    monkeypatch.setattr("ppl_models.record.draw_posterior", None)
+    assert back.draws.keys() == fitted.draws.keys()
+    for name, sites in fitted.draws.items():
+        for site, value in sites.items():
+            assert torch.equal(value, back.draws[name][site])
+    back.predict()

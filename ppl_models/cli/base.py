@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from ppl_models.cli.config import config_option
 from ppl_models.cli.output import complain
 from ppl_models.errors import DataError, Interrupted, PplError
+from ppl_models.threads import VARIABLE, prepare_environment
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises since 8.2 where a group is called without a command."""
@@ -31,6 +32,25 @@ class Option(click.Option):
         self.section = section
 
 
+def threads_option() -> Option:
+    """`--threads N`, which is looked at before anything large is imported."""
+
+    def limit(ctx: click.Context, parameter: click.Parameter, value: int | None) -> None:
+        if value is not None and not ctx.resilient_parsing:
+            prepare_environment(value)
+
+    return Option(
+        ["--threads"],
+        type=click.IntRange(min=1),
+        metavar="N",
+        is_eager=True,
+        expose_value=False,
+        envvar=VARIABLE,
+        callback=limit,
+        help="Threads at most; by the size of the work, and as many as processors, if not given.",
+    )
+
+
 class Command(click.Command):
     """A command that reads its defaults from `ppl.toml`, and whose help has sections and an example."""
 
@@ -39,7 +59,7 @@ class Command(click.Command):
             lines = "\n".join(f"  {line}" for line in example.splitlines())
             options["epilog"] = f"\b\nExample:\n{lines}"
         super().__init__(*args, **options)
-        self.params.append(config_option())
+        self.params += [threads_option(), config_option()]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, those without one last."""
@@ -186,5 +206,6 @@ def prepare_process() -> None:
 
     with suppress(ValueError, OSError, AttributeError):
         signal.signal(signal.SIGTERM, stop)
+    prepare_environment()
     if not sys.warnoptions and not os.environ.get("PPL_DEBUG"):
         warnings.simplefilter("ignore")

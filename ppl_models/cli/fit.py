@@ -94,6 +94,11 @@ def saving_options() -> Any:
         option(
             "--strict", is_flag=True, help="Exit with 3 if the fit is not trusted; it is saved all the same."
         ),
+        option(
+            "--slim",
+            is_flag=True,
+            help="Save the run without the rows of the fit: small, for verbs that are given DATA.",
+        ),
         json_option(),
         quiet_option(),
     )
@@ -208,7 +213,8 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
         if stop.code and not fitted.trained.steps:
             raise KeyboardInterrupt
         line.say("checking and saving")
-        fitted.save(target, force=True)
+        slim = bool(options.get("slim")) and not stop.code  # what was stopped keeps its rows, to go on
+        fitted.save(target, force=True, slim=slim)
     data_notes(fitted.data, options["quiet"])
     if not options["quiet"]:
         for each in fitted.trained.notes:

@@ -68,11 +68,11 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def emit(frame: "pandas.DataFrame", *, output: str, json: bool) -> None:
+def emit(frames: "pandas.DataFrame | Iterable[pandas.DataFrame]", *, output: str, json: bool) -> None:
     """Write the table of a verb to a file or to stdout; on a terminal control characters are escaped.
 
     Args:
-        frame: the table.
+        frames: the table, or tables that follow one another.
         output: a path, or `-` for stdout.
         json: one JSON object a row, instead of CSV.
 
@@ -82,8 +82,8 @@ def emit(frame: "pandas.DataFrame", *, output: str, json: bool) -> None:
     from ppl_models.data import write_table
 
     if output == "-" and sys.stdout.isatty():
-        frame = _harmless(frame)
-    write_table(frame, output, json=json)
+        frames = map(_harmless, [frames] if hasattr(frames, "columns") else frames)  # type: ignore[arg-type]
+    write_table(frames, output, json=json)
 
 
 def _harmless(frame: "pandas.DataFrame") -> "pandas.DataFrame":

@@ -1,7 +1,9 @@
 """The verbs on a run: each prints a table; its options are the parameters of the function."""
 
 import sys
+from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,9 +23,11 @@ from ppl_models.cli.options import (
 from ppl_models.cli.output import data_notes, emit, print_json, say, table, width
 from ppl_models.errors import NotTrusted, UsageError
 from ppl_models.verbs import VERBS
-from ppl_models.verbs.base import options_of
+from ppl_models.verbs.base import in_blocks, options_of
 
 if TYPE_CHECKING:
+    import pandas
+
     from ppl_models.api import Fit
     from ppl_models.data import Dataset
 
@@ -47,7 +51,7 @@ def verb_command(name: str) -> click.Command:
         given = {each.name: options[each.name] for each in own if each is not None and each.name}
         if verb.takes_data:
             given["data"] = _later(fit, options)
-        _print(getattr(fit, name)(**given), options)
+        _print(in_blocks(verb, fit, given), options)
 
     shared: list[click.Parameter] = list(reversed(run.__click_params__))  # type: ignore[attr-defined]
     arguments = [each for each in shared if isinstance(each, click.Argument)]
@@ -86,15 +90,16 @@ def _later(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
     return dataset
 
 
-def _print(frame: Any, options: dict[str, Any]) -> None:
-    """Write a table; one whose rows have names is for people, if there is a terminal."""
-    named = frame.index.name is not None
+def _print(frames: "Iterator[pandas.DataFrame]", options: dict[str, Any]) -> None:
+    """Write a table in blocks of rows; one whose rows have names is for people, if there is a terminal."""
+    first = next(frames)
+    named = first.index.name is not None
     if named:
-        frame = frame.reset_index()
+        first = first.reset_index()
     if named and options["output"] == "-" and not options["json"] and sys.stdout.isatty():
-        say(table(frame.to_dict("records")))
+        say(table(first.to_dict("records")))
     else:
-        emit(frame, output=options["output"], json=options["json"])
+        emit(chain([first], frames), output=options["output"], json=options["json"])
 
 
 @click.command(

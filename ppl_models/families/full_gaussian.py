@@ -1,18 +1,26 @@
 """Gaussian emissions with full or tied covariance, with the conjugate prior, and any cells missing."""
 
+from __future__ import annotations
+
 import math
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from ppl_models.families.base import EPSILON, Features, LinearEmission, columns_of, weighted_sums
 from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalPrior, most_probable
+from ppl_models.importing import lazy
 from ppl_models.inference.factors import Site, Theta
 from ppl_models.kernels.workspace import Workspace
 from ppl_models.threads import threads_for
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+else:
+    dist = lazy("pyro.distributions")
 
 
 def scale_tril_of(precision: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ppl_models.data.messages import plural
 from ppl_models.draws import Draws, Params, Variables, groups
 from ppl_models.errors import UsageError
 from ppl_models.regression import design as designs
+from ppl_models.regression.coding import TreatmentCoding
 from ppl_models.regression.design import BLOCK, Design
 from ppl_models.regression.ep import STEP
 from ppl_models.regression.fields import RegressionFields
@@ -46,6 +47,26 @@ class Regression:
         """Fix the design by the rows of the fit; once done, further calls change nothing."""
         if self._design is None:
             self._design = designs.build(self.schema, self.model.formula, data)
+        return self
+
+    def essence(self) -> dict[str, np.ndarray] | None:
+        """Means and standard deviations; None with a formula, which is coded by the rows of the fit."""
+        if self.model.formula is not None:
+            return None
+        d = self.design
+        return {
+            "mean": d.mean, "sd": d.sd, "weight": np.array([d.weight]),
+            "constant": np.array(d.constant, np.float64),
+        }  # fmt: skip
+
+    def recalled(self, essence: Mapping[str, np.ndarray]) -> "Regression":
+        """The design from these."""
+        target = designs.target_index(self.schema)
+        constant = tuple(int(j) for j in essence["constant"])
+        self._design = Design(
+            TreatmentCoding(self.schema, target), target, self.schema.columns[target].levels,
+            essence["mean"], essence["sd"], np.zeros(0, bool), float(essence["weight"][0]), constant, (),
+        )  # fmt: skip
         return self
 
     @property

@@ -19,7 +19,8 @@ def heading(fit: Record) -> str:
     """One line: the model, the data, and how training ended."""
     data, t = fit.data, fit.trained
     many = len(data.lengths)
-    rows = f"{data.rows:,} rows" + (f" in {many:,} sequences" if many > 1 else "")
+    number = data.rows if fit.absent is None else fit.absent
+    rows = f"{number:,} rows" + (f" in {many:,} sequences" if many > 1 else "")
     return (
         f"{fit.model.name} with {fit.bound.describe} on "
         f"{printable(data.source)} ({rows}, {len(data.names)} column{'s' if len(data.names) > 1 else ''}): "

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 from ppl_models.annotations import count
 from ppl_models.capabilities import Continues
 from ppl_models.data import Later
+from ppl_models.threads import threads_for
 from ppl_models.verbs.base import Seed, verb
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def forecast(
     rows = fit.bound.rows(dataset, fit.settings.device)
     theta = some_draws(fit, dataset, BUDGET // max(1, steps * len(dataset.lengths) // dataset.rows), LEAST)
     tables = []
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threads_for(fit.bound.numbers(dataset)):
         torch.manual_seed(seeded(fit, seed, 11))
         for i, ahead in enumerate(fit.bound.ahead(rows, steps, theta)):
             table = pd.DataFrame({"step": np.arange(1, steps + 1)})

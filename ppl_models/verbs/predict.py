@@ -6,6 +6,7 @@ from ppl_models.annotations import count
 from ppl_models.capabilities import Assigns, Conditional, Importance, Observes, Uncertain
 from ppl_models.data import Later
 from ppl_models.errors import Unsupported, UsageError
+from ppl_models.threads import threads_for
 from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 ASSIGN = 40_000_000, 5
 """Draws × numbers a draw that probabilities are averaged over, about, and the least draws."""
 
-SPREAD = 400_000_000, 100
-"""The same where there are intervals."""
+SPREAD = 100_000_000, 200
+"""The same where there are intervals: the Monte Carlo error of their ends is about 2/√draws of an sd."""
 
 
-@verb("ppl predict latest new.csv -o states.csv", needs=(Conditional, Assigns, Observes))
+@verb("ppl predict latest new.csv -o states.csv", needs=(Conditional, Assigns, Observes), by_row=True)
 def predict(
     fit: "Record",
     data: Any = None,
@@ -40,8 +41,8 @@ def predict(
     ] = None,
     draws: Annotated[
         int | None,
-        "Draws for p(y | x) by importance; the classifier if not given.",
-        Needs((Importance,)),
+        "Draws of the parameters to average over, as many as the answer needs if not given; of a VAE draws "
+        "for p(y | x) by importance, the classifier if not given.",
     ] = None,
     seed: Annotated[Seed, Needs((Importance, Observes))] = None,
     **reading: Unpack[Later],
@@ -53,7 +54,10 @@ def predict(
         data: new data, with or without the target, or None for the data of the fit.
         level: probability of the intervals.
         threshold: for two classes, the probability of the second from which it is chosen.
-        draws: of latents for each class, by which p(y | x) ∝ p(y) p(x | y) is estimated.
+        draws: of the parameters, of which there are as many as the fit has at most. If not given, as many as
+            the answer needs: all of them on a few thousand rows, and on more rows such that a probability is
+            within about 0.005 of their average. Of a VAE draws of latents for each class, by which
+            p(y | x) ∝ p(y) p(x | y) is estimated.
         seed: of draws; the fit's if not given.
         **reading: options of `ppl_models.data.read`.
 
@@ -76,30 +80,35 @@ def predict(
     import pandas as pd
     import torch
 
-    from ppl_models.tables import check_level, index_frame, later, seeded
+    from ppl_models.tables import averaging, check_level, index_frame, later, seeded
 
     tails = check_level(0.9 if level is None else level)
     dataset, bound = later(fit, data, reading), fit.bound
     if isinstance(bound, Importance) and draws is not None:
-        bound = bound.with_particles(count("draws", draws))
-    with torch.random.fork_rng(devices=[]):
+        bound, draws = bound.with_particles(count("draws", draws)), None
+    intervals = isinstance(bound, Uncertain | Observes)
+    bound, theta = averaging(fit, dataset, *(SPREAD if intervals else ASSIGN), draws, bound)
+    with torch.random.fork_rng(devices=[]), threads_for(bound.numbers(dataset)):
         torch.manual_seed(seeded(fit, seed, 11))
         if isinstance(bound, Conditional):
-            cells = _classes(fit, bound, dataset, tails, threshold)
+            cells = _classes(fit, bound, dataset, theta, tails, threshold)
         elif isinstance(bound, Assigns):
-            cells = _latents(fit, bound, dataset)
+            cells = _latents(fit, bound, dataset, theta)
         else:
-            cells = _sites(fit, bound, dataset, tails)
+            cells = _sites(fit, bound, dataset, theta if draws is not None else fit.draws, tails)
     return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)
 
 
 def _classes(
-    fit: "Record", bound: Any, data: "Dataset", tails: tuple[float, float], threshold: float | None
+    fit: "Record",
+    bound: Any,
+    data: "Dataset",
+    theta: "Draws",
+    tails: tuple[float, float],
+    threshold: float | None,
 ) -> dict[str, Any]:
     """The class of each row, and the probabilities of all with intervals where there are some."""
     import numpy as np
-
-    from ppl_models.tables import some_draws
 
     labels = bound.labels()
     if threshold is not None and (len(labels) > 2 or not 0 <= threshold <= 1):
@@ -107,9 +116,9 @@ def _classes(
         raise UsageError(f"threshold must be a probability between 0 and 1 for two classes; {what}")
     rows = bound.rows(data, fit.settings.device)
     if isinstance(bound, Uncertain):
-        mean, ends = _intervals(bound, rows, data, some_draws(fit, data, *SPREAD), tails)
+        mean, ends = _intervals(bound, rows, data, theta, tails)
     else:
-        mean, ends = bound.predictive(rows, some_draws(fit, data, *ASSIGN)), ()
+        mean, ends = bound.predictive(rows, theta), ()
     known = ~np.isnan(mean[:, 0])
     best = np.full(data.rows, None, dtype=object)
     code = mean[known].argmax(1)
@@ -146,25 +155,24 @@ def _intervals(
     return found[0], (found[1], found[2])
 
 
-def _latents(fit: "Record", bound: Assigns, data: "Dataset") -> dict[str, Any]:
+def _latents(fit: "Record", bound: Assigns, data: "Dataset", theta: "Draws") -> dict[str, Any]:
     """The discrete latent of each row."""
-    from ppl_models.tables import some_draws
-
-    rows = fit.bound.rows(data, fit.settings.device)
-    found = bound.assign(rows, some_draws(fit, data, *ASSIGN), fit.params)
+    found = bound.assign(fit.bound.rows(data, fit.settings.device), theta, fit.params)
     cells: dict[str, Any] = {found.name: found.best}
     for name, share in found.shares.items():
         cells |= {f"{name}_{k}": share[:, k] for k in range(share.shape[1])}
     return cells
 
 
-def _sites(fit: "Record", bound: Any, data: "Dataset", tails: tuple[float, float]) -> dict[str, Any]:
+def _sites(
+    fit: "Record", bound: Any, data: "Dataset", theta: "Draws", tails: tuple[float, float]
+) -> dict[str, Any]:
     """What the sites of a program say of each row."""
     import numpy as np
 
     from ppl_models.data.dataset import decode
 
-    rows, theta = bound.rows(data, fit.settings.device), fit.draws
+    rows = bound.rows(data, fit.settings.device)
     cells: dict[str, Any] = {}
     for name, draws in bound.observed(rows, theta).items():
         column = next((c for c in data.schema.columns if c.name == name), None)

@@ -157,13 +157,15 @@ class LogisticBound(Regression, Bayesian):
         `odds_ratio_sd` that of one standard deviation of the column, each with `_lower` and `_upper`.
         `effect`, with `_lower` and `_upper`, is an average over the rows: of the derivative of the class's
         probability with respect to a number, a unit, or of the change that a label makes against its first
-        level. Effects of columns that enter a formula in other ways, and of the first class, have rows of
-        their own.
+        level; there is none of a run without its rows. Effects of columns that enter a formula in other ways,
+        and of the first class, have rows of their own.
         """
         theta = fitted.posterior_draws.theta
         alpha, beta = self.user(theta)  # (S, K), (S, p, K)
         binary = len(self.levels) == 2
-        effects = average_effects(self, fitted.data, theta, fitted.settings.seed, tails)
+        effects = {}  # of a run without its rows
+        if fitted.data.rows:
+            effects = average_effects(self, fitted.data, theta, fitted.settings.seed, tails)
         rows: dict[str, dict[str, Any]] = {}
         for k, level in enumerate(self.levels[1:]):
             for j, name in enumerate(("intercept", *self.names)):

@@ -84,6 +84,10 @@ class Program:
                 self._density = Density(self.model, columns, sites)
         return self
 
+    def essence(self) -> None:
+        """The model is executed on the rows of the fit: it cannot do without them."""
+        return None
+
     def _functions(self, columns: Columns, sites: Sites) -> dict[str, Site]:
         """The derived sites that do not depend on a discrete latent."""
         if not sites.discrete:
