@@ -10,14 +10,19 @@
     └── Interrupted       130  the user, or the system, asked to stop
 
 A message is one line that says what is wrong, where, and what to do about it. A bug of ours is any
-other exception and exits with 1.
+other exception and exits with 1. Its options are spoken of as whoever reads it writes them.
 """
+
+from ppl_models.wording import spoken
 
 
 class PplError(Exception):
     """Base class of every error that `ppl_models` raises on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return spoken(super().__str__())
 
 
 class UsageError(PplError, ValueError):

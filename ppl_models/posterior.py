@@ -7,6 +7,7 @@ import torch
 
 from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Fitted, Grouped
+from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Posterior, number_of, plain, select_draws
 from ppl_models.errors import Unsupported
 from ppl_models.inference.calibration import ALIKE, draw, evenness, number_of_draws
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 CELLS = 4_000_000
 """Numbers that are stored row by row: log likelihoods, observed data, replicated data."""
+
+REPLICATED = 2_000_000
+"""Numbers of replicated data sets, of which there are as many draws as of the log likelihood."""
+
+LEAST = 100
+"""Draws of the log likelihood of rows, however many rows there are."""
 
 USABLE_K = 0.7
 """k̂ up to which draws are corrected by their importance weights."""
@@ -58,10 +65,9 @@ def draw_posterior(fit: Fitted, draws: int | None = None) -> Posterior:
             theta, log_p, log_q = select_draws(theta, torch.from_numpy(chosen)), log_p[chosen], log_q[chosen]
     if corrected:
         weight = np.full(len(log_p), -np.log(len(log_p)))
-    log_likelihood, unit = _by_unit(fit, theta, log_p)
     error = float(np.std(parts, ddof=1) / BATCHES**0.5) if np.isfinite(parts).all() else float("inf")
     return Posterior(
-        theta, log_p, log_q, weight, smoothed.k_hat, error, even, corrected, log_likelihood, unit
+        theta, log_p, log_q, weight, smoothed.k_hat, error, even, corrected, lambda: _by_unit(fit, theta, log_p)
     )
 
 
@@ -79,42 +85,63 @@ def systematic(weight: np.ndarray, start: float) -> np.ndarray:
 
 
 def _by_unit(fit: Fitted, theta: Draws, log_p: np.ndarray) -> tuple[np.ndarray, str]:
-    """The log likelihood of each draw by row or sequence, or its total."""
+    """The log likelihood of some draws by row or sequence, or its total."""
     bound, data = fit.bound, fit.data
     by_row = bound.exchangeable or len(data.lengths) == 1
-    if by_row and len(log_p) * data.rows > CELLS:
-        return log_p[:, None] - bound.log_prior(theta).numpy()[:, None], "all"
-    found = bound.log_likelihood(data, theta, fit.settings.device).numpy()
+    number = _number(data, len(log_p), data.rows if by_row else len(data.lengths))
+    some = theta if number == len(log_p) else select_draws(theta, slice(0, number))
+    found = bound.log_likelihood(data, some, fit.settings.device).numpy()
     if found.shape[1] == 1 and data.rows != 1:
-        return found, "all"
+        return log_p[:, None] - bound.log_prior(theta).numpy()[:, None], "all"
     return found, "row" if by_row else "sequence"
 
 
-def groups_of(fit: Fitted) -> dict[str, "xr.Dataset"]:
+def _number(data: Dataset, draws: int, units: int) -> int:
+    """Of how many draws there are log likelihoods; of as many there are replicated data sets, if any."""
+    replicated = REPLICATED // max(data.values.size, 1)
+    return min(draws, replicated if replicated >= LEAST else max(CELLS // max(units, 1), LEAST))
+
+
+def _stored(fit: Fitted) -> bool:
+    """Whether log likelihoods by row are few enough for a file."""
+    return fit.data.rows * LEAST <= CELLS
+
+
+def groups_of(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]:
     """The posterior as xarray data sets, group by group, with named dimensions and the user's units.
 
     Of a model with a point estimate that has no groups of its own, the data alone.
+
+    Args:
+        fit: the fit.
+        by_row: whether the log likelihood is by row (or sequence), or of all rows together.
     """
     own = fit.bound
     if isinstance(own, Grouped):
         return own.groups(fit)
-    return groups_of_draws(fit) if isinstance(own, Bayesian) else groups_of_data(fit)
+    return groups_of_draws(fit, by_row) if isinstance(own, Bayesian) else groups_of_data(fit)
 
 
-def groups_of_data(fit: Fitted) -> dict[str, "xr.Dataset"]:
-    """The rows and the lengths of their sequences."""
+def groups_of_data(fit: Fitted, rows: np.ndarray | None = None) -> dict[str, "xr.Dataset"]:
+    """The rows, or some of them, and the lengths of their sequences."""
     import xarray as xr
 
     data = fit.data
     found = {"constant_data": xr.Dataset({"lengths": ("sequence", np.asarray(data.lengths))})}
     if 0 < data.values.size <= CELLS:
+        rows = np.arange(data.rows) if rows is None else rows
         columns = zip(data.names, data.values.T, strict=True)
-        found["observed_data"] = xr.Dataset({plain(name): ("row", cells) for name, cells in columns})
+        found["observed_data"] = xr.Dataset(
+            {plain(name): ("row", cells[rows]) for name, cells in columns}, coords={"row": rows}
+        )
     return found
 
 
-def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
-    """The same where parameters have a posterior, from its draws."""
+def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]:
+    """The same where parameters have a posterior, from its draws.
+
+    Rows that a regression leaves out are in no group; `row` says which the others are.
+    """
     import xarray as xr
 
     p, data = fit.posterior_draws, fit.data
@@ -131,6 +158,15 @@ def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
         },
     )
     stats = {"lp": p.log_p, "log_q": p.log_q, "log_weight": p.log_weight}
+    units: dict[str, Any] = {}
+    rows = None
+    if by_row:
+        each, unit = p.log_likelihood, p.unit
+        if unit == "row":
+            rows = np.flatnonzero(~np.isnan(each).all(0))
+            each, units = each[:, rows], {"row": rows}
+    else:
+        each, unit = p.log_p[:, None] - fit.bound.log_prior(p.theta).numpy()[:, None], "all"
     found = {
         "posterior": posterior,
         "sample_stats": xr.Dataset(
@@ -138,20 +174,20 @@ def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
             coords={"chain": [0], "draw": np.arange(p.draws)},
         ),
         "log_likelihood": xr.Dataset(
-            {"x": (("chain", "draw", p.unit), p.log_likelihood[None])},
-            coords={"chain": [0], "draw": np.arange(p.draws)},
+            {"x": (("chain", "draw", unit), each[None])},
+            coords={"chain": [0], "draw": np.arange(len(each)), **units},
         ),
-        **groups_of_data(fit),
+        **groups_of_data(fit, rows),
     }
-    if "observed_data" in found:
-        names = [plain(name) for name in data.names]
-        number = min(p.draws, CELLS // (4 * data.values.size))
-        if number >= 20:
-            drawn = replicate(fit, number)
-            found["posterior_predictive"] = xr.Dataset(
-                {n: (("chain", "draw", "row"), drawn[None, :, :, i]) for i, n in enumerate(names)},
-                coords={"chain": [0], "draw": np.arange(number)},
-            )
+    number = REPLICATED // max(data.values.size, 1)
+    if "observed_data" in found and number >= LEAST:
+        names, number = [plain(name) for name in data.names], min(p.draws, number)
+        drawn = replicate(fit, number)
+        rows = np.arange(data.rows) if rows is None else rows
+        found["posterior_predictive"] = xr.Dataset(
+            {n: (("chain", "draw", "row"), drawn[None, :, rows, i]) for i, n in enumerate(names)},
+            coords={"chain": [0], "draw": np.arange(number), "row": rows},
+        )
     return found
 
 
@@ -178,7 +214,7 @@ def netcdf(fit: Fitted) -> bytes:
     """Every group as one netCDF file, without ArviZ; made in memory, as HDF5 dies on a full disk."""
     import xarray as xr
 
-    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups_of(fit).items()})
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups_of(fit, _stored(fit)).items()})
     return bytes(tree.to_netcdf(engine="h5netcdf"))
 
 
@@ -205,7 +241,7 @@ def summarise(fit: Fitted, level: float = 0.89) -> "pd.DataFrame":
         warnings.simplefilter("ignore")
         import arviz as az
 
-        posterior = _pairs(groups_of(fit)["posterior"])
+        posterior = _pairs(groups_of(fit, by_row=False)["posterior"])
         if int(az.__version__.split(".")[0]) < 1:
             table = az.summary(posterior, kind="stats", hdi_prob=level, round_to="none", stat_focus="mean")
         else:

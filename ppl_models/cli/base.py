@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from ppl_models.cli.config import config_option
 from ppl_models.cli.output import complain
 from ppl_models.errors import DataError, Interrupted, PplError
+from ppl_models.wording import at_a_terminal
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises since 8.2 where a group is called without a command."""
@@ -88,6 +89,13 @@ class LazyGroup(click.Group):
         given = list(sys.argv[1:] if args is None else args)
         extra.pop("standalone_mode", None)
         self._main_shell_completion(extra, name, None)
+        with at_a_terminal():
+            code = self._run(name, given, extra)
+        _leave_quietly()
+        sys.exit(code)
+
+    def _run(self, name: str, given: list[str], extra: dict[str, Any]) -> int:
+        """Run a command line; the exit code."""
         code = 0
         try:
             try:
@@ -100,8 +108,7 @@ class LazyGroup(click.Group):
             sys.stdout.flush()
         except BaseException as error:
             code = _told(error)
-        _leave_quietly()
-        sys.exit(code)
+        return code
 
 
 def _told(error: BaseException) -> int:

@@ -95,6 +95,8 @@ class LogisticBound(Regression, Bayesian):
         for index, Z in self._blocks(rows, draws):
             yield Probabilities(index, _classes(self.logits(draws, Z)).softmax(-1))
 
+    by_draw = probabilities
+
     def predictive(self, rows: Dataset, draws: Draws) -> np.ndarray:
         """p(class | x), (n, C); NaN where a predictor is missing."""
         found = np.full((rows.rows, len(self.levels)), np.nan)
