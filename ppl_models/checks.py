@@ -18,6 +18,7 @@ import numpy as np
 from ppl_models.capabilities import Fitted, Judged
 from ppl_models.data.excerpt import excerpt
 from ppl_models.draws import select_draws
+from ppl_models.errors import PplError
 from ppl_models.inference.calibration import ALIKE
 from ppl_models.inference.psis import smooth
 from ppl_models.wording import spoken
@@ -140,7 +141,7 @@ def _converged(fit: Fitted) -> Check:
 def _edge(fit: Fitted) -> list[Check]:
     """Whether a selection ended at the largest value that was tried, so that the best may lie beyond it."""
     tried = [each[name] for each in fit.candidates if (name := next(iter(each), None)) is not None]
-    if len(tried) < 2:
+    if len(tried) < 2 or not all(isinstance(value, int | float) for value in tried):
         return []
     name = next(iter(fit.candidates[0]))
     chosen, most = getattr(fit.model, name), max(tried)
@@ -268,16 +269,21 @@ LEFT_OUT, SURE = 200, 0.02
 def _judged(fit: Fitted, found: Iterable[Check]) -> list[Check]:
     """Predictions by themselves: of models with classes, and where the parameters are not to be trusted.
 
-    Each of some rows is left out in turn by importance weights 1/p(x_n | θ) of the draws (PSIS; Vehtari,
-    Gelman & Gabry 2017, Statistics and Computing 27).
+    Each of some rows is left out in turn by importance weights 1/p(x_n | θ) of the draws (Vehtari, Gelman &
+    Gabry 2017, Statistics and Computing 27).
     """
     bound = fit.bound
     parameters = worst(check for check in found if check.about == "parameters")
     if not bound.exchangeable or (parameters == "trusted" and not isinstance(bound, Judged)):
         return []
     part = excerpt(fit.data, LEFT_OUT, ordered=False, seed=fit.settings.seed)
+    if fit.data.arrays and part is not fit.data:  # some of the rows do not go with all of the arrays
+        return []
     theta = select_draws(fit.posterior_draws.theta, slice(0, 400))
-    log_x = bound.log_likelihood(part, theta, fit.settings.device).numpy()
+    try:
+        log_x = bound.log_likelihood(part, theta, fit.settings.device).numpy()
+    except PplError:
+        return []
     if log_x.shape[1] != part.rows:
         return []
     if isinstance(bound, Judged):
@@ -308,36 +314,46 @@ def _classified(fit: Fitted, part: Any, theta: Any, log_x: np.ndarray) -> list[C
     """Classes of rows that are left out: how many are right, and whether as many as was said."""
     bound, target = fit.bound, fit.data.schema.target
     codes = part.values[:, part.names.index(target)]
-    right, sure, score = [], [], []
+    use = ~np.isnan(codes) & np.isfinite(log_x).all(0)
+    # truncated at √S times their mean (Ionides 2008, J. Comput. Graph. Stat. 17): of all rows at once
+    log_w = log_x.min(0) - log_x
+    weight = np.exp(log_w)
+    weight = np.minimum(weight, weight.mean(0) * len(weight) ** 0.5)
+    weight /= weight.sum(0)
+    shares, known = [], []
     for index, values in bound.by_draw(bound.rows(part, fit.settings.device), theta):
-        p = values.numpy()
-        for i, n in enumerate(index):
-            if np.isnan(codes[n]) or not np.isfinite(log_x[:, n]).all():
-                continue
-            weight = np.exp(smooth(-log_x[:, n]).log_weight)
-            share = weight @ p[:, i] / weight.sum()
-            right.append(share.argmax() == codes[n])
-            sure.append(share.max())
-            score.append(np.log(max(share[int(codes[n])], 1e-300)))
-    m = len(right)
-    if m < 20:
+        at = use[index]
+        shares.append(np.einsum("sm,smc->mc", weight[:, index[at]], values.numpy()[:, at]))
+        known.append(codes[index[at]].astype(int))
+    if sum(map(len, known)) < 20:
         return []
-    r, c = np.array(right, float), np.array(sure)
-    count = np.bincount(codes[~np.isnan(codes)].astype(int))
-    base = -float(sum(n / count.sum() * np.log(n / count.sum()) for n in count if n))
-    loss = -float(np.mean(score))
-    over = float(c.mean() - r.mean())
-    far = over > 3 * float(np.sqrt((c * (1 - c)).mean() / m)) and over > SURE
+    return [classified(np.concatenate(shares), np.concatenate(known), "left out in turn")]
+
+
+def classified(p: np.ndarray, codes: np.ndarray, how: str) -> Check:
+    """Predicted classes against those that were seen: how many are right, and whether as many as was said.
+
+    Args:
+        p: (m, C) probabilities, of rows that they were not fitted to.
+        codes: (m,) the classes.
+        how: what was done with the rows.
+    """
+    m, right, sure = len(codes), (p.argmax(1) == codes).mean(), p.max(1)
+    share = np.bincount(codes) / m
+    base = -float((share * np.log(np.where(share > 0, share, 1.0))).sum())
+    loss = -float(np.log(np.maximum(p[np.arange(m), codes], 1e-300)).mean())
+    over = float(sure.mean() - right)
+    far = over > SURE and over > 3 * float(np.sqrt((sure * (1 - sure)).mean() / m))
     reason = (
-        f"of {m} rows that are left out in turn {100 * r.mean():.1f} % are classified right, at a mean "
-        f"confidence of {100 * c.mean():.1f} %; log loss {loss:.3g}, by the shares of the classes {base:.3g}"
+        f"of {m} rows {how} {100 * right:.1f} % are classified right, at a mean confidence of "
+        f"{100 * sure.mean():.1f} %; log loss {loss:.3g}, by the shares of the classes alone {base:.3g}"
     )
     if far:
         reason += ": it is too sure of itself"
     elif loss > base:
         reason += ": it says no more than these"
-    level: Level = "fail" if over > 5 * SURE and far else "warn" if far or loss > base else "ok"
-    return [Check("classes", float(r.mean()), level, reason, "predictions")]
+    level: Level = "fail" if far and over > 5 * SURE else "warn" if far or loss > base else "ok"
+    return Check("classes", float(right), level, reason, "predictions")
 
 
 def _log_sum(x: np.ndarray) -> float:

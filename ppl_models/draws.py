@@ -105,6 +105,24 @@ def number_of(theta: Draws) -> int:
     return next(iter(next(iter(theta.values())).values())).shape[0]
 
 
+def interval(values: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:
+    """The highest-density interval of draws (S,): the shortest that holds so many, named as ArviZ names it.
+
+    Args:
+        values: draws.
+        tails: the probabilities of the ends of the equal-tailed interval of the same size.
+
+    Example:
+        >>> interval(np.array([0.0, 1.0, 1.5, 2.0, 9.0]), (0.25, 0.75))
+        {'hdi_25%': 1.0, 'hdi_75%': 2.0}
+    """
+    names = [f"hdi_{100 * tail:.10g}%" for tail in tails]
+    x = np.sort(values)
+    inside = int(np.floor((tails[1] - tails[0]) * len(x)))
+    first = int((x[inside:] - x[: len(x) - inside]).argmin())
+    return dict(zip(names, (float(x[first]), float(x[first + inside])), strict=True))
+
+
 def plain(name: str) -> str:
     """A column's name as a netCDF variable's."""
     return re.sub(r"[/\x00-\x1f\x7f]", "_", name).strip() or "column"

@@ -65,3 +65,10 @@ class Interrupted(PplError):
     def __init__(self, message: str, exit_code: int = 130) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class PplWarning(UserWarning):
+    """Something that a result should not be read without, and that is no error."""
+
+    def __str__(self) -> str:
+        return spoken(super().__str__())

@@ -137,16 +137,13 @@ def groups_of_data(fit: Fitted, rows: np.ndarray | None = None) -> dict[str, "xr
     return found
 
 
-def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]:
-    """The same where parameters have a posterior, from its draws.
-
-    Rows that a regression leaves out are in no group; `row` says which the others are.
-    """
+def parameters_of(fit: Fitted) -> "xr.Dataset":
+    """Every parameter in the user's units, a correlation once for each pair of columns."""
     import xarray as xr
 
-    p, data = fit.posterior_draws, fit.data
+    p = fit.posterior_draws
     variables, coords = fit.bound.variables(p.theta)
-    posterior = xr.Dataset(
+    found = xr.Dataset(
         {n: (("chain", "draw", *dims), v[None]) for n, (dims, v) in variables.items()},
         coords={"chain": [0], "draw": np.arange(p.draws), **coords},
         attrs={
@@ -157,6 +154,21 @@ def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]
             "inference_library": "ppl_models",
         },
     )
+    return _pairs(found)
+
+
+def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]:
+    """The same where parameters have a posterior, from its draws.
+
+    Rows that a regression leaves out are in no group; `row` says which the others are. Parameters that are
+    the same in all draws, such as the weight of an only component, are `constant_data`: ArviZ cannot draw
+    the density of a number that does not vary.
+    """
+    import xarray as xr
+
+    p, data = fit.posterior_draws, fit.data
+    posterior = parameters_of(fit)
+    fixed = [n for n, v in posterior.data_vars.items() if v.size and bool((v == v[:, :1]).all())]
     stats = {"lp": p.log_p, "log_q": p.log_q, "log_weight": p.log_weight}
     units: dict[str, Any] = {}
     rows = None
@@ -179,6 +191,10 @@ def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]
         ),
         **groups_of_data(fit, rows),
     }
+    if fixed and len(fixed) < len(posterior.data_vars):
+        found["posterior"] = posterior.drop_vars(fixed)
+        constants = posterior[fixed].isel(chain=0, draw=0, drop=True)
+        found["constant_data"] = xr.merge([found["constant_data"], constants], combine_attrs="override")
     number = REPLICATED // max(data.values.size, 1)
     if "observed_data" in found and number >= LEAST:
         names, number = [plain(name) for name in data.names], min(p.draws, number)
@@ -234,18 +250,20 @@ def _pairs(posterior: "xr.Dataset") -> "xr.Dataset":
 
 
 def summarise(fit: Fitted, level: float = 0.89) -> "pd.DataFrame":
-    """Mean, sd and interval of every parameter by ArviZ: highest density on 0.x, equal tails on 1.x."""
+    """Mean, sd and highest-density interval of every parameter, by ArviZ; the names are those of 0.x."""
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import arviz as az
 
-        posterior = _pairs(groups_of(fit, by_row=False)["posterior"])
+        posterior = parameters_of(fit)
         if int(az.__version__.split(".")[0]) < 1:
             table = az.summary(posterior, kind="stats", hdi_prob=level, round_to="none", stat_focus="mean")
         else:
-            options: dict[str, Any] = {"ci_prob": level, "round_to": "none"}
+            options: dict[str, Any] = {"ci_kind": "hdi", "ci_prob": level, "round_to": "none"}
             table = az.summary(posterior, kind="stats", **options)
+            ends = [f"hdi_{100 * tail:.10g}%" for tail in ((1 - level) / 2, (1 + level) / 2)]
+            table.columns = [*table.columns[:2], *ends, *table.columns[4:]]
     table.index.name = "parameter"
     return table  # type: ignore[return-value]

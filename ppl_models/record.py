@@ -35,6 +35,7 @@ class Record:
         origin: the model bound to the columns of the data, as training had it.
         candidates: the scores of all models that were tried, when one was selected.
         path: the run directory it was loaded from or saved to, if any.
+        waited: seconds from the call to the fit: reading, and all models that were tried; 0 if not known.
     """
 
     model: Model
@@ -44,6 +45,7 @@ class Record:
     origin: Bound = field(repr=False)
     candidates: tuple[Mapping[str, Any], ...] = ()
     path: str | None = None
+    waited: float = 0.0
 
     @property
     def name(self) -> str:

@@ -166,7 +166,8 @@ def judged(fit: Record) -> dict[str, Any]:
         "calibration": fit.calibrated.method if bayesian else None,
         "k_hat": fit.posterior_draws.k_hat if bayesian else None,
         "verdict": report.verdict,
-        "checks": report.to_dict()["checks"],
+        "predictions": report.predictions,
+        "checks": [asdict(each) for each in report.checks],
     }
 
 

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 _TERMINAL: ContextVar[bool] = ContextVar("terminal", default=False)
 
 _VALUE = r"(?:[^\s,;:()]|:(?=\S))+"
-_WORDS = r"(?:diag|gaussian|low_rank|missing|mlp|normal|student_t)(?!\w)|'[^']*'|(?=[\w.-]*[\d=])[\w.=-]+\w"
+_WORDS = r"(?:diag|gaussian|low_rank|missing|mlp|normal|student_t)(?!\w)|'[^']*'|(?=[\w.-]*[\d=])[\w.=-]*\w"
 _OPTION = re.compile(rf"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?:=({_VALUE})| ({_WORDS}))?")
 _RANGE = re.compile(r"(\d+):(\d+)")
 

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from click.core import ParameterSource
 
 from ppl_models.cli.config import config_option
 from ppl_models.cli.output import complain
-from ppl_models.errors import DataError, Interrupted, PplError
+from ppl_models.errors import DataError, Interrupted, PplError, UsageError
 from ppl_models.wording import at_a_terminal
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -42,6 +43,14 @@ class Command(click.Command):
         super().__init__(*args, **options)
         self.params.append(config_option())
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse variables of the environment that are named after the command and are no option of it."""
+        prefix = ctx.auto_envvar_prefix
+        if prefix and not ctx.resilient_parsing:
+            known = {f"{prefix}_{p.name.upper()}" for p in self.params if p.name}
+            check_environment(prefix, known)
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, those without one last."""
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -54,6 +63,23 @@ class Command(click.Command):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def check_environment(prefix: str, known: set[str]) -> None:
+    """Refuse variables of the environment that no option has, as a key of `ppl.toml` is refused.
+
+    Args:
+        prefix: of those that are looked at, `PPL_FIT`.
+        known: those that options have.
+
+    Raises:
+        UsageError: naming the closest.
+    """
+    for name in sorted(os.environ):
+        if name.startswith(f"{prefix}_") and name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "see --help"
+            raise UsageError(f"{name} in the environment is no option; {hint}")
 
 
 class LazyGroup(click.Group):

@@ -14,7 +14,7 @@ from ppl_models.registry import BUILT_IN
 ROOT = Path(ppl_models.__file__).parent
 
 LAYERS = [  # from the ground up; a module may import from those below its own, and from its own
-    {"errors", "importing", "threads", "draws"},
+    {"errors", "importing", "threads", "draws", "wording"},
     {"annotations"},
     {"data", "store"},
     {"kernels"},
@@ -22,7 +22,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"families"},
     {"networks"},
     {"capabilities"},
-    {"checks"},
+    {"checks", "misfit"},
     {"bound"},
     {"model", "posterior"},
     {"latent", "regression"},  # what several systems share
