@@ -350,9 +350,10 @@ def classified(p: np.ndarray, codes: np.ndarray, how: str) -> Check:
     )
     if far:
         reason += ": it is too sure of itself"
-    elif loss > base:
+    elif loss > 0.98 * base:
         reason += ": it says no more than these"
-    level: Level = "fail" if far and over > 5 * SURE else "warn" if far or loss > base else "ok"
+    worse = loss > base + SURE
+    level: Level = "fail" if far and over > 5 * SURE else "warn" if far or worse else "ok"
     return Check("classes", float(right), level, reason, "predictions")
 
 

@@ -59,7 +59,7 @@ class Posterior:
 
     @property
     def log_likelihood(self) -> np.ndarray:
-        """log p(x_t | x_{1:t−1}, θ) of each row, (D, n), or of each sequence, (D, sequences).
+        """Log p(x_t | x_{1:t−1}, θ) of each row, (D, n), or of each sequence, (D, sequences).
 
         Of the first D draws, fewer than S where the data is large; NaN of rows that a regression leaves out.
         (S, 1) of all rows together where they cannot be told apart.

@@ -61,7 +61,7 @@ class Cells:
         mean: (B, n) of the distribution.
         variance: (B, n).
         zero: (B, n) P(X = 0), of counts.
-        labelled: whether values are codes, whose order means nothing: only their autocorrelation is looked at.
+        labelled: whether values are codes, of which only the autocorrelation is looked at.
         instead: what is to be done about `dispersion`, `underdispersion`, `zeros`, `tails`, `skewness`.
     """
 
@@ -192,7 +192,7 @@ def _shape(cells: Cells, r: np.ndarray, seen: np.ndarray, within: str) -> list[F
     most = np.abs(r).max(1)
     p = -np.expm1(m * np.log1p(-np.minimum(two_sided(most), 1 - 1e-16)))
     worst = int(np.abs(r).mean(0).argmax())
-    far, row = float(np.median(most)), int(np.flatnonzero(seen)[worst])
+    far = float(np.median(most))
     said = f"the cell {x[worst]:.6g} is {far:.1f} sds out{within}, {_expected_most(m):.1f} is to be expected"
     found.append(Found(name, "extremes", combined(p), said, own("tails", "")))
 
@@ -200,7 +200,7 @@ def _shape(cells: Cells, r: np.ndarray, seen: np.ndarray, within: str) -> list[F
         zero = cells.zero[:, seen]
         count, expected = int((x == 0).sum()), zero.sum(1)
         spread = np.sqrt(np.maximum((zero * (1 - zero)).sum(1), 0.0))
-        # half off for a discrete count, and its skewness by Cornish and Fisher, so that few zeros raise no alarm
+        # half off as counts are discrete, and their skewness (Cornish & Fisher): few zeros raise no alarm
         gap = np.sign(count - expected) * np.maximum(np.abs(count - expected) - 0.5, 0.0)
         z = gap / np.maximum(spread, 0.5)
         third = (zero * (1 - zero) * (1 - 2 * zero)).sum(1) / np.maximum(spread, 0.5) ** 3
@@ -253,7 +253,9 @@ def unit_root(values: np.ndarray, starts: np.ndarray) -> float:
         starts: (n,) whether a row begins a sequence.
     """
     sequence = np.cumsum(starts)
-    mean = np.array([np.nanmean(values[sequence == s]) if (sequence == s).any() else 0.0 for s in range(sequence[-1] + 1)])
+    mean = np.array(
+        [np.nanmean(values[sequence == s]) if (sequence == s).any() else 0.0 for s in range(sequence[-1] + 1)]
+    )
     x = values - mean[sequence]
     step = np.diff(x)
     inside = ~starts[1:]
@@ -369,7 +371,9 @@ def replicated(seen: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) 
         "zeros": lambda a, b: f"{100 * a:.1f} % of its cells are 0, {100 * b:.1f} % are drawn",
     }
     return [
-        Found(name, statistic, p, words[statistic](each[0, i], usual[i]), "give the site a wider distribution")
+        Found(
+            name, statistic, p, words[statistic](each[0, i], usual[i]), "give the site a wider distribution"
+        )
         for i, (name, statistic) in enumerate(names)
         if abs(z[0, i]) > limit
     ]

@@ -67,7 +67,15 @@ def draw_posterior(fit: Fitted, draws: int | None = None) -> Posterior:
         weight = np.full(len(log_p), -np.log(len(log_p)))
     error = float(np.std(parts, ddof=1) / BATCHES**0.5) if np.isfinite(parts).all() else float("inf")
     return Posterior(
-        theta, log_p, log_q, weight, smoothed.k_hat, error, even, corrected, lambda: _by_unit(fit, theta, log_p)
+        theta,
+        log_p,
+        log_q,
+        weight,
+        smoothed.k_hat,
+        error,
+        even,
+        corrected,
+        lambda: _by_unit(fit, theta, log_p),
     )
 
 
@@ -200,10 +208,18 @@ def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]
         names, number = [plain(name) for name in data.names], min(p.draws, number)
         drawn = replicate(fit, number)
         rows = np.arange(data.rows) if rows is None else rows
+        drawn, seen = drawn[:, rows], data.values[rows]
+        given = [((drawn[..., i] == x) | np.isnan(x)).all() for i, x in enumerate(seen.T)]
+        at = {"row": rows}
         found["posterior_predictive"] = xr.Dataset(
-            {n: (("chain", "draw", "row"), drawn[None, :, rows, i]) for i, n in enumerate(names)},
-            coords={"chain": [0], "draw": np.arange(number), "row": rows},
+            {n: (("chain", "draw", "row"), drawn[None, ..., i]) for i, n in enumerate(names) if not given[i]},
+            coords={"chain": [0], "draw": np.arange(number), **at},
         )
+        fixed = [n for n, same in zip(names, given, strict=True) if same]  # predictors
+        if fixed and len(fixed) < len(names):
+            constants = [found["constant_data"], found["observed_data"][fixed]]
+            found["constant_data"] = xr.merge(constants, combine_attrs="override")
+            found["observed_data"] = found["observed_data"].drop_vars(fixed)
     return found
 
 

@@ -1,8 +1,8 @@
 """Advice in the words of whoever reads it: options of the command line, or keywords of Python.
 
 Messages are written once, with options as the command line has them: `--restarts`, and `--states=3` where a
-value is meant (after a blank where it holds a digit or is one of `_WORDS`). `spoken` turns them into Python's `restarts=` and `states=3`, unless the command line, which
-says so by `at_a_terminal`, is what is spoken to.
+value is meant (after a blank where it holds a digit or is one of `_WORDS`). `spoken` turns them into Python's
+`restarts=` and `states=3`, unless the command line, which says so by `at_a_terminal`, is what is spoken to.
 """
 
 import re

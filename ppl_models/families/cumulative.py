@@ -126,8 +126,6 @@ def _bernoulli(d: dist.Bernoulli, x: np.ndarray) -> Cumulative:
     return Cumulative(np.where(x < 1, 0.0, 1 - p), np.where(x < 1, 1 - p, 1.0), np.where(x < 1, p, 0.0))
 
 
-
-
 @cumulative.register
 def _categorical(d: dist.Categorical, x: np.ndarray) -> Cumulative:
     """Of codes."""

@@ -113,7 +113,7 @@ class Family:
         lacks: what a column would have to have in order to be described ("values positive"); "" if it is.
         instead: the family to try where a check finds `dispersion`, `underdispersion`, `skewness`, `tails` or
             `zeros` that this one does not have.
-        of_counts: whole numbers x (u,) and how often each occurs, (u,) -> their log likelihood at its maximum,
+        of_counts: whole numbers x (u,) and how often each occurs (u,) -> their log likelihood at its maximum,
             by which families of counts are compared; and how many parameters it has.
     """
 

@@ -1,6 +1,5 @@
-"""What is checked of mixtures and hidden Markov models: that rows are in every state, and look like the model."""
+"""What is checked of mixtures and hidden Markov models: that states have rows, and rows look like the model."""
 
-import re
 from collections.abc import Iterator
 from math import log
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from ppl_models.data import Dataset
 from ppl_models.data.excerpt import excerpt
 from ppl_models.draws import Draws, Params, select_draws
 from ppl_models.families.base import Emission
+from ppl_models.families.choose import instead, named
 from ppl_models.families.registry import FAMILIES
 from ppl_models.latent.joint import Joint
 
@@ -129,7 +129,7 @@ def _cells(joint: Joint, e: Emission, theta: Draws, path: "Tensor", part: Datase
     discrete = family.of_counts is not None and bool((found.below != found.upto).any())
     zero = d.base_dist.log_prob(torch.zeros(x.shape[-1]).double()).exp() if discrete else None
     for j, column in enumerate(columns):
-        advice = {what: _try(column.name, name) for what, name in family.instead.items()}
+        advice = instead("emission", column.name, family)
         yield misfit.Cells(
             column.name, e.name, x[:, j], *(part[..., j] for part in found),
             mean[..., j].numpy(), variance[..., j].numpy(),
@@ -138,7 +138,9 @@ def _cells(joint: Joint, e: Emission, theta: Draws, path: "Tensor", part: Datase
         )  # fmt: skip
 
 
-def _better(joint: Joint, cells: list[misfit.Cells], path: np.ndarray, evidence: float | None) -> dict[str, str]:
+def _better(
+    joint: Joint, cells: list[misfit.Cells], path: np.ndarray, evidence: float | None
+) -> dict[str, str]:
     """Families that describe columns of counts better, and by how much: what to say, by column.
 
     With the states as they are drawn, Σ_n log p'(x_n | z_n) under another family, at its own maximum, less
@@ -153,6 +155,8 @@ def _better(joint: Joint, cells: list[misfit.Cells], path: np.ndarray, evidence:
         evidence: log p(x) of the rows by BIC, where the column is the only one.
     """
     known = {family.name: family.of_counts for family in FAMILIES if family.of_counts is not None}
+    one = np.ones(1)
+    sizes = {name: count(one, one)[1] for name, count in known.items()}
     found: dict[str, str] = {}
     for each in cells:
         seen = ~np.isnan(each.values)
@@ -166,21 +170,21 @@ def _better(joint: Joint, cells: list[misfit.Cells], path: np.ndarray, evidence:
             return sum(value - 0.5 * d * log(max(n, 2)) for value, d, n in fits)
 
         own = bic(each.family, often)
-        gains = {(name, joint.states): bic(name, often) - own for name in known if name != each.family}
+        others = [name for name in known if name != each.family and sizes[name] >= sizes[each.family]]
+        gains = {(name, joint.states): bic(name, often) - own for name in others}
         if evidence is not None and joint.states > 1:
-            gains |= {(name, 1): bic(name, often.sum(0)[None]) - evidence for name in known if name != each.family}
+            gains |= {(name, 1): bic(name, often.sum(0)[None]) - evidence for name in others}
+        if not gains:
+            continue
         (name, states_), gain = max(gains.items(), key=lambda item: item[1])
         if gain > log(BETTER * len(cells)):
             noun = joint.structure.noun
             size = f"one {noun}" if states_ == 1 else f"{states_} {noun}s"
             fewer = f" with {size}" if joint.states > 1 else ""
-            found[each.name] = f"{name}{fewer} has {gain:.0f} nats more evidence: {_try(each.name, name)}"
+            found[each.name] = (
+                f"{name}{fewer} has {gain:.0f} nats more evidence: {named('emission', each.name, name)}"
+            )
     return found
-
-
-def _try(column: str, family: str) -> str:
-    """How another family is asked for."""
-    return f"try --emission={column}={family}" if re.fullmatch(r"\w+", column) else f"try {family} emissions"
 
 
 def beyond(joint: Joint) -> str:

@@ -95,8 +95,8 @@ def _warn_of_trends(data: "Dataset") -> None:
         names = ", ".join(map(repr, found))
         what = "each trends, or wanders" if len(found) > 1 else "it trends, or wanders"
         warnings.warn(
-            f"{names}: {what} like a random walk, and is forecast to fall back to levels that were seen before; "
-            "fit differences or returns, and forecast these",
+            f"{names}: {what} like a random walk, and is forecast to fall back to levels that were seen "
+            "before; fit differences or returns, and forecast these",
             PplWarning,
             stacklevel=4,
         )

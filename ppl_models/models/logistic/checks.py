@@ -1,4 +1,4 @@
-"""What is checked of regressions: that the data limits the coefficients, and that effects are straight lines.
+"""What is checked of regressions: that data limits the coefficients, and that effects are straight lines.
 
 Given a draw of the coefficients, Σ_n (y_n − p_n) h_n / √Σ_n p_n (1 − p_n) h_n² is standard normal if the model
 is right, for any h of the predictors: with h bounded it is so for few rows too. With h = P₂(2 rank − 1) of a
@@ -39,7 +39,7 @@ def against_data(bound: Any, fitted: Fitted) -> list[Check]:
         fitted: with its data and draws.
     """
     data, target = fitted.data, bound.design.target
-    if data.weight is not None or bound.model.class_weight is not None:
+    if data.weight is not None or bound.model.class_weight not in (None, "none"):
         return []
     part = excerpt(data, misfit.ROWS, ordered=False, seed=fitted.settings.seed)
     theta = select_draws(fitted.posterior_draws.theta, slice(0, misfit.DRAWS))
@@ -56,7 +56,9 @@ def against_data(bound: Any, fitted: Fitted) -> list[Check]:
         return []
     classes = range(1, p.shape[2]) if p.shape[2] == 2 else range(p.shape[2])
     numbers = [
-        j for j, c in enumerate(data.schema.columns) if j != target and not c.labelled and c.minimum < c.maximum
+        j
+        for j, c in enumerate(data.schema.columns)
+        if j != target and not c.labelled and c.minimum < c.maximum
     ]
     found, labels = [], bound.labels()
     for j in [None, *numbers[:PREDICTORS]]:

@@ -1,4 +1,4 @@
-"""What is checked of user-defined models: that the posterior has one mode, and that data looks like the model."""
+"""What is checked of user-defined models: that the posterior has one mode, and data looks like the model."""
 
 from typing import Any
 

@@ -124,7 +124,7 @@ def _guide(target: VAETarget, index: torch.Tensor, kl: float) -> list[Check]:
 
 
 def classes(target: VAETarget, held: torch.Tensor) -> list[Check]:
-    """Of rows with a label that training did not see: how many are classified right, and at what confidence."""
+    """Of rows with a label that training did not see: how many are classified right, how confidently."""
     rows = target.data.at(held)
     if rows.y is None or int((rows.y >= 0).sum()) < misfit.LEAST:
         return []
@@ -139,6 +139,7 @@ def against_data(target: VAETarget, held: torch.Tensor, seed: int) -> list[Check
     Of images nothing is said: pixels are of no family that is right for all of them. Latents are drawn by
     importance weights from `DRAWS` draws of the guide.
     """
+    from ppl_models.families.choose import having, instead
     from ppl_models.families.cumulative import cumulative
 
     net, rows = target.module, target.data.at(held)
@@ -161,9 +162,13 @@ def against_data(target: VAETarget, held: torch.Tensor, seed: int) -> list[Check
             whole = bool((cumulated.below != cumulated.upto).any())
             zero = d.log_prob(torch.zeros_like(o[..., : f.width]).double()).exp() if whole else None
             for j, column in enumerate(columns):
-                given = (part[..., j] for part in (*cumulated, d.mean.cpu().numpy(), d.variance.cpu().numpy()))
+                given = (
+                    part[..., j] for part in (*cumulated, d.mean.cpu().numpy(), d.variance.cpu().numpy())
+                )
                 none = None if zero is None else zero[..., j].cpu().numpy()
-                cells.append(misfit.Cells(column.name, f.name, x[:, j].cpu().numpy(), *given, none))
+                advice = instead("likelihood", column.name, having("likelihood")[f.name])
+                own = x[:, j].cpu().numpy()
+                cells.append(misfit.Cells(column.name, f.name, own, *given, none, False, advice))
         parts.append(cells)
     cells = [misfit.joined(each) for each in zip(*parts, strict=True)]
     found = misfit.misfits(cells, seed=seed + 6, within=" given their latents")
