@@ -253,10 +253,9 @@ def unit_root(values: np.ndarray, starts: np.ndarray) -> float:
         starts: (n,) whether a row begins a sequence.
     """
     sequence = np.cumsum(starts)
-    mean = np.array(
-        [np.nanmean(values[sequence == s]) if (sequence == s).any() else 0.0 for s in range(sequence[-1] + 1)]
-    )
-    x = values - mean[sequence]
+    known = np.isfinite(values)
+    total = np.bincount(sequence, np.where(known, values, 0.0))
+    x = values - (total / np.maximum(np.bincount(sequence, known), 1))[sequence]
     step = np.diff(x)
     inside = ~starts[1:]
     use = inside[1:] & inside[:-1] & np.isfinite(step[1:] + step[:-1])

@@ -1,4 +1,4 @@
-"""What is checked of mixtures and hidden Markov models: that states have rows, and rows look like the model."""
+"""What is checked of mixtures and hidden Markov models: that states have rows, and that these look like it."""
 
 from collections.abc import Iterator
 from math import log
@@ -126,7 +126,7 @@ def _cells(joint: Joint, e: Emission, theta: Draws, path: "Tensor", part: Datase
     mean, variance = d.mean, d.variance
     columns = [joint.schema.columns[i] for i in e.columns]
     family = next(family for family in FAMILIES if family.name == e.name)
-    discrete = family.of_counts is not None and bool((found.below != found.upto).any())
+    discrete = family.of_counts is not None and bool((found.below < found.upto).any())
     zero = d.base_dist.log_prob(torch.zeros(x.shape[-1]).double()).exp() if discrete else None
     for j, column in enumerate(columns):
         advice = instead("emission", column.name, family)

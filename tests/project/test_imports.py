@@ -14,7 +14,8 @@ from ppl_models.registry import BUILT_IN
 ROOT = Path(ppl_models.__file__).parent
 
 LAYERS = [  # from the ground up; a module may import from those below its own, and from its own
-    {"errors", "importing", "threads", "draws", "wording"},
+    {"wording"},
+    {"errors", "importing", "threads", "draws"},
     {"annotations"},
     {"data", "store"},
     {"kernels"},
@@ -22,7 +23,8 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"families"},
     {"networks"},
     {"capabilities"},
-    {"checks", "misfit"},
+    {"checks"},
+    {"misfit"},
     {"bound"},
     {"model", "posterior"},
     {"latent", "regression"},  # what several systems share

@@ -250,8 +250,8 @@ class VAEDensity(Bound):
 
         A row for each latent, `z_0` …: `kl`, its mean KL(q ‖ p) in nats; `mean`, `sd`, `hdi_5.5%` and
         `hdi_94.5%` of its posterior means over the rows; `width`, its mean posterior sd; `active`, whether
-        `sd`² is over 0.01 (Burda et al. 2016). And a row `noise[COLUMN]` for each Gaussian column, whose `sd` is that of
-        the column given the latents, in the user's units.
+        `sd`² is over 0.01 (Burda et al. 2016). And a row `noise[COLUMN]` for each Gaussian column, whose
+        `sd` is that of the column given the latents, in the user's units.
         """
         net = self.networks(fitted.params, fitted.settings.device)
         mean, sd, kl = latents(net, self.rows(fitted.data, fitted.settings.device))

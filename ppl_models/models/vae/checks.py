@@ -159,7 +159,7 @@ def against_data(target: VAETarget, held: torch.Tensor, seed: int) -> list[Check
             cumulated = cumulative(d, x.cpu().numpy())
             if cumulated is None:
                 continue
-            whole = bool((cumulated.below != cumulated.upto).any())
+            whole = bool((cumulated.below < cumulated.upto).any())
             zero = d.log_prob(torch.zeros_like(o[..., : f.width]).double()).exp() if whole else None
             for j, column in enumerate(columns):
                 given = (
