@@ -10,7 +10,8 @@
     └── Interrupted       130  the user, or the system, asked to stop
 
 A message is one line that says what is wrong, where, and what to do about it. A bug of ours is any
-other exception and exits with 1. Its options are spoken of as whoever reads it writes them.
+other exception and exits with 1. It names options as the command line has them; outside of it a traceback
+shows beneath how Python writes them.
 """
 
 from ppl_models.wording import spoken
@@ -21,8 +22,11 @@ class PplError(Exception):
 
     exit_code = 1
 
-    def __str__(self) -> str:
-        return spoken(super().__str__())
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        own = str(self)
+        if (said := spoken(own)) != own:
+            self.add_note(f"in Python: {said}")
 
 
 class UsageError(PplError, ValueError):

@@ -157,8 +157,8 @@ class LogisticBound(Regression, Bayesian):
         for each class beyond the first, `age → setosa`. `mean`, `sd`, `hdi_5.5%` and `hdi_94.5%` are of the
         log odds against the first class, a unit of the column; `odds_ratio` (posterior median) is its
         exponential, and `odds_ratio_sd` that of one standard deviation of the column, each with
-        `_lower` and `_upper`. `effect`, with `_lower` and `_upper`, is an average over the rows: of the derivative of the class's
-        probability with respect to a number, a unit, or of the change that a label makes against its first
+        `_lower` and `_upper`. `effect`, with `_lower` and `_upper`, is an average over the rows: of the
+        derivative of the class's probability with respect to a number, a unit, or of the change that a label makes against its first
         level. Effects of columns that enter a formula in other ways, and of the first class, have rows of
         their own.
         """
