@@ -1,4 +1,4 @@
-"""What is checked of mixtures and Markov models: that states have rows, and that these look like the model."""
+"""What is checked of mixtures and Markov models: that states have rows, and rows look like the model."""
 
 from collections.abc import Iterator
 from math import log

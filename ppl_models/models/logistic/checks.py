@@ -2,7 +2,8 @@
 
 Given a draw of the coefficients, Σ_n (y_n − p_n) h_n / √Σ_n p_n (1 − p_n) h_n² is standard normal if the
 model is right, for any h of the predictors: with h bounded it is so for few rows too. With
-h = P₂(2 rank − 1) of a predictor it sees an effect that bends, of the probability itself one that has the wrong shape.
+h = P₂(2 rank − 1) of a predictor it sees an effect that bends, of the probability itself one that has the
+wrong shape.
 """
 
 from typing import Any
