@@ -159,8 +159,8 @@ class LogisticBound(Regression, Bayesian):
         exponential, and `odds_ratio_sd` that of one standard deviation of the column, each with
         `_lower` and `_upper`. `effect`, with `_lower` and `_upper`, is an average over the rows: of the
         derivative of the class's probability with respect to a number, a unit, or of the change that a label
-        makes against its first level. Effects of columns that enter a formula in other ways, and of the first class, have rows of
-        their own.
+        makes against its first level. Effects of columns that enter a formula in other ways, and of the
+        first class, have rows of their own.
         """
         theta = fitted.posterior_draws.theta
         alpha, beta = self.user(theta)  # (S, K), (S, p, K)
