@@ -1,5 +1,6 @@
 """The façade: `Fit` with its verbs, and fit(), select(), load() and resume(), which give one."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
@@ -32,13 +33,14 @@ class Fit(Verbs, Record):
         candidates: the scores of all models that were tried, when one was selected.
         path: the run directory it was loaded from or saved to, if any.
         absent: how many rows it was fitted to, where the run does without them.
+        waited: seconds from the call to the fit: reading, and all models that were tried; 0 if not known.
     """
 
     @classmethod
-    def of(cls, record: Record) -> "Fit":
-        """The same with verbs; what was computed already is kept."""
-        fit = cls(**{field.name: getattr(record, field.name) for field in fields(record)})
-        fit.__dict__.update(record.__dict__)
+    def of(cls, record: Record, **changes: Any) -> "Fit":
+        """The same with verbs, and some fields changed; what was computed already is kept."""
+        fit = cls(**{field.name: getattr(record, field.name) for field in fields(record)} | changes)
+        fit.__dict__.update({name: value for name, value in record.__dict__.items() if name not in changes})
         return fit
 
     def check(self) -> Report:
@@ -95,13 +97,14 @@ def fit(
         DataError: if the data cannot be read, or the model cannot be fitted to it.
         UsageError: if an option cannot be meant.
     """
+    began = time.perf_counter()
     model = engine.checked(model)
     given, reading = _apart(options)
     settings = engine.settings_for(model, given)
     dataset = engine.read_for(model, data, reading)
     keep = None if checkpoint is None else runs.keeper(checkpoint)
     found = engine.fitted(model, dataset, settings, Course(progress), keep)
-    return Fit.of(_noted(found, given))
+    return Fit.of(_noted(found, given), waited=time.perf_counter() - began)
 
 
 def select(
@@ -118,8 +121,10 @@ def select(
         progress: as for `fit`.
         **options: as for `fit`.
     """
+    began = time.perf_counter()
     given, reading = _apart(options)
-    return Fit.of(selection.select(engine.checked(model), data, values, given, reading, progress))
+    found = selection.select(engine.checked(model), data, values, given, reading, progress)
+    return Fit.of(found, waited=time.perf_counter() - began)
 
 
 def load(path: Any, model: Any = None) -> Fit:

@@ -91,6 +91,10 @@ class Bound(ABC):
         """The same with these fields filled in."""
         return self
 
+    def beyond(self) -> str:
+        """What else may be done where a selection ends at the largest size, as the end of a sentence."""
+        return ""
+
     def checks(self, fitted: Fitted) -> Sequence[Check]:
         """What is looked at beside convergence, starts and the posterior."""
         return ()

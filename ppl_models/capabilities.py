@@ -9,6 +9,7 @@ table. Nothing is said by a name or a kind.
     Bounded       a lower bound of it as well                            score
     Conditional   p(y_n | x_n), classes of a target                      predict, score
     Uncertain     the same for each draw of θ, so that it has intervals  predict
+    Judged        the same, whether it is shown or not                   check
     Assigns       p(z_n | x), discrete latents of rows                   predict
     Observes      p(x_n) of observed sites of a program                  predict
     Samples       new rows                                               sample
@@ -56,6 +57,8 @@ class Fitted(Protocol):
         data: the rows of the fit.
         trained: parameters, ELBO, status, history.
         settings: seed, device and the like.
+        model: with its fields.
+        candidates: the scores of all models that were tried, when one was selected.
         bound: the model over the columns, with what it learned.
     """
 
@@ -77,6 +80,16 @@ class Fitted(Protocol):
     @property
     def settings(self) -> "Training":
         """Seed, device and the like."""
+        ...
+
+    @property
+    def model(self) -> Any:
+        """The model with its fields."""
+        ...
+
+    @property
+    def candidates(self) -> tuple[Mapping[str, Any], ...]:
+        """What was tried, when one was selected."""
         ...
 
     @property
@@ -238,6 +251,15 @@ class Uncertain(Protocol):
 
     def probabilities(self, rows: Any, draws: "Draws") -> Iterator[Probabilities]:
         """Those of rows that have every predictor, some rows at a time."""
+        ...
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """Has the probabilities of the classes under each draw of θ, by which predictions are judged."""
+
+    def by_draw(self, rows: Any, draws: "Draws") -> Iterator[Probabilities]:
+        """Those of rows that have every predictor, some rows at a time; labels are not looked at."""
         ...
 
 

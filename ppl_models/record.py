@@ -38,6 +38,7 @@ class Record:
         path: the run directory it was loaded from or saved to, if any.
         absent: how many rows it was fitted to, where the run does without them (`save(slim=True)`): `data`
             has none then.
+        waited: seconds from the call to the fit: reading, and all models that were tried; 0 if not known.
     """
 
     model: Model
@@ -48,6 +49,7 @@ class Record:
     candidates: tuple[Mapping[str, Any], ...] = ()
     path: str | None = None
     absent: int | None = None
+    waited: float = 0.0
 
     @property
     def name(self) -> str:

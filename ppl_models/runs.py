@@ -54,7 +54,7 @@ LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
 DRAWS, ESSENCE = "draws.safetensors", "essence."
 """Where draws are, and what the names of what `Bound.essence` gave begin with in data.safetensors."""
 
-WEIGHED = ("k_hat", "k_hat_sd", "even", "corrected", "unit")
+WEIGHED = ("k_hat", "k_hat_sd", "even", "corrected")
 """What run.json says of the draws, as `Posterior` has it."""
 
 
@@ -129,7 +129,7 @@ def _unpacked(arrays: dict[str, np.ndarray], said: dict[str, Any]) -> Posterior:
             theta.setdefault(factor, {})[site] = torch.from_numpy(value)
     weighed = {name: arrays[name] for name in ("log_p", "log_q", "log_weight")}
     own = {name: said[name] for name in WEIGHED}
-    return Posterior(theta, **weighed, **own, log_likelihood=np.zeros((len(arrays["log_p"]), 0)))
+    return Posterior(theta, **weighed, **own, by_unit=lambda: (np.zeros((len(arrays["log_p"]), 0)), "row"))
 
 
 def keeper(path: Any) -> Callable[[Record], None]:
@@ -236,7 +236,8 @@ def judged(fit: Record) -> dict[str, Any]:
         "calibration": fit.calibrated.method if bayesian else None,
         "k_hat": fit.posterior_draws.k_hat if bayesian else None,
         "verdict": report.verdict,
-        "checks": report.to_dict()["checks"],
+        "predictions": report.predictions,
+        "checks": [asdict(each) for each in report.checks],
     }
 
 

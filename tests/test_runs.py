@@ -145,7 +145,8 @@ def test_arviz_reads_the_posterior(fitted, run):
     assert posterior["transition"].dims == ("chain", "draw", "state", "state_to")
     assert posterior["start"].dims == ("chain", "draw", "state")
     assert posterior["gaussian_mean"].dims == ("chain", "draw", "state", "gaussian_column")
-    assert posterior["gaussian_correlation"].dims[-2:] == ("gaussian_column", "gaussian_column_to")
+    assert posterior["gaussian_correlation"].dims == ("chain", "draw", "state", "gaussian_correlation_pair")
+    assert list(posterior["gaussian_correlation_pair"].values) == ["left ~ right"]
     assert list(posterior["gaussian_column"].values) == ["left", "right"]
     assert list(posterior["poisson_column"].values) == ["count"]
     assert posterior.sizes["state"] == 2

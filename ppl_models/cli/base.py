@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -15,8 +16,9 @@ from click.core import ParameterSource
 
 from ppl_models.cli.config import config_option
 from ppl_models.cli.output import complain
-from ppl_models.errors import DataError, Interrupted, PplError
+from ppl_models.errors import DataError, Interrupted, PplError, UsageError
 from ppl_models.threads import VARIABLE, prepare_environment
+from ppl_models.wording import at_a_terminal
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises since 8.2 where a group is called without a command."""
@@ -61,6 +63,14 @@ class Command(click.Command):
         super().__init__(*args, **options)
         self.params += [threads_option(), config_option()]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse variables of the environment that are named after the command and are no option of it."""
+        prefix = ctx.auto_envvar_prefix
+        if prefix and not ctx.resilient_parsing:
+            known = {f"{prefix}_{p.name.upper()}" for p in self.params if p.name}
+            check_environment(prefix, known)
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, those without one last."""
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -73,6 +83,23 @@ class Command(click.Command):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def check_environment(prefix: str, known: set[str]) -> None:
+    """Refuse variables of the environment that no option has, as a key of `ppl.toml` is refused.
+
+    Args:
+        prefix: of those that are looked at, `PPL_FIT`.
+        known: those that options have.
+
+    Raises:
+        UsageError: naming the closest.
+    """
+    for name in sorted(os.environ):
+        if name.startswith(f"{prefix}_") and name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "see --help"
+            raise UsageError(f"{name} in the environment is no option; {hint}")
 
 
 class LazyGroup(click.Group):
@@ -108,6 +135,13 @@ class LazyGroup(click.Group):
         given = list(sys.argv[1:] if args is None else args)
         extra.pop("standalone_mode", None)
         self._main_shell_completion(extra, name, None)
+        with at_a_terminal():
+            code = self._run(name, given, extra)
+        _leave_quietly()
+        sys.exit(code)
+
+    def _run(self, name: str, given: list[str], extra: dict[str, Any]) -> int:
+        """Run a command line; the exit code."""
         code = 0
         try:
             try:
@@ -120,8 +154,7 @@ class LazyGroup(click.Group):
             sys.stdout.flush()
         except BaseException as error:
             code = _told(error)
-        _leave_quietly()
-        sys.exit(code)
+        return code
 
 
 def _told(error: BaseException) -> int:

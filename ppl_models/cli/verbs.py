@@ -1,6 +1,7 @@
 """The verbs on a run: each prints a table; its options are the parameters of the function."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from itertools import chain
@@ -20,8 +21,8 @@ from ppl_models.cli.options import (
     table_options,
     together,
 )
-from ppl_models.cli.output import data_notes, emit, print_json, say, table, width
-from ppl_models.errors import NotTrusted, UsageError
+from ppl_models.cli.output import data_notes, emit, note, print_json, say, table, width
+from ppl_models.errors import NotTrusted, PplWarning, UsageError
 from ppl_models.verbs import VERBS
 from ppl_models.verbs.base import in_blocks, options_of
 
@@ -51,7 +52,12 @@ def verb_command(name: str) -> click.Command:
         given = {each.name: options[each.name] for each in own if each is not None and each.name}
         if verb.takes_data:
             given["data"] = _later(fit, options)
-        _print(in_blocks(verb, fit, given), options)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", PplWarning)
+            _print(in_blocks(verb, fit, given), options)
+        for each in dict.fromkeys(str(each.message) for each in said):
+            note(f"warning: {each}")
 
     shared: list[click.Parameter] = list(reversed(run.__click_params__))  # type: ignore[attr-defined]
     arguments = [each for each in shared if isinstance(each, click.Argument)]

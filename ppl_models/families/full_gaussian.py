@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -323,6 +324,12 @@ class FullGaussian(NormalFactor, LinearEmission):
     def local(self, theta: Theta) -> dist.TorchDistribution:
         """A multivariate normal in the user's units."""
         return dist.MultivariateNormal(*self._moments(theta), validate_args=False)
+
+    def margins(self, theta: Theta, at: Callable[[Tensor], Tensor]) -> dist.TorchDistribution:
+        """Normals: a covariance for every row would not fit."""
+        mean, covariance = self._moments(theta)
+        variance = covariance.diagonal(dim1=-1, dim2=-2)
+        return dist.Normal(at(mean), at(variance).sqrt(), validate_args=False).to_event(1)
 
     def observe(self, theta: Theta, rows: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
         """The marginal normal of the observed cells."""

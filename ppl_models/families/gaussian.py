@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+
 from ppl_models.annotations import Positive
 from ppl_models.data.schema import Column, Kind
 from ppl_models.errors import UsageError
@@ -181,6 +183,18 @@ class GaussianLikelihood(Likelihood):
         return dist.Normal(self.back(out), self.sigma.double() * self.scale)
 
 
+def whole_numbers(x: np.ndarray, often: np.ndarray) -> tuple[float, int]:
+    """Of rounded normals: Σ n log (Φ((x + ½ − μ)/σ) − Φ((x − ½ − μ)/σ)), at their mean and variance."""
+    from scipy.special import log_ndtr
+
+    n = often.sum()
+    mean = float(often @ x / n)
+    sd = math.sqrt(max(float(often @ (x - mean) ** 2 / n), 0.05))
+    z = np.abs(x - mean)  # both ends in the lower tail, where differences are exact
+    high, low = log_ndtr(-(z - 0.5) / sd), log_ndtr(-(z + 0.5) / sd)
+    return float(often @ (high + np.log(-np.expm1(np.minimum(low - high, -1e-15))))), 2
+
+
 GAUSSIAN = Family(
     "gaussian",
     conjugate=Conjugate(
@@ -197,4 +211,6 @@ GAUSSIAN = Family(
     ),
     fields=GaussianPrior,
     auto=Kind.CONTINUOUS,
+    instead={"dispersion": "student_t", "tails": "student_t"},
+    of_counts=whole_numbers,
 )

@@ -48,8 +48,12 @@ class LatentBound(Joint, Bayesian):
         return calibrate.restored(self, method, learned, params)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether rows are in every state."""
-        return checks.occupancy(self, fitted.params)
+        """Whether rows are in every state, and whether they look like rows of the model."""
+        return [*checks.occupancy(self, fitted.params), *checks.against_data(self, fitted)]
+
+    def beyond(self) -> str:
+        """A family with more spread may take fewer states."""
+        return checks.beyond(self)
 
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
         """A row for each state: its share of the rows and its emissions."""

@@ -206,12 +206,12 @@ class Regression:
         return self.glm.prior.intercept.log_prob(phi[:, :1]) + found - self._log_volume
 
     def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
-        """w_n log p(y_n | x_n, θ), (S, n); 0 for rows that lack the target or a predictor.
+        """w_n log p(y_n | x_n, θ), (S, n); NaN for rows that lack the target or a predictor.
 
         w_n are the weights of the rows, not those of `class_weight`, which are part of the fit only.
         """
         phi = self.phi(theta)
-        out = torch.zeros(len(phi), data.rows, dtype=torch.float64)
+        out = torch.full((len(phi), data.rows), torch.nan, dtype=torch.float64)
         weight = getattr(data, "weight", None)
         for at, Z, known in self.blocks(data):
             codes = data.values[at, self.design.target]

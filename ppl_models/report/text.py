@@ -15,16 +15,22 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
-def heading(fit: Record) -> str:
-    """One line: the model, the data, and how training ended."""
+def heading(fit: Record, seconds: float | None = None) -> str:
+    """One line: the model, the data, and how training ended.
+
+    Args:
+        fit: the fit.
+        seconds: that the user waited for it; those that `fit` or `select` took if not given.
+    """
     data, t = fit.data, fit.trained
+    waited = seconds if seconds is not None else fit.waited or t.seconds
     many = len(data.lengths)
     number = data.rows if fit.absent is None else fit.absent
     rows = f"{number:,} rows" + (f" in {many:,} sequences" if many > 1 else "")
     return (
         f"{fit.model.name} with {fit.bound.describe} on "
         f"{printable(data.source)} ({rows}, {len(data.names)} column{'s' if len(data.names) > 1 else ''}): "
-        f"{t.status} after {t.steps} steps, {t.seconds:.1f} s, ELBO {t.elbo:,.2f}"
+        f"{t.status} after {t.steps} steps, {waited:.1f} s, ELBO {t.elbo:,.2f}"
     )
 
 

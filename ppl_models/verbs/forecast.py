@@ -54,6 +54,7 @@ def forecast(
 
     steps, tails = count("steps", steps), check_level(level)
     dataset, schema = later(fit, data, reading), fit.data.schema
+    _warn_of_trends(dataset)
     rows = fit.bound.rows(dataset, fit.settings.device)
     theta = some_draws(fit, dataset, BUDGET // max(1, steps * len(dataset.lengths) // dataset.rows), LEAST)
     tables = []
@@ -73,6 +74,33 @@ def forecast(
                 cells |= {f"{name}_{k}": share[:, k] for k in range(share.shape[1])}
             tables.append(pd.concat([table, pd.DataFrame(cells)], axis=1))
     return pd.concat(tables, ignore_index=True)
+
+
+def _warn_of_trends(data: "Dataset") -> None:
+    """Say of columns that trend or wander that regimes of levels do not carry them on."""
+    import warnings
+
+    import numpy as np
+
+    from ppl_models.errors import PplWarning
+    from ppl_models.misfit import wanders
+
+    starts = np.zeros(data.rows, dtype=bool)
+    starts[data.offsets[:-1]] = True
+    found = [
+        c.name
+        for j, c in enumerate(data.schema.columns)
+        if not c.labelled and wanders(np.asarray(data.values[:, j]), starts)
+    ]
+    if found:
+        names = ", ".join(map(repr, found))
+        what = "each trends, or wanders" if len(found) > 1 else "it trends, or wanders"
+        warnings.warn(
+            f"{names}: {what} like a random walk, and is forecast to fall back to levels that were seen "
+            "before; fit differences or returns, and forecast these",
+            PplWarning,
+            stacklevel=4,
+        )
 
 
 def _times_after(data: "Dataset", index: int, steps: int) -> "np.ndarray | None":

@@ -14,6 +14,7 @@ from ppl_models.registry import BUILT_IN
 ROOT = Path(ppl_models.__file__).parent
 
 LAYERS = [  # from the ground up; a module may import from those below its own, and from its own
+    {"wording"},
     {"errors", "importing"},
     {"threads", "draws"},
     {"annotations"},
@@ -24,6 +25,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"networks"},
     {"capabilities"},
     {"checks"},
+    {"misfit"},
     {"bound"},
     {"model", "posterior"},
     {"latent", "regression"},  # what several systems share

@@ -1,11 +1,12 @@
 """What a mixture can do once it knows its columns."""
 
+from collections.abc import Iterator
 from typing import final
 
 import numpy as np
 import torch
 
-from ppl_models.capabilities import Assigned, Sampled
+from ppl_models.capabilities import Assigned, Probabilities, Sampled
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, number_of, select_draws
 from ppl_models.latent.bound import LatentBound
@@ -59,6 +60,13 @@ class ClassesBound(_Rows):
         """p(y_n = c | x_n): the probabilities of a class's components together, (n, C)."""
         p = self.smoothed(self._unlabelled(rows), draws)
         return p.reshape(len(p), len(self.labels()), -1).sum(2)
+
+    def by_draw(self, rows: Batch, draws: Draws) -> Iterator[Probabilities]:
+        """p(y_n = c | x_n, θ_s), (S, n, C)."""
+        natural, free = self.natural(draws), self._unlabelled(rows)
+        p = self.structure.marginals(self.density(free, natural), natural, free.rows).smoothed.cpu()
+        shape = (*p.shape[:2], len(self.labels()), -1)
+        yield Probabilities(np.arange(p.shape[1]), p.reshape(shape).sum(3))
 
     def latents(self, rows: Batch, draws: Draws) -> dict[str, np.ndarray]:
         """The components' probabilities, labels not being looked at."""

@@ -11,13 +11,13 @@ from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Fitted, Probabilities
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params, number_of
+from ppl_models.draws import Draws, Params, interval, number_of
 from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
 from ppl_models.inference.gaussian import GaussianRule
 from ppl_models.inference.loop import STEPS, Course, Log, Status, Trained, why
 from ppl_models.inference.settings import GaussianSettings, Training
 from ppl_models.models.logistic.calibrate import calibrate
-from ppl_models.models.logistic.checks import separation
+from ppl_models.models.logistic.checks import against_data, separation
 from ppl_models.models.logistic.effects import average_effects
 from ppl_models.regression.bound import NAME, Regression
 from ppl_models.regression.fitting import fit_regression
@@ -64,8 +64,8 @@ class LogisticBound(Regression, Bayesian):
         return restored_guide(self, method, learned, params)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether the classes are separated."""
-        return [separation(fitted.trained)]
+        """Whether the classes are separated, and whether effects are straight lines."""
+        return [separation(fitted.trained), *against_data(self, fitted)]
 
     def working_bytes(self, settings: Training) -> int:
         """Some d × d matrices, and the rows of a few blocks."""
@@ -94,6 +94,8 @@ class LogisticBound(Regression, Bayesian):
         """p(class | x, θ_s) = softmax(0, f), (S, m, C)."""
         for index, Z in self._blocks(rows, draws):
             yield Probabilities(index, _classes(self.logits(draws, Z)).softmax(-1))
+
+    by_draw = probabilities
 
     def predictive(self, rows: Dataset, draws: Draws) -> np.ndarray:
         """p(class | x), (n, C); NaN where a predictor is missing."""
@@ -152,13 +154,13 @@ class LogisticBound(Regression, Bayesian):
         """Coefficients in the user's units, as odds ratios, and as average effects on the probabilities.
 
         A row for the intercept and each column of the design, `age` or `kind[long]`; with several classes one
-        for each class beyond the first, `age → setosa`. `mean`, `sd`, `lower` and `upper` are of the log odds
-        against the first class, a unit of the column; `odds_ratio` (posterior median) is its exponential, and
-        `odds_ratio_sd` that of one standard deviation of the column, each with `_lower` and `_upper`.
-        `effect`, with `_lower` and `_upper`, is an average over the rows: of the derivative of the class's
-        probability with respect to a number, a unit, or of the change that a label makes against its first
-        level; there is none of a run without its rows. Effects of columns that enter a formula in other ways,
-        and of the first class, have rows of their own.
+        for each class beyond the first, `age → setosa`. `mean`, `sd`, `hdi_5.5%` and `hdi_94.5%` are of the
+        log odds against the first class, a unit of the column; `odds_ratio` (posterior median) is its
+        exponential, and `odds_ratio_sd` that of one standard deviation of the column, each with
+        `_lower` and `_upper`. `effect`, with `_lower` and `_upper`, is an average over the rows: of the
+        derivative of the class's probability with respect to a number, a unit, or of the change that a label
+        makes against its first level; there is none of a run without its rows. Effects of columns that enter
+        a formula in other ways, and of the first class, have rows of their own.
         """
         theta = fitted.posterior_draws.theta
         alpha, beta = self.user(theta)  # (S, K), (S, p, K)
@@ -199,8 +201,7 @@ def _classes(f: Tensor) -> Tensor:
 
 
 def _moments(draws: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:
-    lower, upper = np.quantile(draws, tails)
-    return {"mean": draws.mean(), "sd": draws.std(ddof=1), "lower": lower, "upper": upper}
+    return {"mean": draws.mean(), "sd": draws.std(ddof=1)} | interval(draws, tails)
 
 
 def _odds(name: str, draws: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:

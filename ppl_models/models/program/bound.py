@@ -11,13 +11,13 @@ from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Completed, Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params
+from ppl_models.draws import Draws, Params, interval
 from ppl_models.errors import DataError, Unsupported
 from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ProgramSettings, Training
 from ppl_models.models.program.calibrate import calibrate
-from ppl_models.models.program.checks import modes
+from ppl_models.models.program.checks import against_data, modes
 from ppl_models.models.program.density import Density
 from ppl_models.models.program.program import Program
 from ppl_models.models.program.simulate import by_column, marginals, simulated
@@ -56,8 +56,8 @@ class ProgramBound(Program, Bayesian):
         return restored_guide(self, method, learned, params)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether the posterior has one mode."""
-        return modes(fitted.trained)
+        """Whether the posterior has one mode, and data looks like the model."""
+        return [*modes(fitted.trained), *against_data(self, fitted)]
 
     def working_bytes(self, settings: Training) -> int:
         """Some d × d matrices for every start, and the log densities of the points of one execution."""
@@ -174,9 +174,9 @@ class ProgramBound(Program, Bayesian):
         return self.sites.nesting
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
-        """Posterior mean, sd and equal-tailed interval of every continuous latent and derived site.
+        """Posterior mean, sd and highest-density interval of every continuous latent and derived site.
 
-        A row for each number, `theta[0]`, with `mean`, `sd`, `lower` and `upper`.
+        A row for each number, `theta[0]`, with `mean`, `sd`, `hdi_5.5%` and `hdi_94.5%`.
         """
         variables, coords = self.variables(fitted.posterior_draws.theta)
         rows: dict[str, dict[str, Any]] = {}
@@ -186,9 +186,8 @@ class ProgramBound(Program, Bayesian):
                     str(coords[d][i]) if d in coords else str(i) for d, i in zip(dims, index, strict=True)
                 ]
                 draws = value[(slice(None), *index)]
-                lower, upper = np.quantile(draws, tails)
                 key = f"{name}[{', '.join(labels)}]" if labels else name
-                rows[key] = {"mean": draws.mean(), "sd": draws.std(ddof=1), "lower": lower, "upper": upper}
+                rows[key] = {"mean": draws.mean(), "sd": draws.std(ddof=1)} | interval(draws, tails)
         return rows | self._discrete(fitted, tails)
 
     def _discrete(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, float]]:
@@ -203,9 +202,9 @@ class ProgramBound(Program, Bayesian):
         for site in alone:
             p, value = found[site.name].numpy().reshape(-1), np.array(site.values)
             mean = float(p @ value)
-            lower, upper = value[np.minimum(np.searchsorted(p.cumsum(), tails), len(p) - 1)]
             sd = float(np.sqrt(max(p @ (value - mean) ** 2, 0.0)))
-            rows[site.name] = {"mean": mean, "sd": sd, "lower": float(lower), "upper": float(upper)}
+            each = np.repeat(value, np.rint(10_000 * p).astype(int))
+            rows[site.name] = {"mean": mean, "sd": sd} | interval(each, tails)
         return rows
 
     def glance(self, fitted: Fitted) -> "pd.DataFrame":

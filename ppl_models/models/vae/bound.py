@@ -13,7 +13,7 @@ from ppl_models.bound import Bound
 from ppl_models.capabilities import NETWORKS, Completed, Fitted, Sampled
 from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
-from ppl_models.draws import Draws, Params
+from ppl_models.draws import Draws, Params, interval
 from ppl_models.errors import UsageError
 from ppl_models.families.choose import modelled
 from ppl_models.inference.loop import Course, Trained
@@ -251,10 +251,10 @@ class VAEDensity(Bound):
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """The latents, and the noise of columns that have some.
 
-        A row for each latent, `z_0` …: `kl`, its mean KL(q ‖ p) in nats; `mean`, `sd`, `lower` and `upper`
-        of its posterior means over the rows; `width`, its mean posterior sd; `active`, whether `sd`² is over
-        0.01 (Burda et al. 2016); not of a run without its rows. And a row `noise[COLUMN]` for each Gaussian
-        column, whose `sd` is that of the column given the latents, in the user's units.
+        A row for each latent, `z_0` …: `kl`, its mean KL(q ‖ p) in nats; `mean`, `sd`, `hdi_5.5%` and
+        `hdi_94.5%` of its posterior means over the rows; `width`, its mean posterior sd; `active`, whether
+        `sd`² is over 0.01 (Burda et al. 2016); not of a run without its rows. And a row `noise[COLUMN]` for
+        each Gaussian column, whose `sd` is that of the column given the latents, in the user's units.
         """
         net = self.networks(fitted.params, fitted.settings.device)
         found: dict[str, dict[str, Any]] = {}
@@ -272,12 +272,11 @@ class VAEDensity(Bound):
         self, net: Networks, fitted: Fitted, tails: tuple[float, float]
     ) -> dict[str, dict[str, Any]]:
         mean, sd, kl = latents(net, self.rows(fitted.data, fitted.settings.device))
-        lower, upper = np.quantile(mean, tails, axis=0)
         found: dict[str, dict[str, Any]] = {}
         for i in range(net.latent):
             z = mean[:, i]
             found[f"z_{i}"] = {
-                "kl": kl[:, i].mean(), "mean": z.mean(), "sd": z.std(), "lower": lower[i], "upper": upper[i],
+                "kl": kl[:, i].mean(), "mean": z.mean(), "sd": z.std(), **interval(z, tails),
                 "width": sd[:, i].mean(), "active": bool(z.var() > ACTIVE),
             }  # fmt: skip
         return found
