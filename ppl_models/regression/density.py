@@ -17,20 +17,25 @@ class LogJoint:
     """
 
     def __init__(self, bound: Regression, batch: Batch) -> None:
-        self.glm, self.rows = bound.glm, batch.whole()
+        self.bound, self.glm, self.rows = bound, bound.glm, batch.whole()
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Values (S,) and gradients (S, d)."""
-        each = len(self.rows.y) * self.glm.classes
+        each = len(self.rows.y) * self.glm.response.width
         found = [self._some(points[at]) for at in groups(len(points), each, 2**22)]
         return torch.cat([value for value, _ in found]), torch.cat([gradient for _, gradient in found])
 
     def _some(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        d, bound = self.glm.dimension, self.bound
         with torch.enable_grad():
             x = points.detach().requires_grad_()
-            B = x.reshape(len(x), self.glm.width, self.glm.outputs)
-            each = self.glm.log_likelihood(B, self.rows.Z, self.rows.y)
-            total = each.sum(1) if self.rows.weight is None else each @ self.rows.weight
-            value = total + self.glm.prior.log_prob(B)
+            B = x[:, :d].reshape(len(x), self.glm.width, self.glm.outputs)
+            psi = x[:, d:] if bound.shared else None
+            own = None if psi is None or not bound.of_response else psi[:, : bound.of_response]
+            each = self.glm.log_likelihood(B, self.rows, own)
+            value = each.sum(1) if self.rows.weight is None else each @ self.rows.weight
+            value = value + bound.log_prior_given(B, psi)
+            if psi is not None:
+                value = value + bound.log_prior_shared(psi)
             (gradient,) = torch.autograd.grad(value.sum(), x)
         return value.detach(), gradient

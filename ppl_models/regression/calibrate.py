@@ -32,7 +32,7 @@ def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> 
     Returns:
         `Gaussian`, `Markov chains` (where training has made draws) or `moved`.
     """
-    d, each = bound.parameters, data.rows * len(bound.levels)
+    d, each = bound.parameters, data.rows * bound.response.width
     as_it_is = restored_guide(bound, "Gaussian", learned.params, {})
     if as_it_is.draws is not None or d > DIMENSIONS or each * CHAINS * 4 * 16 > MOVE_WORK:
         return as_it_is
