@@ -315,12 +315,12 @@ class Regression:
                     for s in groups(len(phi), len(block.y) * self.response.width)
                 ]
             )
-            found = found - self._log_unit
+            found = found - self.log_unit
             out[:, index + at.start] = found if block.weight is None else found * block.weight
         return out
 
     @property
-    def _log_unit(self) -> float:
+    def log_unit(self) -> float:
         """Log of the unit that the target was divided by."""
         return math.log(self.response.unit) if isinstance(self.response, NumberResponse) else 0.0
 
@@ -338,7 +338,7 @@ class Regression:
         """Log p(y | x, θ) of all rows that are used, with all weights, (S,)."""
         psi = self.response_psi(theta)
         found = self.glm.log_evidence(batch, self.phi(theta), psi if psi.shape[1] else None)
-        return found - self._log_unit * batch.weight_sum if self._log_unit else found
+        return found - self.log_unit * batch.weight_sum if self.log_unit else found
 
     def blocks(self, data: Dataset, size: int = BLOCK):
         """(slice, [1, Z] (m, p + 1), known (m,) bool) of all rows: `known` where no predictor is missing."""
