@@ -41,9 +41,10 @@ def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> 
         batch = bound.dataset_batch(data)
         if weigh(bound, batch, learned, number_of_draws(bound, data), seed).good:
             return as_it_is
-        start = bound.form(learned.params).draw(20 * d + CHAINS)
+        joint = LogJoint(bound, batch)
+        start = joint.round(bound.form(learned.params).draw(20 * d + CHAINS))
         covariance = torch.cov(start.T).reshape(d, d)
         scale_tril = torch.linalg.cholesky(covariance)
-        moved = move(LogJoint(bound, batch), start[:CHAINS], scale_tril, most=ROUNDS)
+        moved = move(joint.rounded if bound.shared else joint, start[:CHAINS], scale_tril, most=ROUNDS)
     memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
-    return restored_guide(bound, "moved", learned.params, {"points": moved.points, "memory": memory})
+    return restored_guide(bound, "moved", learned.params, {"points": joint.back(moved.points), "memory": memory})

@@ -18,6 +18,37 @@ class LogJoint:
 
     def __init__(self, bound: Regression, batch: Batch) -> None:
         self.bound, self.glm, self.rows = bound, bound.glm, batch.whole()
+        widths, d = bound.design.widths, bound.glm.dimension
+        first = (1 + bound.population) * bound.glm.outputs
+        runs = [torch.full((n * bound.glm.outputs,), t) for t, n in enumerate(widths)]
+        self.of = torch.cat(runs) if runs else torch.zeros(0, dtype=torch.int64)  # the term of each u
+        self.groups, self.tau = slice(first, d), slice(d + bound.of_response, d + bound.shared)
+
+    def round(self, points: Tensor) -> Tensor:
+        """Points (S, d + q) with u/τ in the place of u, which a small τ does not squeeze together."""
+        return self._scaled(points, -1.0)
+
+    def back(self, points: Tensor) -> Tensor:
+        """The inverse of `round`."""
+        return self._scaled(points, 1.0)
+
+    def _scaled(self, points: Tensor, sign: float) -> Tensor:
+        if not len(self.of):
+            return points
+        factor = (sign * points[:, self.tau])[:, self.of].exp()
+        return torch.cat(
+            [points[:, : self.groups.start], points[:, self.groups] * factor, points[:, self.groups.stop :]], 1
+        )
+
+    def rounded(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (S,) and gradients (S, d + q) with respect to what `round` gives."""
+        with torch.enable_grad():
+            x = points.detach().requires_grad_()
+            there = self.back(x)
+            value, slope = self(there.detach())
+            volume = x[:, self.tau][:, self.of].sum(1)
+            (gradient,) = torch.autograd.grad((there * slope).sum() + volume.sum(), x)
+        return value + volume.detach(), gradient
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Values (S,) and gradients (S, d)."""

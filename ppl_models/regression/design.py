@@ -123,6 +123,11 @@ class Design:
         return self.coding.terms if isinstance(self.coding, GroupCoding) else ()
 
     @property
+    def predictors(self) -> tuple[int, ...]:
+        """Columns of the table that say something of every group."""
+        return (self.coding.base if isinstance(self.coding, GroupCoding) else self.coding).used
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """How many levels each of these has, which are the last columns of X."""
         return tuple(self.coding.widths) if isinstance(self.coding, GroupCoding) else ()
@@ -188,7 +193,7 @@ def build(
         )
     if terms:
         coding = GroupCoding(coding, terms, schema, data.values)
-    if not coding.names:
+    if not coding.names and formula is None:
         raise UsageError(
             f"{data.source}: there is nothing to predict {schema.names[target]} from; add columns"
         )

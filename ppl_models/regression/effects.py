@@ -65,7 +65,7 @@ def average_effects(
         return torch.einsum("smc,m->sc", bound.outcomes(f, theta), weights)
 
     found: Effects = {}
-    for i in design.coding.used:
+    for i in design.predictors:
         column = data.schema.columns[i]
         levels = design.coding.categories.get(i)
         if levels is not None:

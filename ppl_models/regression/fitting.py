@@ -84,6 +84,8 @@ def fit_regression(
         form, elbo, converged, history = _integrated(bound, batch, tolerance)
     else:
         form, elbo, converged, history = _profiled(bound, batch, name, steps, tolerance)
+    if bound.log_unit:
+        elbo -= bound.log_unit * batch.weight_sum
     B = form.mean[: bound.glm.dimension].reshape(bound.glm.width, -1)
     separated = separation.note(bound.glm, batch, B)
     notes = [*bound.design.notes, *([separated] if separated else [])]

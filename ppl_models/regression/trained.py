@@ -106,6 +106,20 @@ class TrainedRegression(Regression, Bayesian):
             return None
         return {site: value[0] for site, value in theta[NAME].items()}
 
+    def summarise_groups(self, theta: Draws, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
+        """Rows for τ of each term that varies by group, and for the coefficients of each group."""
+        variables, coords = self.variables(theta)
+        rows: dict[str, dict[str, Any]] = {}
+        for name in (("group_sd", *(term.name for term in self.terms)) if self.terms else ()):
+            (dim, *beyond), value = variables[name]
+            for i, label in enumerate(coords[dim]):
+                if not beyond:
+                    rows[f"{name}[{label}]"] = moments(value[:, i], tails)
+                    continue
+                for k, level in enumerate(coords[beyond[0]]):
+                    rows[f"{name}[{label}] → {level}"] = moments(value[:, i, k], tails)
+        return rows
+
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
         """The coefficients furthest from zero in posterior sds."""
         import pandas as pd

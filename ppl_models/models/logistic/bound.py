@@ -82,7 +82,7 @@ class LogisticBound(TrainedRegression):
         effects = average_effects(self, fitted.data, theta, fitted.settings.seed, tails)
         rows: dict[str, dict[str, Any]] = {}
         for k, level in enumerate(self.levels[1:]):
-            for j, name in enumerate(("intercept", *self.names)):
+            for j, name in enumerate(("intercept", *self.names[: self.population])):
                 draws = alpha[:, k] if j == 0 else beta[:, j - 1, k]
                 row = moments(draws, tails)
                 if j:
@@ -92,7 +92,7 @@ class LogisticBound(TrainedRegression):
         for (name, c), effect in effects.items():
             if not (binary and c == 0):
                 rows[name if binary else f"{name} → {self.levels[c]}"] = effect
-        return rows
+        return rows | self.summarise_groups(theta, tails)
 
 def _classes(f: Tensor) -> Tensor:
     """Linear predictors of all classes, that of the first being 0."""

@@ -28,6 +28,7 @@ class Binomial(NumberResponse):
     """Successes in a known number of trials; in one where no trials are given."""
 
     name: ClassVar[str] = "binomial"
+    work: ClassVar[float] = 4.0
     links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog")
     discrete: ClassVar[bool] = True
 

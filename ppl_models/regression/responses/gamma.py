@@ -21,6 +21,7 @@ class Gamma(NumberResponse):
     """A positive number."""
 
     name: ClassVar[str] = "gamma"
+    work: ClassVar[float] = 3.0
     links: ClassVar[tuple[str, ...]] = ("log",)
     hyper: ClassVar[tuple[str, ...]] = ("shape",)
 

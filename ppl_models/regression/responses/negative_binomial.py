@@ -20,6 +20,7 @@ class NegativeBinomial(NumberResponse):
     """A count whose variance is larger than its mean."""
 
     name: ClassVar[str] = "negative_binomial"
+    work: ClassVar[float] = 8.0
     links: ClassVar[tuple[str, ...]] = ("log", "softplus")
     discrete: ClassVar[bool] = True
     hyper: ClassVar[tuple[str, ...]] = ("dispersion",)

@@ -24,6 +24,7 @@ class Ordinal(NumberResponse):
     """Ordered levels, by their codes."""
 
     name: ClassVar[str] = "ordinal"
+    work: ClassVar[float] = 5.0
     links: ClassVar[tuple[str, ...]] = ("logit", "probit")
     hyper: ClassVar[tuple[str, ...]] = ("cutpoint",)
     discrete: ClassVar[bool] = True

@@ -26,6 +26,7 @@ class Poisson(NumberResponse):
     """A count whose variance is its mean."""
 
     name: ClassVar[str] = "poisson"
+    work: ClassVar[float] = 3.0
     links: ClassVar[tuple[str, ...]] = ("log", "softplus")
     discrete: ClassVar[bool] = True
 

@@ -155,6 +155,8 @@ class NumberResponse(Response):
 
     discrete: ClassVar[bool] = False
     """Whether it is of whole numbers."""
+    work: ClassVar[float] = 1.0
+    """What its density costs, in those of a normal."""
 
     def standardised(self, y: Tensor) -> Tensor:
         """Targets as the density takes them."""

@@ -21,6 +21,7 @@ class StudentT(NumberResponse):
     """A continuous number with heavy tails."""
 
     name: ClassVar[str] = "student_t"
+    work: ClassVar[float] = 4.0
     links: ClassVar[tuple[str, ...]] = ("identity",)
     hyper: ClassVar[tuple[str, ...]] = ("sigma", "nu")
 
