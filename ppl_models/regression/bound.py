@@ -89,7 +89,7 @@ class Regression:
         return self.design.terms
 
     @cached_property
-    def groups(self) -> GroupPrior:
+    def group_prior(self) -> GroupPrior:
         """The prior of what varies by group."""
         return GroupPrior(self.design.widths, self.model.group_scale)
 
@@ -165,13 +165,20 @@ class Regression:
 
     def log_prior_shared(self, psi: Tensor) -> Tensor:
         """Log p(ψ), (S,), for ψ (S, q)."""
-        total = self.groups.log_prior(psi[:, self.of_response :])
+        total = self.group_prior.log_prior(psi[:, self.of_response :])
         if isinstance(self.response, NumberResponse):
             total = total + self.response.log_prior(psi[:, : self.of_response])
         return total
 
     def expected(self, batch: Batch, loc: Tensor, covariance: Tensor, psi: Tensor) -> Tensor:
-        """E_q[log p(y, Φ | ψ)] under q = N(loc, covariance), without what ψ does not change."""
+        """E_q[log p(y, Φ | ψ)], without what ψ does not change; differentiable in ψ.
+
+        Args:
+            batch: all rows.
+            loc: of q = N(loc, covariance), (d,).
+            covariance: (d, d).
+            psi: (q,).
+        """
         p1, K, response = len(self.names) + 1, self.response.outputs, self.response
         B, sigma = loc.reshape(p1, K), covariance.reshape(p1, K, p1, K)
         total = psi.new_zeros(())
@@ -250,7 +257,11 @@ class Regression:
     def response_psi(self, theta: Draws) -> Tensor:
         """ψ of the response alone, (S, q)."""
         psi = self.psi(theta)
-        return torch.zeros(len(theta[NAME]["intercept"]), 0).double() if psi is None else psi[:, : self.of_response]
+        return (
+            torch.zeros(len(theta[NAME]["intercept"]), 0).double()
+            if psi is None
+            else psi[:, : self.of_response]
+        )
 
     @property
     def _log_volume(self) -> float:
@@ -299,7 +310,7 @@ class Regression:
         found = self.glm.prior.intercept.log_prob(phi[:, :1]) + predictors.parts[0].log_prob(
             phi[:, 1:population]
         )
-        return found + self.groups.log_prob(phi[:, population:], psi[:, self.of_response :])
+        return found + self.group_prior.log_prob(phi[:, population:], psi[:, self.of_response :])
 
     def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
         """w_n log p(y_n | x_n, θ), (S, n), in the target's units; 0 for rows that lack it or a predictor.
@@ -359,7 +370,10 @@ class Regression:
             coords["class"], beyond = list(self.levels[1:]), ("class",)
         else:
             alpha, beta = alpha[:, 0], beta[..., 0]
-        found: Variables = {"intercept": (beyond, alpha), "coefficient": (("predictor", *beyond), beta[:, :p])}
+        found: Variables = {
+            "intercept": (beyond, alpha),
+            "coefficient": (("predictor", *beyond), beta[:, :p]),
+        }
         if not p:
             del found["coefficient"], coords["predictor"]
         if self.design.widths:
@@ -396,7 +410,7 @@ class Regression:
         return alpha, beta
 
     def logits(self, theta: Draws, Z: np.ndarray, values: np.ndarray | None = None) -> Tensor:
-        """Linear predictors, (S, m, K), in standardised units: of the classes beyond the first, or of a number.
+        """Linear predictors (S, m, K): of the classes beyond the first, or of a number, standardised.
 
         Args:
             theta: draws of θ.

@@ -47,4 +47,6 @@ def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> 
         scale_tril = torch.linalg.cholesky(covariance)
         moved = move(joint.rounded if bound.shared else joint, start[:CHAINS], scale_tril, most=ROUNDS)
     memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
-    return restored_guide(bound, "moved", learned.params, {"points": joint.back(moved.points), "memory": memory})
+    return restored_guide(
+        bound, "moved", learned.params, {"points": joint.back(moved.points), "memory": memory}
+    )

@@ -37,7 +37,8 @@ class LogJoint:
             return points
         factor = (sign * points[:, self.tau])[:, self.of].exp()
         return torch.cat(
-            [points[:, : self.groups.start], points[:, self.groups] * factor, points[:, self.groups.stop :]], 1
+            [points[:, : self.groups.start], points[:, self.groups] * factor, points[:, self.groups.stop :]],
+            1,
         )
 
     def rounded(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -341,7 +341,9 @@ def _check_numbers(data: Dataset, target: int, rows: np.ndarray) -> None:
             "columns with many missing cells with --ignore"
         )
     if y.min() == y.max():
-        raise DataError(f"{data.source}: every row that is used has {name} = {y[0]:g}; there is nothing to predict")
+        raise DataError(
+            f"{data.source}: every row that is used has {name} = {y[0]:g}; there is nothing to predict"
+        )
 
 
 def _missing(data: Dataset, rows: np.ndarray, coding: Coding, target: int) -> list[str]:

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ppl_models.regression.design import Block
 from ppl_models.regression.dual import Dual, Primal
 from ppl_models.regression.forms import Mixture
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.horseshoe import Cell, Horseshoe
 from ppl_models.regression.quadrature import normal_nodes, safe_cholesky, trapezoid
 from ppl_models.regression.responses import Categorical
-from ppl_models.regression.design import Block
 
 STEP = 1.0
 """Distance of the grid's values of log τ."""

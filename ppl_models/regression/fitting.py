@@ -11,6 +11,7 @@ from ppl_models.data import Dataset
 from ppl_models.errors import DataError, UsageError
 from ppl_models.regression import separation
 from ppl_models.regression.bound import Regression
+from ppl_models.regression.design import Block
 from ppl_models.regression.ep import Fixed, grid, mixture
 from ppl_models.regression.forms import DRAWS, Apart, Form, Full, Mixture
 from ppl_models.regression.glm import GLM
@@ -19,7 +20,6 @@ from ppl_models.regression.moves import WORK, exact_draws
 from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.quadrature import safe_cholesky
 from ppl_models.regression.responses import Categorical
-from ppl_models.regression.design import Block
 from ppl_models.regression.rows import Batch
 from ppl_models.regression.wide import RANK, ROWS, fit_dual, fit_many
 from ppl_models.threads import threads_for
@@ -169,7 +169,9 @@ def _horseshoe(
 ) -> tuple[Form, float, bool, tuple[dict[str, float], ...], Tensor | None]:
     """By `_under_horseshoe`, at the best ψ where there is one, and with draws at points around it."""
     if bound.design.widths:
-        raise UsageError("a horseshoe and coefficients that vary by group cannot be had together; use --prior normal")
+        raise UsageError(
+            "a horseshoe and coefficients that vary by group cannot be had together; use --prior normal"
+        )
     if not bound.shared:
         return _under_horseshoe(bound, bound.glm, batch)
 
@@ -239,7 +241,9 @@ def _under_horseshoe(
     assert form is not None
     best = max(found, key=lambda each: each[1])[0]
     draws = (
-        exact_draws(glm, nothing, bound.horseshoe, form, best.sites, fixed) if draw and glm.dimension <= 200 else None
+        exact_draws(glm, nothing, bound.horseshoe, form, best.sites, fixed)
+        if draw and glm.dimension <= 200
+        else None
     )
     return form, evidence, converged, tuple(history), draws
 

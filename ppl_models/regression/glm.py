@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ppl_models.draws import groups
 from ppl_models.inference.gaussian import Expectations, GaussianTarget
+from ppl_models.regression.design import Block
 from ppl_models.regression.priors import WithIntercept
 from ppl_models.regression.responses.response import Response
-from ppl_models.regression.design import Block
 from ppl_models.regression.rows import Batch
 from ppl_models.regression.workers import shares, spread
 

@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ppl_models.data.messages import quoted
@@ -161,7 +160,9 @@ class GroupCoding:
 
 def _column(schema: Schema, name: str) -> int:
     if name not in schema.names:
-        raise UsageError(f"there is no column {quoted(name)} for a group term; there are {', '.join(schema.names)}")
+        raise UsageError(
+            f"there is no column {quoted(name)} for a group term; there are {', '.join(schema.names)}"
+        )
     return schema.names.index(name)
 
 

@@ -229,9 +229,7 @@ def _axes(surface: Surface, top: Solved) -> tuple[Tensor, list[tuple[Solved, Sol
     return vector / value.clamp_min(0.05).sqrt(), sides
 
 
-def _lattice(
-    surface: Surface, top: Solved, A: Tensor, step: float
-) -> tuple[Tensor, list[Solved], float]:
+def _lattice(surface: Surface, top: Solved, A: Tensor, step: float) -> tuple[Tensor, list[Solved], float]:
     """Nodes z, from the mode outwards, with what was solved there, and log of the volume of a cell."""
     q = len(top.psi)
     found: dict[tuple[int, ...], Solved] = {(0,) * q: top}
@@ -259,7 +257,9 @@ def _slopes(z: Tensor, loc: Tensor, log_w: Tensor) -> Tensor:
     pairs = [(i, j) for i in range(q) for j in range(i, q)]
     if G < 2 * (1 + q + len(pairs)):
         pairs = []
-    features = torch.cat([torch.ones(G, 1).to(z), z, *(z[:, i : i + 1] * z[:, j : j + 1] for i, j in pairs)], 1)
+    features = torch.cat(
+        [torch.ones(G, 1).to(z), z, *(z[:, i : i + 1] * z[:, j : j + 1] for i, j in pairs)], 1
+    )
     w = (0.5 * (log_w - log_w.max())).exp().clamp_min(1e-2)[:, None]
     if G <= q:
         return torch.zeros(G, loc.shape[1], q).to(loc)

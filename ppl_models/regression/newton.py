@@ -110,7 +110,16 @@ SHORTEST = 1e-2
 def steps_from(
     glm: GLM, batch: Batch, state: State, limit: float, steps: int, history: list[dict[str, float]]
 ) -> tuple[State, bool]:
-    """Steps until less than `limit` nats are left to gain; the state returned was evaluated."""
+    """Steps until less than `limit` nats are left to gain; the state returned was evaluated.
+
+    Args:
+        glm: the density.
+        batch: the rows.
+        state: where to begin.
+        limit: nats that may be left.
+        steps: at most.
+        history: is added to, a dict a step.
+    """
     for _ in range(steps):
         root = scale_tril(state.precision)
         found = glm.expect(batch, state.loc, root)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.regression.design import BLOCK, Block, Design

@@ -87,15 +87,16 @@ def _margins(glm: GLM, logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _without_error(glm: GLM, batch: Batch, B: Tensor) -> bool:
-    return all(
-        bool((_margins(glm, (block.Z @ B) @ glm.response.A.to(B).mT, block.y) > 0).all()) for block in batch.blocks()
-    )
+    assert isinstance(glm.response, Categorical)
+    A = glm.response.A.to(B)
+    return all(bool((_margins(glm, (block.Z @ B) @ A.mT, block.y) > 0).all()) for block in batch.blocks())
 
 
 def _combined(glm: GLM, batch: Batch, B: Tensor) -> bool:
     """Whether some coefficients separate the classes; False where the data is too large to tell."""
     if len(batch) * glm.outputs * glm.dimension > _LARGEST:
         return False
+    assert isinstance(glm.response, Categorical)
     block = batch.whole()
     A, Z, y = glm.response.A.numpy(), block.Z.numpy(), block.y.numpy()
     probability = ((block.Z @ B) @ glm.response.A.to(B).mT).softmax(-1).numpy()

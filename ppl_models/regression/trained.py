@@ -1,5 +1,6 @@
 """What all regressions do once they know their columns: training, draws, linear predictors."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -106,11 +107,15 @@ class TrainedRegression(Regression, Bayesian):
             return None
         return {site: value[0] for site, value in theta[NAME].items()}
 
+    @abstractmethod
+    def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
+        """Figures for each parameter, by name; `tails` are the probabilities of the interval's ends."""
+
     def summarise_groups(self, theta: Draws, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Rows for τ of each term that varies by group, and for the coefficients of each group."""
         variables, coords = self.variables(theta)
         rows: dict[str, dict[str, Any]] = {}
-        for name in (("group_sd", *(term.name for term in self.terms)) if self.terms else ()):
+        for name in ("group_sd", *(term.name for term in self.terms)) if self.terms else ():
             (dim, *beyond), value = variables[name]
             for i, label in enumerate(coords[dim]):
                 if not beyond:
@@ -124,7 +129,8 @@ class TrainedRegression(Regression, Bayesian):
         """The coefficients furthest from zero in posterior sds."""
         import pandas as pd
 
-        table = pd.DataFrame.from_dict(self.summarise(fitted, (0.055, 0.945)), orient="index")
+        rows = self.summarise(fitted, (0.055, 0.945))
+        table = pd.DataFrame.from_dict(rows, orient="index")
         table.index.name = "parameter"
         shown = table.drop(columns=[name for name in table.columns if "odds_ratio_" in name])
         if len(shown) > SHOWN:
@@ -134,11 +140,13 @@ class TrainedRegression(Regression, Bayesian):
 
 
 def moments(draws: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:
+    """Mean, sd and equal-tailed interval of draws (S,); `tails` are the probabilities of its ends."""
     lower, upper = np.quantile(draws, tails)
     return {"mean": draws.mean(), "sd": draws.std(ddof=1), "lower": lower, "upper": upper}
 
 
 def ratio(name: str, draws: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:
+    """The exponential of draws (S,): median and interval, in columns that begin with `name`."""
     with np.errstate(over="ignore"):
         middle, lower, upper = np.exp(np.quantile(draws, [0.5, *tails]))
     return {name: middle, f"{name}_lower": lower, f"{name}_upper": upper}

@@ -9,10 +9,10 @@ import pytest
 def test_models(run):
     listed, matrix = run("models").stdout.split("\n\n")
     lines = listed.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == ["gmm", "hmm", "logistic", "vae"]
+    assert [line.split()[0] for line in lines] == ["glm", "gmm", "hmm", "logistic", "vae"]
     assert lines[1].startswith("hmm       hidden Markov model")
     cells = {line.split()[0]: line.split()[1:] for line in matrix.splitlines()}
-    assert cells["verb"] == ["gmm", "hmm", "logistic", "vae", "FILE.py:Class"]
+    assert cells["verb"] == ["glm", "gmm", "hmm", "logistic", "vae", "FILE.py:Class"]
     assert cells["forecast"] == ["-", "yes", "-", "-", "-"]
     assert cells["predict"] == ["yes", "yes", "yes", "yes*", "yes"]
     found = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
@@ -86,7 +86,7 @@ def test_completion(run, shell):
     ("words", "wanted"),
     [
         ("ppl ", {"fit", "predict", "runs"}),
-        ("ppl fit ", {"gmm", "hmm", "logistic"}),
+        ("ppl fit ", {"glm", "gmm", "hmm", "logistic"}),
         ("ppl fit gmm --weight", {"--weight-prior", "--weight-concentration", "--weights"}),
         ("ppl fit logistic --prior ", {"normal", "student_t", "horseshoe"}),
         ("ppl fit hmm --cov", {"--covariance", "--covariance-dof"}),

@@ -15,7 +15,7 @@ from ppl_models.data import Dataset
 from ppl_models.data.messages import plural
 from ppl_models.draws import Draws
 from ppl_models.errors import DataError, UsageError
-from ppl_models.models.glm.model import GLM
+from ppl_models.models.glm.fields import GLMFields
 from ppl_models.regression import design as designs
 from ppl_models.regression.bound import NAME
 from ppl_models.regression.design import Beside, Block
@@ -30,7 +30,7 @@ RATIOS = {"log": "rate_ratio", "logit": "odds_ratio"}
 class GLMBound(TrainedRegression):
     """A number or ordered label given the other columns."""
 
-    model: GLM
+    model: GLMFields
     numeric_target: bool = True
     _response: NumberResponse | None = None
 

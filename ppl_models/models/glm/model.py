@@ -22,23 +22,20 @@ on a grid (`ppl_models.regression.hyper`); under a horseshoe expectation propaga
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ppl_models.errors import UsageError
 from ppl_models.inference.settings import GaussianSettings, Training
 from ppl_models.model import Model
-from ppl_models.regression.fields import RegressionFields
+from ppl_models.models.glm.fields import GLMFields
 
 if TYPE_CHECKING:
     from ppl_models.bound import Bound
     from ppl_models.data import Dataset, Schema
     from ppl_models.models.glm.bound import GLMBound
 
-Family = Literal["normal", "student_t", "poisson", "negative_binomial", "binomial", "gamma", "ordinal"]
-
 
 @dataclass(frozen=True)
-class GLM(RegressionFields, Model):
+class GLM(GLMFields, Model):
     """Bayesian regression of a number, a count, a share or an ordered label.
 
     Example:
@@ -47,29 +44,13 @@ class GLM(RegressionFields, Model):
         >>> GLM(family="poison")
         Traceback (most recent call last):
             ...
-        ppl_models.errors.UsageError: family must be normal, student_t, poisson, negative_binomial, binomial, gamma or ordinal, got 'poison'
+        ppl_models.errors.UsageError: glm has no family 'poison'; did you mean poisson?
     """
 
     name: ClassVar[str] = "glm"
     summary: ClassVar[str] = "generalised linear model: a number, count or ordered label given other columns"
     example: ClassVar[str] = " --target y --family poisson"
     settings: ClassVar[type[Training]] = GaussianSettings
-
-    family: Annotated[Family, "distribution of the target"] = "normal"
-    link: Annotated[str | None, "of its mean: identity, log, softplus, logit, probit or cloglog"] = None
-    offset: Annotated[str | None, "column that is added to the linear predictor"] = None
-    exposure: Annotated[str | None, "column whose logarithm is added to the linear predictor"] = None
-    trials: Annotated[str | None, "column of the trials (binomial)"] = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.family not in get_args(Family):
-            *others, last = get_args(Family)
-            raise UsageError(f"family must be {', '.join(others)} or {last}, got {self.family!r}")
-        if self.class_weight != "none":
-            raise UsageError("class_weight is of logistic; glm takes weights of rows with --weights")
-        if self.trials is not None and self.family != "binomial":
-            raise UsageError(f"trials are of --family binomial, and this is {self.family}")
 
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The target is what the left side of the formula names, if it is not given."""

@@ -94,6 +94,7 @@ class LogisticBound(TrainedRegression):
                 rows[name if binary else f"{name} → {self.levels[c]}"] = effect
         return rows | self.summarise_groups(theta, tails)
 
+
 def _classes(f: Tensor) -> Tensor:
     """Linear predictors of all classes, that of the first being 0."""
     return torch.cat([torch.zeros_like(f[..., :1]), f], -1)

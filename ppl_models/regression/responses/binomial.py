@@ -96,5 +96,5 @@ def _ways(y: Tensor, n: Tensor) -> Tensor:
 
 
 def _times(count: Tensor, log_p: Tensor) -> Tensor:
-    """count × log p, and 0 where there is none, whatever p."""
+    """Count × log p, and 0 where there is none, whatever p."""
     return torch.where(count == 0, torch.zeros_like(log_p), count * log_p.clamp_min(-1e300))

@@ -77,7 +77,7 @@ class Gamma(NumberResponse):
     def sample(self, f: Tensor, psi: Tensor, trials: Tensor | None = None) -> Tensor:
         """e^f times a gamma of mean 1."""
         alpha = psi[:, :1].exp().expand_as(f)
-        return f.exp() * (torch._standard_gamma(alpha) / alpha).clamp_min(1e-300)
+        return f.exp() * (torch._standard_gamma(alpha) / alpha).clamp_min(1e-300)  # pyright: ignore[reportPrivateImportUsage]
 
     def cdf(self, y: Tensor, f: Tensor, psi: Tensor, trials: Tensor | None = None) -> Tensor:
         """P(α, α y e^{−f})."""

@@ -61,7 +61,7 @@ class NegativeBinomial(NumberResponse):
     def sample(self, f: Tensor, psi: Tensor, trials: Tensor | None = None) -> Tensor:
         """A Poisson whose rate is a gamma with shape r."""
         r = (-psi[:, :1]).exp().expand_as(f)
-        rate = torch._standard_gamma(r) / r * positive(self.link, f)
+        rate = torch._standard_gamma(r) / r * positive(self.link, f)  # pyright: ignore[reportPrivateImportUsage]
         return torch.poisson(rate.clamp_max(1e15))
 
     def cdf(self, y: Tensor, f: Tensor, psi: Tensor, trials: Tensor | None = None) -> Tensor:

@@ -121,7 +121,7 @@ class NumberResponse(Response):
 
     @property
     def parameters(self) -> int:
-        """q."""
+        """Q."""
         return len(self.psi)
 
     @property
@@ -203,6 +203,12 @@ def columns(psi: Tensor, dims: int) -> tuple[Tensor, ...]:
 
 def whole(y: Tensor, where: str, family: str, least: float = 0.0) -> None:
     """Refuse targets that are no counts.
+
+    Args:
+        y: targets.
+        where: what has them, for the message.
+        family: which is of whole numbers.
+        least: the smallest that may be.
 
     Raises:
         DataError: one is negative or has a fraction.

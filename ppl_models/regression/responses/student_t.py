@@ -60,9 +60,9 @@ class StudentT(NumberResponse):
         return self.shift + self.unit * f
 
     def sample(self, f: Tensor, psi: Tensor, trials: Tensor | None = None) -> Tensor:
-        """f + σ ε √(ν/χ²_ν)."""
+        """F + σ ε √(ν/χ²_ν)."""
         nu = (1 + psi[:, 1:].exp()).expand_as(f)
-        t = torch.randn_like(f) * (nu / (2 * torch._standard_gamma(nu / 2))).sqrt()
+        t = torch.randn_like(f) * (nu / (2 * torch._standard_gamma(nu / 2))).sqrt()  # pyright: ignore[reportPrivateImportUsage]
         return self.shift + self.unit * (f + psi[:, :1].exp() * t)
 
     def cdf(self, y: Tensor, f: Tensor, psi: Tensor, trials: Tensor | None = None) -> Tensor:
