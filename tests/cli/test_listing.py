@@ -10,14 +10,14 @@ def test_models(run):
     listed, matrix = run("models").stdout.split("\n\n")
     lines = listed.splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["glm", "gmm", "hmm", "logistic", "vae"]
-    assert lines[1].startswith("hmm       hidden Markov model")
+    assert lines[2].startswith("hmm       hidden Markov model")
     cells = {line.split()[0]: line.split()[1:] for line in matrix.splitlines()}
     assert cells["verb"] == ["glm", "gmm", "hmm", "logistic", "vae", "FILE.py:Class"]
-    assert cells["forecast"] == ["-", "yes", "-", "-", "-"]
-    assert cells["predict"] == ["yes", "yes", "yes", "yes*", "yes"]
+    assert cells["forecast"] == ["-", "-", "yes", "-", "-", "-"]
+    assert cells["predict"] == ["yes", "yes", "yes", "yes", "yes*", "yes"]
     found = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
     assert found[0]["source"] == "built in"
-    assert "forecast" in found[1]["verbs"]
+    assert "forecast" in found[2]["verbs"]
 
 
 def test_data(run):
