@@ -268,7 +268,7 @@ def _slopes(z: Tensor, loc: Tensor, log_w: Tensor) -> Tensor:
     for row, (i, j) in enumerate(pairs):
         J[:, i] += z[:, j, None] * C[1 + q + row]
         J[:, j] += z[:, i, None] * C[1 + q + row]
-    return J.mT
+    return J.mT.float().to(loc)  # least squares differ in the last bits from run to run
 
 
 def _part(solved: Solved, A: Tensor, J: Tensor, h: float) -> Full:
