@@ -15,6 +15,7 @@ from ppl_models.importing import uncollected
 _HOME = {
     "DataError": "errors",
     "Fit": "api",
+    "GLM": "models.glm.model",
     "GMM": "models.gmm.model",
     "HMM": "models.hmm.model",
     "Logistic": "models.logistic.model",
@@ -35,6 +36,7 @@ _HOME = {
 __all__ = [
     "DataError",
     "Fit",
+    "GLM",
     "GMM",
     "HMM",
     "Logistic",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from ppl_models.data import read
     from ppl_models.errors import DataError, PplError, RunError, UsageError
     from ppl_models.model import Model
+    from ppl_models.models.glm.model import GLM
     from ppl_models.models.gmm.model import GMM
     from ppl_models.models.hmm.model import HMM
     from ppl_models.models.logistic.model import Logistic

@@ -40,8 +40,8 @@ def labelled(column: Column) -> tuple[tuple[str, float], ...]:
 class TreatmentCoding:
     """Every column of the schema but the target, labels by treatment coding."""
 
-    def __init__(self, schema: Schema, target: int) -> None:
-        columns = [(i, c) for i, c in enumerate(schema.columns) if i != target]
+    def __init__(self, schema: Schema, target: int, leave: tuple[int, ...] = ()) -> None:
+        columns = [(i, c) for i, c in enumerate(schema.columns) if i != target and i not in leave]
         self.used = tuple(i for i, _ in columns)
         self.plan: list[tuple[int, int | None]] = []  # (column, level), or (column, None) for a number
         names: list[str] = []

@@ -8,14 +8,19 @@ too; s_j = 1 for a constant one.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
 from ppl_models.data.messages import listed, plural
 from ppl_models.errors import DataError, UsageError
+from ppl_models.regression import groups
 from ppl_models.regression.coding import Coding, TreatmentCoding
 from ppl_models.regression.formula import FormulaCoding
+from ppl_models.regression.groups import GroupCoding, Term
 
 BLOCK = 8_192
 """Rows that are coded at once."""
@@ -26,6 +31,60 @@ _CONSTANT = 1e-12
 _SAME = 1e-9
 
 
+class Block(NamedTuple):
+    """Some rows.
+
+    Attributes:
+        Z: (m, p + 1), with a first column of ones.
+        y: targets (m,): classes, int64, or standardised numbers, float64.
+        weight: (m,), or None.
+        offset: (m,) what is added to the linear predictor, or None.
+        trials: (m,) of a binomial, or None.
+    """
+
+    Z: Tensor
+    y: Tensor
+    weight: Tensor | None
+    offset: Tensor | None = None
+    trials: Tensor | None = None
+
+    def part(self, at: slice) -> "Block":
+        """Some of the rows."""
+        return Block(self.Z[at], self.y[at], *(None if v is None else v[at] for v in self[2:]))
+
+    def predictor(self, f: Tensor) -> Tensor:
+        """Z B (..., m, K) with the offset."""
+        return f if self.offset is None else f + self.offset[:, None]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Columns of the table that a regression knows beside its predictors, by index.
+
+    Attributes:
+        offset: what is added to the linear predictor.
+        exposure: whose logarithm is.
+        trials: of a binomial.
+    """
+
+    offset: int | None = None
+    exposure: int | None = None
+    trials: int | None = None
+
+    @property
+    def used(self) -> tuple[int, ...]:
+        """Those that there are."""
+        return tuple(i for i in (self.offset, self.exposure, self.trials) if i is not None)
+
+    def of(self, values: np.ndarray) -> tuple[Tensor | None, Tensor | None]:
+        """Offset and trials of rows, (m,) each, or None."""
+        offset = None if self.offset is None else torch.from_numpy(values[:, self.offset].copy())
+        if self.exposure is not None:
+            log = torch.from_numpy(values[:, self.exposure].copy()).log()
+            offset = log if offset is None else offset + log
+        return offset, None if self.trials is None else torch.from_numpy(values[:, self.trials].copy())
+
+
 @dataclass(frozen=True, eq=False)
 class Design:
     """How rows become predictors, fixed by the rows of the fit.
@@ -33,13 +92,16 @@ class Design:
     Attributes:
         coding: from the table's columns to the p columns of X.
         target: index of the target column in the table.
-        levels: the labels of the C classes; the first is the reference.
+        levels: the labels of the C classes; the first is the reference; none where the target is a number.
         mean: x̄, (p,), in the user's units.
         sd: s, (p,).
         rows: (n,) bool, the rows of the fit's table that are used: target and predictors are there.
         weight: Σ w over the used rows: their number, without weights.
         constant: columns of X that do not vary.
         notes: what was noticed, a sentence each.
+        beside: columns of the table beside the predictors.
+        shift: what is taken from a target that is a number,
+        unit: and what it is then divided by.
     """
 
     coding: Coding
@@ -51,6 +113,24 @@ class Design:
     weight: float
     constant: tuple[int, ...]
     notes: tuple[str, ...]
+    beside: Beside = Beside()
+    shift: float = 0.0
+    unit: float = 1.0
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What varies by group."""
+        return self.coding.terms if isinstance(self.coding, GroupCoding) else ()
+
+    @property
+    def predictors(self) -> tuple[int, ...]:
+        """Columns of the table that say something of every group."""
+        return (self.coding.base if isinstance(self.coding, GroupCoding) else self.coding).used
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many levels each of these has, which are the last columns of X."""
+        return tuple(self.coding.widths) if isinstance(self.coding, GroupCoding) else ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,14 +150,32 @@ class Design:
         Z[:, 1:] *= 1 / self.sd
         return Z
 
+    def unknown(self, values: np.ndarray) -> np.ndarray | None:
+        """(m, T) weights of terms whose group was never seen, or None where no coefficient varies."""
+        return self.coding.unknown(values) if isinstance(self.coding, GroupCoding) else None
 
-def build(schema: Schema, formula: str | None, data: Dataset) -> Design:
+    def block(self, values: np.ndarray, Z: np.ndarray, weight: np.ndarray | None) -> Block:
+        """Rows that have everything: cells (m, C), [1, Z] of them, and weights (m,)."""
+        y = values[:, self.target]
+        if self.levels:
+            target = torch.from_numpy(y.astype(np.int64))
+        else:
+            target = torch.from_numpy((y - self.shift) / self.unit)
+        w = None if weight is None else torch.from_numpy(np.array(weight, np.float64))
+        return Block(torch.from_numpy(Z), target, w, *self.beside.of(values))
+
+
+def build(
+    schema: Schema, formula: str | None, data: Dataset, beside: Beside = Beside(), classes: bool = True
+) -> Design:
     """Make the design of a table.
 
     Args:
         schema: of the table; its `target` is what is predicted.
         formula: or None for every other column, labels by treatment coding.
         data: the rows of the fit.
+        beside: columns that are no predictors.
+        classes: whether the target is one of some classes.
 
     Raises:
         UsageError: there is no target or no predictor, or the formula cannot be meant.
@@ -85,32 +183,45 @@ def build(schema: Schema, formula: str | None, data: Dataset) -> Design:
     """
     target = target_index(schema)
     coding: Coding
+    formula, terms = groups.split(formula)
     if formula is None:
-        coding = TreatmentCoding(schema, target)
+        coding = TreatmentCoding(schema, target, beside.used)
     else:
         known = ~np.isnan(data.values[:, target])
         coding = FormulaCoding(
             formula, schema, target, data.values[known] if not known.all() else data.values
         )
-    if not coding.names:
+    if terms:
+        coding = GroupCoding(coding, terms, schema, data.values)
+    if not coding.names and formula is None:
         raise UsageError(
             f"{data.source}: there is nothing to predict {schema.names[target]} from; add columns"
         )
     weight = getattr(data, "weight", None)
-    rows, moments, prints = _scan(data, coding, target, weight)
-    levels = schema.columns[target].levels
-    _check_classes(data, target, rows, weight)
+    rows, moments, prints = _scan(data, coding, (target, *beside.used), weight)
+    levels = schema.columns[target].levels if classes else ()
+    if classes:
+        _check_classes(data, target, rows, weight)
+    else:
+        _check_numbers(data, target, rows)
     mean, sd, largest = moments.mean, moments.sd, moments.largest
     constant = np.flatnonzero(sd <= _CONSTANT * np.maximum(largest, np.finfo(float).tiny))
+    if isinstance(coding, GroupCoding):  # whose columns are in the units of their prior
+        mean[coding.population :], sd[coding.population :] = 0.0, 1.0
+        constant = constant[constant < coding.population]
     sd = np.where(np.isin(np.arange(len(sd)), constant), 1.0, sd)
     notes = [*_missing(data, rows, coding, target)]
     if len(constant):
         names = listed(coding.names[j] for j in constant)
         notes.append(f"{names} did not vary among the rows used: only the prior speaks of it")
-    notes += _duplicates(coding, mean, sd, moments.shift, prints, set(constant.tolist()))
+    notes += _duplicates(coding, mean, sd, moments.shift, prints, {*constant.tolist(), *_of_groups(coding)})
     return Design(
-        coding, target, levels, mean, sd, rows, moments.weight, tuple(constant.tolist()), tuple(notes)
+        coding, target, levels, mean, sd, rows, moments.weight, tuple(constant.tolist()), tuple(notes), beside
     )
+
+
+def _of_groups(coding: Coding) -> range:
+    return range(coding.population, len(coding.names)) if isinstance(coding, GroupCoding) else range(0)
 
 
 def target_index(schema: Schema) -> int:
@@ -158,11 +269,13 @@ class _Moments:
 
 
 def _scan(
-    data: Dataset, coding: Coding, target: int, weight: np.ndarray | None
+    data: Dataset, coding: Coding, needed: tuple[int, ...], weight: np.ndarray | None
 ) -> tuple[np.ndarray, _Moments, np.ndarray]:
     """One pass: rows to use, moments of the columns, and two random projections of each column (2, p + 1)."""
     p = len(coding.names)
     usable = np.zeros(data.rows, bool)
+    if isinstance(coding, GroupCoding):
+        needed = (*needed, *coding.group)
     moments = _Moments(np.zeros(p), np.zeros(p), np.zeros(p), np.zeros(p))
     prints = np.zeros((2, p + 1))
     rng = np.random.default_rng(0)
@@ -173,7 +286,7 @@ def _scan(
         ok = np.isfinite(total)
         if not ok.all():
             _check_finite(data, coding, X, ok, lo)
-        ok &= ~np.isnan(values[:, target])
+        ok &= ~np.isnan(values[:, list(needed)]).any(1)
         w = None if weight is None else weight[lo : lo + BLOCK]
         if w is not None:
             ok &= w > 0
@@ -217,6 +330,19 @@ def _check_classes(data: Dataset, target: int, rows: np.ndarray, weight: np.ndar
         raise DataError(
             f"{data.source}: every row that is used has {column.name} = {level}; a regression needs "
             "two classes"
+        )
+
+
+def _check_numbers(data: Dataset, target: int, rows: np.ndarray) -> None:
+    name, y = data.schema.names[target], data.values[rows, target]
+    if not len(y):
+        raise DataError(
+            f"{data.source}: no row has both a target {name} and all of its predictors; leave out "
+            "columns with many missing cells with --ignore"
+        )
+    if y.min() == y.max():
+        raise DataError(
+            f"{data.source}: every row that is used has {name} = {y[0]:g}; there is nothing to predict"
         )
 
 

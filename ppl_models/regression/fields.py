@@ -33,6 +33,9 @@ class RegressionFields:
     ] = None
     slab_scale: Annotated[float, "scale of coefficients that matter (horseshoe)"] = 2.5
     class_weight: Annotated[ClassWeight, "balanced: every class weighs the same in total"] = "none"
+    group_scale: Annotated[
+        float, "scale of the half-normal prior of the sds of groups, (1 | g) in the formula"
+    ] = 1.0
     covariance: Annotated[Covariance, "form of the posterior covariance; auto: by what fits"] = "auto"
 
     def __post_init__(self) -> None:
@@ -42,7 +45,8 @@ class RegressionFields:
                 raise UsageError(
                     f"{field} must be {', '.join(others)} or {last}, got {getattr(self, field)!r}"
                 )
-        for field in ("prior_scale", "prior_df", "intercept_scale", "expected_nonzero", "slab_scale"):
+        positive = "prior_scale prior_df intercept_scale expected_nonzero slab_scale group_scale"
+        for field in positive.split():
             value = getattr(self, field)
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{field} must be positive and finite, got {value}")

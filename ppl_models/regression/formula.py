@@ -76,8 +76,6 @@ class FormulaCoding:
         self._spec = self._evaluate(lambda: terms.get_model_matrix(frame, **_OPTIONS).model_spec)
         columns = list(self._spec.column_names)
         self._kept = [j for j, name in enumerate(columns) if name != "Intercept"]
-        if not self._kept:
-            raise UsageError(f"formula {quoted(formula)} has no predictors; name at least one column")
         self.names = tuple(_label(columns[j]) for j in self._kept)
         owner = [term for term, own in self._spec.term_indices.items() for _ in own]
         self.origins = tuple(_columns_of(owner[j], schema) for j in self._kept)

@@ -54,7 +54,8 @@ def trapezoid(half: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(x.tolist()), tuple((w / w.sum()).tolist())
 
 
-def _rule(sd: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def rule(sd: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Nodes and weights for an expectation under N(0, 1) of a function that changes over 1/sd."""
     for largest, nodes in _LEVELS:
         if sd <= largest:
             return gauss_hermite(nodes)
@@ -66,7 +67,7 @@ def binary_moments(mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """E[log(1 + e^f)], E[σ(f)], E[σ(f)(1 − σ(f))] for f ~ N(mean, sd²), each (m,)."""
     worst = float(sd.max()) if sd.numel() else 0.0
     if worst <= _LEVELS[-1][0]:
-        return _binary(mean, sd, *_rule(worst))
+        return _binary(mean, sd, *rule(worst))
     edges = torch.tensor([_LEVELS[-1][0], 2.0, 8.0, 32.0], dtype=sd.dtype, device=sd.device)
     level = torch.bucketize(sd, edges)
     out = tuple(torch.empty_like(mean) for _ in range(3))
@@ -74,7 +75,7 @@ def binary_moments(mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         at = (level == each).nonzero().squeeze(-1)
         if len(at):
             some = sd[at]
-            for whole, part in zip(out, _binary(mean[at], some, *_rule(float(some.max()))), strict=True):
+            for whole, part in zip(out, _binary(mean[at], some, *rule(float(some.max()))), strict=True):
                 whole[at] = part
     return out[0], out[1], out[2]
 

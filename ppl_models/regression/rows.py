@@ -2,25 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ppl_models.data import Dataset
-from ppl_models.regression.design import BLOCK, Design
+from ppl_models.regression.design import BLOCK, Block, Design
 
 CACHE = 2**28
 """Bytes of [1, Z] that are kept between passes; beyond that it is made again, block by block."""
-
-
-class Block(NamedTuple):
-    """Some rows: Z (m, p + 1) with a first column of ones, classes (m,) int64, weights (m,) or None."""
-
-    Z: Tensor
-    y: Tensor
-    weight: Tensor | None
 
 
 @dataclass(eq=False)
@@ -74,15 +64,20 @@ class Batch:
         first, last = int(index[0]), int(index[-1]) + 1
         whole = last - first == len(index)
         values = self.data.values[first:last] if whole else self.data.values[index]
-        codes = values[:, self.design.target].astype(np.int64)
         weight = getattr(self.data, "weight", None)
         if weight is not None:
             weight = weight[first:last] if whole else weight[index]
         if self.class_weight is not None:
-            weight = self.class_weight[codes] * (1.0 if weight is None else weight)
-        Z = torch.from_numpy(self.design.standardised(values))
-        w = None if weight is None else torch.from_numpy(np.array(weight, np.float64))
-        return Block(Z, torch.from_numpy(codes), w)
+            own = self.class_weight[values[:, self.design.target].astype(np.int64)]
+            weight = own * (1.0 if weight is None else weight)
+        return self.design.block(values, self.design.standardised(values), weight)
+
+    @property
+    def weight_sum(self) -> float:
+        """Σ w · scale: the number of rows that they stand for."""
+        blocks = list(self.blocks())
+        total = sum(float(len(b.y) if b.weight is None else b.weight.sum()) for b in blocks)
+        return total * self.scale
 
     def some(self, rows: int, seed: int = 0) -> "Batch":
         """A random subset of the rows, scaled up to stand for all of them."""
@@ -97,9 +92,10 @@ class Batch:
     def whole(self) -> Block:
         """All rows in one block; the weights hold `scale`."""
         parts = list(self.blocks())
-        Z, y = torch.cat([b.Z for b in parts]), torch.cat([b.y for b in parts])
         ones = [torch.ones(len(b.y)).to(b.Z) if b.weight is None else b.weight for b in parts]
-        return Block(Z, y, torch.cat(ones) * self.scale)
+        Z, y = torch.cat([b.Z for b in parts]), torch.cat([b.y for b in parts])
+        beside = [None if v[0] is None else torch.cat(v) for v in zip(*(b[3:] for b in parts), strict=True)]
+        return Block(Z, y, torch.cat(ones) * self.scale, *beside)
 
 
 def all_rows(design: Design, data: Dataset, balanced: bool) -> Batch:
