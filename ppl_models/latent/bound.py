@@ -17,6 +17,7 @@ from ppl_models.inference.calibration import Calibrated, Learned
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ConjugateSettings, Training
 from ppl_models.latent import calibrate, checks, train
+from ppl_models.latent.influence import influence
 from ppl_models.latent.joint import Batch, Joint
 from ppl_models.latent.tables import states_table
 
@@ -40,8 +41,9 @@ class LatentBound(Joint, Bayesian):
         return calibrate.restored(self, method, learned, params)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether rows are in every state."""
-        return checks.occupancy(self, fitted.params)
+        """Whether rows are in every state, and whether it is they that say what it is like."""
+        own = checks.occupancy(self, fitted.params)
+        return [*own, *influence(self, fitted.params, checks.least(self))]
 
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
         """A row for each state: its share of the rows and its emissions."""
@@ -72,7 +74,7 @@ class LatentBound(Joint, Bayesian):
         """The same densities under priors in which nothing is left open."""
         if not learned:
             return self
-        return type(self)(self.structure, self.fixed(learned), self.schema)
+        return type(self)(self.structure, self.fixed(learned), self.schema, self.order_by)
 
     def evidence(self, batch: Batch, learned: Params) -> Evidence:
         """Log K! where the density is the same under every renaming, and states that no row is in."""
