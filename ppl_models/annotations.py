@@ -57,7 +57,9 @@ class Hint(NamedTuple):
     def many(self) -> Any:
         """The type of the items, where the value may be a tuple; None where it may not."""
         kinds = get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
-        return next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple and get_args(kind)), None)
+        return next(
+            (get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple and get_args(kind)), None
+        )
 
     def note(self, kind: Any) -> Any:
         """The note of a class, or None."""

@@ -66,9 +66,7 @@ class Bernoulli(ColumnEmission):
     name = "bernoulli"
     terms = 1
 
-    def __init__(
-        self, columns: tuple[int, ...], states: int, concentration: float | Tensor = 1.0
-    ) -> None:
+    def __init__(self, columns: tuple[int, ...], states: int, concentration: float | Tensor = 1.0) -> None:
         none = torch.zeros(len(columns), dtype=torch.float64)
         super().__init__(columns, states, none, none + 1)
         self.concentration = torch.as_tensor(concentration, dtype=torch.float64).expand(len(columns), 2)

@@ -282,8 +282,8 @@ class FullGaussian(NormalFactor, LinearEmission):
                 if p.flattest is not None:
                     square = dof * ((inverse @ mean.unsqueeze(-1)).squeeze(-1) * mean).sum(-1)
                     heavier = p.weight(D * gain.sum(1, keepdim=True), square.sum(1, keepdim=True))
-                moved = (better - log_variance).abs().max(), (heavier / weight).log().abs().max()
-                if max(map(float, moved)) < CLOSE:
+                moved = (better - log_variance).abs().max() + (heavier / weight).log().abs().max()
+                if bool(moved < CLOSE):
                     break
                 log_variance, weight = better, heavier
         return weight + n, mean, dof, factor, p.dof * shape, log_variance, weight

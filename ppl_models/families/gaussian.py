@@ -16,7 +16,16 @@ from ppl_models.errors import UsageError
 from ppl_models.families.columns import ColumnEmission
 from ppl_models.families.family import Conjugate, Family, Group, Network, Prior
 from ppl_models.families.likelihood import FLOOR, Likelihood
-from ppl_models.families.normal_prior import LOG_2PI, NOTHING, Field, NormalFactor, NormalGamma, NormalPrior, NormalSizes, Size
+from ppl_models.families.normal_prior import (
+    LOG_2PI,
+    NOTHING,
+    Field,
+    NormalFactor,
+    NormalGamma,
+    NormalPrior,
+    NormalSizes,
+    Size,
+)
 from ppl_models.importing import lazy
 from ppl_models.inference.factors import nonnegative
 

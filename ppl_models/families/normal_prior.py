@@ -199,7 +199,9 @@ class NormalPrior:
     def weight(self, gain: Tensor, square: Tensor) -> Tensor:
         """κ₀ = Σ_k n_k/(κ₀ + n_k) / Σ_k E[τ_k] m_k² within its interval, from both sums."""
         assert self.flattest is not None
-        return (gain / square.clamp_min(NOTHING)).clamp_min(self.flattest).minimum(self.weights(gain))
+        most = self.weights(gain)
+        found = (gain / square.clamp_min(NOTHING)).clamp_min(self.flattest).minimum(most)
+        return torch.where(square > 0, found, most)
 
 
 def root(slope: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, start: Tensor) -> Tensor:

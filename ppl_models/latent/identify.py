@@ -40,7 +40,9 @@ class Reference:
     def __init__(self, exact: ExactPosterior, data: Dataset, loc: Tensor, seed: int) -> None:
         self.joint, self.space = exact.joint, exact.space
         some = excerpt(data, ROWS, ordered=not self.joint.exchangeable, seed=seed)
-        self.batch = exact.batch if some is data else self.joint.dataset_batch(some, exact.batch.values.device)
+        self.batch = (
+            exact.batch if some is data else self.joint.dataset_batch(some, exact.batch.values.device)
+        )
         self.log_q = self.memberships(loc[None])[0].clamp_min(NEVER).log()  # (n, K)
 
     def memberships(self, points: Tensor) -> Tensor:

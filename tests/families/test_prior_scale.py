@@ -130,7 +130,7 @@ def test_resolved_model_fits_the_same():
 
 
 def test_given_scale_stays():
-    model = ppl.GMM(components=2, state_variance=0.123)
+    model = ppl.GMM(components=2, state_variance=0.123, mean_precision=0.01)
     assert ppl.fit(model, overlapping()).resolved is model
 
 
@@ -172,5 +172,7 @@ def test_without_data_it_is_the_most(covariance):
 
 
 def test_sizes_of_another_number_of_columns_are_refused():
-    with pytest.raises(ppl.UsageError, match="state_variance must be one number or one for each of 3 columns"):
+    with pytest.raises(
+        ppl.UsageError, match="state_variance must be one number or one for each of 3 columns"
+    ):
         ppl.fit(ppl.GMM(state_variance=(1.0, 2.0)), overlapping())
