@@ -15,7 +15,7 @@ LOOKED = 50_000
 """Rows that are looked at, evenly spread."""
 
 FEW = 0.005
-"""Share of the gaps that may be smaller than the step: of narrow states, and of rounding in the last place."""
+"""Share of the gaps that may be smaller than the step: narrow states, rounding in the last place."""
 
 ROUNDING = 1e-14
 """What sums of squares lose to rounding, as a share of them."""

@@ -28,7 +28,7 @@ else:
 RARE, UNSEEN = 0.1, 0.01
 """The least concentration of a level that was seen, as a share of the mean one, and that of another.
 
-A level that is rare in all rows may be frequent in a state, and must not be ruled out by the prior of the others.
+A level that is rare in all rows may be frequent in a state; the prior must not rule it out of the others.
 """
 
 

@@ -234,7 +234,7 @@ class FullGaussian(NormalFactor, LinearEmission):
         return (sd.unsqueeze(-1) * sd.unsqueeze(-2) * self.correlation.to(sd)).unsqueeze(-3)
 
     def _sums(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """n (R, K), means (R, K, D), and ν and the scatter about the means, (R, 1, ...) if tied."""
+        """N (R, K), means (R, K, D), and ν and the scatter about the means, (R, 1, ...) if tied."""
         n, sx, sxx = self._unpack(S)
         centre = sx / n.clamp_min(NOTHING).unsqueeze(-1)
         within, count = sxx - sx.unsqueeze(-1) * centre.unsqueeze(-2), n
@@ -248,7 +248,7 @@ class FullGaussian(NormalFactor, LinearEmission):
         return log_variance.exp(), weight
 
     def _posterior(self, S: Tensor) -> tuple[Tensor, ...]:
-        """κ (R, K), m (R, K, D), ν and the Cholesky factor of W⁻¹, (R, K) or (R, 1) if tied, W₀⁻¹, log s², κ₀.
+        """κ (R, K), m (R, K, D), ν and the Cholesky factor of W⁻¹, (R, K) or (R, 1), W₀⁻¹, log s², κ₀.
 
         The last two are (R, D), or (R, 1) where one number was given, and (R, 1).
         """

@@ -55,7 +55,7 @@ class GaussianPrior(NormalSizes, CovarianceField):
 
     state_variance: Annotated[
         Size | None,
-        "prior scale of a Gaussian's variance, 1/E[precision], of all columns or of each; learned if not given",
+        "prior scale of a Gaussian's variance, 1/E[precision], of all columns or each; learned if not given",
         Positive(),
     ] = None
 

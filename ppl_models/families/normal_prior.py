@@ -2,9 +2,9 @@
 
 It is in standardised units (each column with mean 0 and standard deviation 1). Its form and ν₀ = D + 2 are
 those of Fraley & Raftery (2007, Bayesian regularization for normal mixture estimation, J. Classification 24,
-https://doi.org/10.1007/s00357-007-0004-5); D is of the columns that share a precision, so 1 where each has its
-own. The scale s² of the variances within a state and the weight κ₀ of the overall mean are learned unless they
-are given: those under which the statistics are most probable, type-II maximum likelihood (MacKay 1992,
+https://doi.org/10.1007/s00357-007-0004-5); D is of the columns that share a precision, so 1 where each has
+its own. The scale s² of the variances within a state and the weight κ₀ of the overall mean are learned
+unless they are given: those under which the statistics are most probable, type-II maximum likelihood (MacKay 1992,
 Bayesian interpolation, Neural Computation 4, https://doi.org/10.1162/neco.1992.4.3.415). No fixed value will
 do: states may be as wide as all rows together, or a millionth of it.
 
@@ -16,8 +16,8 @@ over the I states, column by column. As both are functions of S, so is q(θ | S)
 of Z(S) holds with them at their maximum: E_q[η] is still ∇_S log Z, and a step that raises the ELBO raises it
 with s² and κ₀ learned.
 
-They are kept in intervals. s² is at most K^(−2/D), which is Fraley & Raftery's variance, and at least what the
-column tells apart (`narrowest`): without a floor a state on rows that are equal would draw s² to 0, and the
+They are kept in intervals. s² is at most K^(−2/D), which is Fraley & Raftery's variance, and at least what
+the column tells apart (`narrowest`): without a floor a state on rows that are equal would draw s² to 0, and the
 density of these rows to infinity. κ₀ is at most 0.01, their value.
 """
 
@@ -91,7 +91,7 @@ class NormalSizes(Prior):
     ] = None
     covariance_dof: Annotated[
         float | None,
-        "prior weight on a Gaussian's covariance, in rows; 2 more than the columns that share it if not given",
+        "prior weight on a Gaussian's covariance, in rows; columns that share it + 2 if not given",
         Positive(),
     ] = None
 
@@ -137,7 +137,7 @@ def narrowest(group: Group, widest: float, dof: float) -> tuple[float, ...]:
     """The least s² of each column, (D,): the variance of rounding to the steps that its values have.
 
     A column whose values are multiples of h says nothing of a standard deviation below h/√12. One that is
-    constant says nothing at all: its floor is Fraley & Raftery's, by which the prior's sum of squares is theirs.
+    constant says nothing at all: its floor is that by which the prior's sum of squares is Fraley & Raftery's.
     """
     found = []
     for column in group.columns:
@@ -176,8 +176,8 @@ class NormalPrior:
     def scale(self, dof: Tensor, scatter: Tensor) -> Tensor:
         """The most probable s², (R, 1, D).
 
-        Its derivative of log Z in log s² is ½ Σ_k [ν₀ − ν_k ν₀ s²/(ν₀ s² + λ_k)], which falls as s² grows: there
-        is one maximum.
+        The derivative of log Z in log s² is ½ Σ_k [ν₀ − ν_k ν₀ s²/(ν₀ s² + λ_k)], which falls as s² grows:
+        there is one maximum.
 
         Args:
             dof: ν, to be broadcast against `scatter`.
@@ -205,7 +205,7 @@ class NormalPrior:
 
 
 def root(slope: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, start: Tensor) -> Tensor:
-    """Where a falling function is 0 between two ends, or the end that is closer: Newton's method in a bracket.
+    """Where a falling function is 0 between two ends, or the end that is closer: Newton's method.
 
     Where it is 0 all over, as where there are no data, the upper end.
     """

@@ -69,7 +69,7 @@ class StudentPrior(NormalSizes):
     ] = None
     student_t_mean_precision: Annotated[
         Size | None,
-        "prior weight of the overall mean on that of a Student-t column, in rows; mean_precision if not given",
+        "prior weight of the overall mean on that of a Student-t column, in rows; mean_precision if none",
         Positive(),
     ] = None
 

@@ -54,7 +54,7 @@ class Plateau:
         quiet = (left <= self.limit) | (gain <= self.noise)
         assert self.quiet is not None
         count = torch.where(quiet, self.quiet + 1, torch.zeros_like(self.quiet))
-        # A jump that was thrown away says nothing of what is left to gain, neither that it is much nor little.
+        # A jump that was thrown away says nothing of what is left to gain.
         self.quiet = torch.where(info.accepted, count, self.quiet)
         self.gain = torch.where(info.accepted, gain, before)
         self.left = torch.where(info.accepted, left, torch.as_tensor(self.left, dtype=left.dtype).to(left))

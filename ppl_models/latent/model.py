@@ -57,7 +57,7 @@ class LatentModel(Priors, Emissions, Model):
         return kinds("emission", self.emission, schema)
 
     def refer(self, data: "Dataset") -> "Schema":
-        """Priors refer to the steps of numbers and the shares of levels, and where they can to correlations."""
+        """Priors refer to steps of numbers, shares of levels and, where they can, correlations."""
 
         def referred(column: "Column") -> "Column":
             cells = data.column(column.name)
@@ -74,7 +74,7 @@ class LatentModel(Priors, Emissions, Model):
     def model(self, data: "Dataset") -> None:
         """Parameters at sites `FACTOR.SITE`, then z at `z_LABEL` and the rows at `x_LABEL_FAMILY`.
 
-        Sizes of the prior that are left to the data are at the most they may be; `Fit.resolved` has them learned.
+        Sizes of the prior that are left to the data are at the most they may be, learned in `Fit.resolved`.
         """
         import pyro
         import torch

@@ -58,7 +58,7 @@ def test_elbo_is_greatest_at_the_learned_scale(family, covariance, missing):
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_sizes_are_numbers_of_precisions_over_their_means(covariance):
-    """1 = mean of (E[Λ_k] P)_dd, and κ₀ = 1/mean of E[μᵀ Λ μ], with states a hundredth as wide as the table."""
+    """1 = mean of (E[Λ_k] P)_dd, and κ₀ = 1/mean of E[μᵀ Λ μ], of states narrow in the table."""
     x = overlapping() + 200 * (np.arange(90) % 2)[:, None] * [1.0, 0.8, 1.2]
     fit = ppl.fit(ppl.GMM(components=2, covariance=covariance), x, restarts=2)
     (e,) = fit.bound.emissions

@@ -19,7 +19,7 @@ from ppl_models.inference.moves import correlation, move
 from ppl_models.latent import calibrate as latent
 from ppl_models.latent.calibrate import RULE_WORK, observed_information, respond
 from ppl_models.latent.identify import Reference, identify
-from ppl_models.latent.unconstrained import ExactPosterior, GaussianGuide
+from ppl_models.latent.unconstrained import ExactPosterior
 
 
 def eye(d):
