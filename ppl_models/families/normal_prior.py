@@ -4,9 +4,9 @@ It is in standardised units (each column with mean 0 and standard deviation 1). 
 those of Fraley & Raftery (2007, Bayesian regularization for normal mixture estimation, J. Classification 24,
 https://doi.org/10.1007/s00357-007-0004-5); D is of the columns that share a precision, so 1 where each has
 its own. The scale s² of the variances within a state and the weight κ₀ of the overall mean are learned
-unless they are given: those under which the statistics are most probable, type-II maximum likelihood (MacKay 1992,
-Bayesian interpolation, Neural Computation 4, https://doi.org/10.1162/neco.1992.4.3.415). No fixed value will
-do: states may be as wide as all rows together, or a millionth of it.
+unless they are given: those under which the statistics are most probable, type-II maximum likelihood (MacKay
+1992, Bayesian interpolation, Neural Computation 4, https://doi.org/10.1162/neco.1992.4.3.415). No fixed
+value will do: states may be as wide as all rows together, or a millionth of it.
 
 At the maximum of log Z(S) in them
 
@@ -17,8 +17,8 @@ of Z(S) holds with them at their maximum: E_q[η] is still ∇_S log Z, and a st
 with s² and κ₀ learned.
 
 They are kept in intervals. s² is at most K^(−2/D), which is Fraley & Raftery's variance, and at least what
-the column tells apart (`narrowest`): without a floor a state on rows that are equal would draw s² to 0, and the
-density of these rows to infinity. κ₀ is at most 0.01, their value.
+the column tells apart (`narrowest`): without a floor a state on rows that are equal would draw s² to 0, and
+the density of these rows to infinity. κ₀ is at most 0.01, their value.
 """
 
 from __future__ import annotations

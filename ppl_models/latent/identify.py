@@ -2,7 +2,7 @@
 
 States of a draw are named as those of a reference θ* whose rows they share most (Stephens 2000, Dealing with
 label switching in mixture models, J. R. Statist. Soc. B 62, https://doi.org/10.1111/1467-9868.00265): with
-p_nj = p(z_n = j | x, θ) of the draw and q_nk of the reference, the order of the states is that which minimises
+p_nj = p(z_n = j | x, θ) of the draw and q_nk of the reference, the order of the states minimises
 
     Σ_n Σ_k p_{n, order(k)} log(p_{n, order(k)} / q_nk),
 
