@@ -172,7 +172,7 @@ def option_of(
         otherwise: The help where the notes have none.
     """
     flag, kind = "--" + name.replace("_", "-"), about.type
-    item = get_args(kind)[0] if get_origin(kind) is tuple and get_args(kind) else None
+    item = about.many
     if item in _PLAIN and isinstance(default, tuple):
         default = ",".join(map(str, default))
     made: dict[str, Any] = {"help": _sentence(about.help or otherwise), "required": default is MISSING}

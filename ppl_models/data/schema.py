@@ -32,6 +32,8 @@ class Column:
         minimum: The smallest observed value (a code, for categories).
         maximum: The largest observed value.
         missing: How many cells were missing.
+        resolution: The step of its values when the model was fitted, kept where a prior refers to it; else 0.
+        shares: Of each level in the observed cells, kept where a prior refers to it.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Column:
     minimum: float = 0.0
     maximum: float = 0.0
     missing: int = 0
+    resolution: float = 0.0
+    shares: tuple[float, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -51,12 +55,14 @@ class Column:
 
     def to_dict(self) -> dict[str, Any]:
         """The column as plain JSON values."""
-        return asdict(self) | {"kind": self.kind.value, "levels": list(self.levels)}
+        lists = {"levels": list(self.levels), "shares": list(self.shares)}
+        return asdict(self) | {"kind": self.kind.value} | lists
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Column":
         """The inverse of `to_dict`."""
-        return cls(**fields | {"kind": Kind(fields["kind"]), "levels": tuple(fields.get("levels", ()))})
+        lists = {name: tuple(fields.get(name, ())) for name in ("levels", "shares")}
+        return cls(**fields | {"kind": Kind(fields["kind"])} | lists)
 
 
 @dataclass(frozen=True)

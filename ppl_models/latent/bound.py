@@ -19,6 +19,7 @@ from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ConjugateSettings, Training
 from ppl_models.kernels.latents import Marginals
 from ppl_models.latent import average, calibrate, checks, train
+from ppl_models.latent.influence import influence
 from ppl_models.latent.joint import Batch, Joint
 from ppl_models.latent.tables import states_table
 
@@ -48,8 +49,9 @@ class LatentBound(Joint, Bayesian):
         return calibrate.restored(self, method, learned, params)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether rows are in every state, and whether they look like rows of the model."""
-        return [*checks.occupancy(self, fitted.params), *checks.against_data(self, fitted)]
+        """Whether rows are in every state, say what it is like, and look like rows of the model."""
+        own = [*checks.occupancy(self, fitted.params), *influence(self, fitted.params, checks.least(self))]
+        return [*own, *checks.against_data(self, fitted)]
 
     def beyond(self) -> str:
         """A family with more spread may take fewer states."""
@@ -84,7 +86,7 @@ class LatentBound(Joint, Bayesian):
         """The same densities under priors in which nothing is left open."""
         if not learned:
             return self
-        return type(self)(self.structure, self.fixed(learned), self.schema)
+        return type(self)(self.structure, self.fixed(learned), self.schema, self.order_by)
 
     def evidence(self, batch: Batch, learned: Params) -> Evidence:
         """Log K! where the density is the same under every renaming, and states that no row is in."""

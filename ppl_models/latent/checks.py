@@ -37,7 +37,7 @@ def occupancy(joint: Joint, params: Params) -> list[Check]:
     """
     noun = joint.structure.noun
     rows = joint.occupied(params).numpy()
-    needed = 2 + max(len(e.columns) for e in joint.emissions)
+    needed = least(joint)
     empty, thin = np.flatnonzero(rows < 1.0), np.flatnonzero((rows >= 1.0) & (rows < needed))
     name, found = f"{noun}s visited", rows.round(2).tolist()
     if len(empty) and joint.prunes:
@@ -54,6 +54,11 @@ def occupancy(joint: Joint, params: Params) -> list[Check]:
         )
         return [Check(name, found, "warn", reason)]
     return [Check(name, found, "ok", f"each {noun} has at least {rows.min():.0f} rows in expectation")]
+
+
+def least(joint: Joint) -> int:
+    """Rows that a state needs for its spread to be said by them."""
+    return 2 + max(len(e.columns) for e in joint.emissions)
 
 
 def _named(states: np.ndarray, noun: str) -> str:
