@@ -15,7 +15,7 @@ from ppl_models.inference.calibration import Calibrated, Guide
 from ppl_models.inference.loop import Status, Trained
 from ppl_models.inference.settings import Training
 from ppl_models.model import Model
-from ppl_models.posterior import draw_posterior, to_arviz
+from ppl_models.posterior import draw_posterior, prior_to_arviz, to_arviz
 
 if TYPE_CHECKING:
     once = property  # as protocols ask for it; a type checker takes `cached_property` for something else
@@ -113,6 +113,15 @@ class Record:
     def posterior(self) -> Any:
         """ArviZ data: `InferenceData` on ArviZ 0.x, a `DataTree` on 1.x."""
         return to_arviz(self)
+
+    @once
+    def prior(self) -> Any:
+        """Draws of the prior and what they predict for the rows of the fit, as ArviZ data.
+
+        Raises:
+            Unsupported: the model is built in, or a prior is improper.
+        """
+        return prior_to_arviz(self)
 
     @once
     def report(self) -> Report:

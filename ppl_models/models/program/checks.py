@@ -1,25 +1,26 @@
-"""What is checked of user-defined models alone: that the posterior has one mode."""
-
-import numpy as np
+"""What is checked of user-defined models alone: whether the posterior has modes that the draws are not of."""
 
 from ppl_models.checks import Check
 from ppl_models.inference.loop import Trained
-
-SAME, BESIDE = 0.3, 4.0
-"""Nats up to which optima count as the same (estimates differ), and below which another one matters."""
+from ppl_models.models.program.modes import described, gaussians
 
 
 def modes(trained: Trained) -> list[Check]:
-    """Whether another optimum has so much of the probability that one Gaussian cannot stand for all."""
-    r = trained.restarts
-    if r is None:
+    """How many modes the draws are of, and whether there are more than could be combined."""
+    params = trained.params
+    if "modes.unseen" in params:
+        left = int(params["modes.unseen"][0])
+        reason = (
+            f"the posterior has at least {left + 1} modes, too many to combine, and draws are of one; order what "
+            "can be exchanged, or fix what has no sign"
+        )
+        return [Check("modes", left + 1, "fail", reason)]
+    if "modes.loc" not in params:
         return []
-    others = [r.elbo[0] - value for value in r.elbo if SAME < r.elbo[0] - value < BESIDE]
-    if not others:
-        return []
-    share = 100 / (1 + float(np.exp(min(others))))
-    reason = (
-        f"another optimum is only {min(others):.1f} nats below, about {share:.0f} % of the probability: the "
-        "posterior has several modes, and draws are of one; order or fix what can be exchanged"
+    q = gaussians(params)
+    alike = (
+        ", some of which the density does not tell apart: means of single parameters say little there, so order "
+        "what can be exchanged, or fix its sign"
     )
-    return [Check("modes", min(others), "fail", reason)]
+    same = alike if "modes.images" in params else ""
+    return [Check("modes", len(q.log_weight), "ok", f"draws are of {described(q)}{same}")]
