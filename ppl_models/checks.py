@@ -106,8 +106,8 @@ def _converged(fit: Fitted, bayesian: bool) -> Check:
     memory = fit.calibrated.memory if bayesian and t.status == "max_steps" else None
     if memory is not None and memory[0] <= memory[1]:
         reason = (
-            f"the ELBO of the guide was still rising after {t.steps} steps, which does not matter: draws have "
-            "left it behind"
+            f"the ELBO of the guide was still rising after {t.steps} steps, which does not matter: its draws "
+            "were moved on"
         )
         return Check("converged", t.steps, "ok", reason)
     return Check("converged", t.steps, "fail" if t.status == "diverged" else "warn", t.reason)

@@ -185,7 +185,9 @@ def prior_to_arviz(fit: Fitted) -> Any:
         Unsupported: the prior cannot be drawn from.
     """
     if not isinstance(fit.bound, Priors):
-        raise Unsupported(f"the prior of {fit.name} cannot be drawn from; user-defined models have one that can")
+        raise Unsupported(
+            f"the prior of {fit.name} cannot be drawn from; user-defined models have one that can"
+        )
     return _arviz(fit.bound.prior_groups(fit.settings.seed + 6))
 
 

@@ -91,7 +91,9 @@ def move(
     while done < most or len(kept) < keep:
         done += 1
         if jump is not None:
-            u, value, own = jump(u, value, torch.linalg.solve_triangular(scale_tril, slope, upper=False, left=False))
+            u, value, own = jump(
+                u, value, torch.linalg.solve_triangular(scale_tril, slope, upper=False, left=False)
+            )
             slope = own @ scale_tril
         ended, new_value, new_slope, energy = _path(
             log_density, u, value, slope, scale_tril, math.exp(log_step), leaps

@@ -145,11 +145,12 @@ class ProgramSettings(GradientSettings):
     ] = None
     init: Annotated[
         Mapping[str, Any] | str | None,
-        "Values of sites that a search sets out from: a .json file of one object.", Metavar("FILE")
+        "Values of sites that a search sets out from: a .json file of one object.",
+        Metavar("FILE"),
     ] = None
-    budget: Annotated[
-        float | None, "Seconds that a fit may take, about.", Metavar("SECONDS"), Positive()
-    ] = None
+    budget: Annotated[float | None, "Seconds that a fit may take, about.", Metavar("SECONDS"), Positive()] = (
+        None
+    )
 
 
 RULES: tuple[type[Training], ...] = (ConjugateSettings, GaussianSettings, NetworkSettings, ProgramSettings)

@@ -26,7 +26,7 @@ from ppl_models.models.program.sites import Site, Sites
 BUDGET = 2**20
 """Numbers that the log densities of the points of one execution may take."""
 
-RECORD = 3.0
+RECORD = 8.0
 """Seconds that a number of points has taken before its operations are recorded."""
 
 KEPT = 4
@@ -146,7 +146,7 @@ class Density:
 
     def unsound(self) -> str:
         """What there is to say of gradients, where none of the points that were looked at had one."""
-        return " has values without a gradient: it" if self._steep else ""
+        return f" has no gradient where it has a value{self._cause()}: it" if self._steep else ""
 
     def notes(self) -> tuple[str, ...]:
         """A line on points that have a density and no gradient, if there were any to speak of."""
@@ -154,8 +154,8 @@ class Density:
             return ()
         share = 100 * self._steep / self._asked
         return (
-            f"the gradient is not a number at {share:.2g} % of the points, where the density is one{self._cause()}"
-            ": a branch of torch.where that is not taken, or a root or norm of zero, has one without bound",
+            f"the gradient is not a number at {share:.2g} % of the points, where the density is one"
+            f"{self._cause()}: a branch of torch.where that is not taken, or a root or norm of zero, has none",
         )
 
     def _cause(self) -> str:
@@ -163,7 +163,8 @@ class Density:
         with numerics(), torch.enable_grad():
             u = self._where.detach().clone().requires_grad_()
             try:
-                trace = traced(self.model, self.columns, Substitute(self.sites, u, self._complete), self.sites)
+                handler = Substitute(self.sites, u, self._complete)
+                trace = traced(self.model, self.columns, handler, self.sites)
                 trace.compute_log_prob()
             except Exception:  # it is only to be named
                 return ""

@@ -49,6 +49,7 @@ def numerics() -> Iterator[None]:
     try:
         with pyro.validation_enabled(False), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
+            warnings.filterwarnings("ignore", "An output with one or more elements was resized")
             yield
     finally:
         torch.set_default_dtype(before)

@@ -85,7 +85,9 @@ def prior_points(bound: Program, draws: int, seed: int) -> Tensor:
         Unsupported: a prior is improper.
     """
     if bound.sites.improper:
-        raise Unsupported(f"the prior of site {bound.sites.improper[0]!r} is improper: it cannot be drawn from")
+        raise Unsupported(
+            f"the prior of site {bound.sites.improper[0]!r} is improper: it cannot be drawn from"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return torch.stack([prior_point(bound) for _ in range(draws)])

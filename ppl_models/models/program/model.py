@@ -27,7 +27,7 @@ class PyroModel(Model):
 
     Attributes:
         improper: whether `ImproperUniform` priors are taken; the posterior has to be proper all the same.
-        dims: names of dimensions by site, `{"beta": ["predictor"]}`: of all that are no plates, or the last ones.
+        dims: names of dimensions by site, `{"beta": ["predictor"]}`: of all of them, or the last ones.
         coords: labels by dimension, `{"predictor": ["age", "income"]}`.
 
     Example:

@@ -59,7 +59,7 @@ class Gaussians(NamedTuple):
     precision: Tensor
 
     def draw(self, draws: int, each: bool = False) -> Tensor:
-        """U (S, d) by torch's global generator, in the shares of the weights; or so many of each, in order."""
+        """U (S, d) by torch's global generator, in the shares of the weights; or so many of each."""
         K, d = self.loc.shape
         share = torch.full((K,), draws) if each else _counts(self.log_weight.exp(), draws)
         parts = []
@@ -99,9 +99,7 @@ def _counts(weight: Tensor, draws: int) -> Tensor:
 def gaussians(params: Params) -> Gaussians:
     """The guide that the Gaussian rule left: one Gaussian, or one for each of several modes."""
     if "modes.loc" in params:
-        return Gaussians(
-            params["modes.log_weight"][0], params["modes.loc"][0], params["modes.precision"][0]
-        )
+        return Gaussians(params["modes.log_weight"][0], params["modes.loc"][0], params["modes.precision"][0])
     return Gaussians(torch.zeros(1, dtype=torch.float64), params["loc"], params["precision"])
 
 
@@ -300,8 +298,8 @@ class Jump:
 
     A signed permutation g with p(g(u)) = p(u) is applied as it is. From mode k, drawn with its responsibility
     r_k(u), to another one j by the linear map T that takes N(m_k, Σ_k) to N(m_j, Σ_j), accepted with
-    probability min(1, p(Tu) r_j(Tu) |T| / (p(u) r_k(u))) (Tjelmeland & Hegstad 2001, Mode jumping proposals in
-    MCMC, Scandinavian Journal of Statistics 28).
+    probability min(1, p(Tu) r_j(Tu) |T| / (p(u) r_k(u))) (Tjelmeland & Hegstad 2001, Mode jumping proposals
+    in MCMC, Scandinavian Journal of Statistics 28).
 
     Args:
         log_density: values and gradients at points (S, d).

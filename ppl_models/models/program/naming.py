@@ -44,7 +44,9 @@ def named(
         for dim, size in zip(dims, kept, strict=True):
             labels = own_coords.get(dim)
             if labels is not None and len(labels) != size:
-                raise UsageError(f"coords has {len(labels)} labels of {dim!r}, and site {name!r} {size} values")
+                raise UsageError(
+                    f"coords has {len(labels)} labels of {dim!r}, and site {name!r} {size} values"
+                )
             labels = _labels(dim, size, schema, sites) if labels is None else list(labels)
             if labels is not None:
                 coords[dim] = labels

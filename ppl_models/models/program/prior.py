@@ -21,7 +21,7 @@ FAR = 10.0
 
 
 def prior_point(bound: Program, given: Mapping[str, Tensor] | None = None) -> Tensor:
-    """U (d,) of a draw from the prior, by torch's generator; of the values of some sites, if they are given."""
+    """U (d,) of a draw from the prior, by torch's generator, and of values of sites that are given."""
     columns, sites = bound.density.columns, bound.sites
     model: Any = bound.model.model
     if given:

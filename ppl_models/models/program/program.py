@@ -36,6 +36,7 @@ NAME = "program"
 POINT = "u"
 """The only site of it: the point of ℝᵈ."""
 
+
 class Pair(Protocol):
     """A Pyro program and its guide.
 

@@ -121,8 +121,8 @@ class _Watch(Messenger):
         where = f"{file_of(self.model).rpartition('/')[2]}, line {line_here(self.model)}: site {name!r}"
         if kind == "ImproperUniform" and not self.model.improper:
             raise Unsupported(
-                f"{where} is an ImproperUniform, which cannot be sampled; give it a wide but proper prior, or "
-                "ask for it with `improper = True` in the class"
+                f"{where} is an ImproperUniform, which cannot be sampled; give it a wide but proper prior, "
+                "or ask for it with `improper = True` in the class"
             )
         if not fn.support.is_discrete:
             if msg["value"] is None:

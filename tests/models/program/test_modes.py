@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import ppl_models as ppl
+from ppl_models.inference.moves import move
 from ppl_models.models.program.modes import Gaussians, Jump, applied, completed, symmetries, weighed
 
 
@@ -82,7 +83,9 @@ def test_two_modes_have_their_shares_of_the_probability():
     axis = np.linspace(-4, 4, 241)
 
     def log_p(a, b):
-        density = 0.45 * np.exp(-0.5 * (y - a[..., None]) ** 2) + 0.55 * np.exp(-0.5 * (y - b[..., None]) ** 2)
+        density = 0.45 * np.exp(-0.5 * (y - a[..., None]) ** 2) + 0.55 * np.exp(
+            -0.5 * (y - b[..., None]) ** 2
+        )
         return -0.5 * (a**2 + b**2) / 9 + np.log(density).sum(-1)
 
     (a, b), w = on_grid(log_p, axis, axis)
@@ -136,17 +139,28 @@ def test_modes_are_weighed_by_their_evidence():
 
 
 def test_jumps_leave_the_density_as_it_is():
-    """Chains that all begin in one mode come to have the shares of all."""
+    """Exact draws stay what they are; chains that all begin in one mode come to have the shares of all."""
     torch.manual_seed(0)
     m, p = zip(*three(), strict=True)
     q = Gaussians(torch.full((3,), 1 / 3, dtype=torch.float64).log(), torch.stack(m), torch.stack(p))
-    u = m[0] + torch.randn(2_000, 2, dtype=torch.float64)
-    value, slope = bumps(u)
-    jump = Jump(bumps, q, None)
-    for _ in range(15):
-        u, value, slope = jump(u, value, slope)
-    share = torch.bincount(q.shares(u).argmax(1), minlength=3) / len(u)
-    np.testing.assert_allclose(share, [0.2, 0.5, 0.3], atol=0.05)
+    label = torch.multinomial(torch.tensor([0.2, 0.5, 0.3]), 4_000, replacement=True)
+    sd = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
+    u = torch.stack(m)[label] + sd[label][:, None] * torch.randn(4_000, 2, dtype=torch.float64)
+    jump, state = Jump(bumps, q, None), (u, *bumps(u))
+    for _ in range(5):
+        state = jump(*state)
+    label = q.shares(state[0]).argmax(1)
+    np.testing.assert_allclose(torch.bincount(label, minlength=3) / len(u), [0.2, 0.5, 0.3], atol=0.025)
+    found = torch.stack([state[0][label == k].std(0) for k in range(3)])
+    np.testing.assert_allclose(found, np.c_[sd, sd], rtol=0.1)
+    assert not torch.equal(state[0], u)
+    ended = move(
+        bumps, m[0] + torch.randn(500, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64),
+        most=48, keep=8, jump=jump,
+    )  # fmt: skip
+    share = torch.bincount(q.shares(ended.points).argmax(1), minlength=3) / len(ended.points)
+    assert ended.forgot
+    np.testing.assert_allclose(share, [0.2, 0.5, 0.3], atol=0.06)
 
 
 def test_symmetries_are_only_those_that_hold():
