@@ -5,8 +5,8 @@
 
 Where σ is a parameter itself, the posterior of centred values is a funnel, narrow where σ is small; that of
 non-centred ones is not, unless the data says much about each value (Papaspiliopoulos, Roberts & Sköld 2007, A
-general framework for the parametrization of hierarchical models, Statistical Science 22). Either is tried, as Pyro's `LocScaleReparam` has it, but as a transform: sites keep their names and
-draws their meaning.
+general framework for the parametrization of hierarchical models, Statistical Science 22). Either is tried, as
+Pyro's `LocScaleReparam` has it, but as a transform: sites keep their names and draws their meaning.
 """
 
 from typing import Any

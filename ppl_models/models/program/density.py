@@ -154,7 +154,7 @@ class Density:
             return ()
         share = 100 * self._steep / self._asked
         return (
-            f"the gradient is not a number at {share:.2g} % of the points, where the density is one"
+            f"the gradient is not a number at {share:.2g} % of the points that have a density"
             f"{self._cause()}: a branch of torch.where that is not taken, or a root or norm of zero, has none",
         )
 

@@ -154,8 +154,7 @@ def traced(model: Any, columns: Any, handler: Messenger, sites: Sites, enumerate
     Returns:
         A `pyro.poutine.Trace`.
     """
-    writing = Writable(handler.u) if sites.writes and isinstance(handler, Substitute) else nullcontext()
-    with poutine.trace() as tracer, writing:
+    with poutine.trace() as tracer, _writing(sites, getattr(handler, "u", None)):
         if enumerate and sites.discrete:
             run = config_enumerate(_program(model), default="parallel")
             with Enumerate(first_available_dim=-1 - sites.nesting), handler:
@@ -164,6 +163,11 @@ def traced(model: Any, columns: Any, handler: Messenger, sites: Sites, enumerate
             with handler:
                 model.model(columns)
     return tracer.trace
+
+
+def _writing(sites: Sites, u: Any) -> Any:
+    """A context in which tensors may be written into, where the model does so."""
+    return Writable(u) if sites.writes and u is not None else nullcontext()
 
 
 def _program(model: Any) -> Any:
@@ -196,7 +200,8 @@ def densities(
     """
     handler = Substitute(sites, u, complete)
     trace = traced(model, columns, handler, sites)
-    trace.compute_log_prob()
+    with _writing(sites, u):  # densities may write into tensors as well
+        trace.compute_log_prob()
     if not sites.discrete:
         return _plain(trace, sites, handler.log_det)
     return _enumerated(trace, sites, handler.log_det, extra or {})
@@ -296,7 +301,8 @@ def observed(
     for name, node in _sampled(trace):
         if name in wanted:
             value = handler.seen.get(name, node["value"])
-            found[name] = (value, node["fn"].log_prob(node["value"]))
+            with _writing(sites, u):
+                found[name] = (value, node["fn"].log_prob(node["value"]))
     return found
 
 

@@ -99,8 +99,7 @@ def test_whole_numbers_are_sizes_and_numbers(tmp_path):
     fit = ppl.fit(Sizes(), str(path), restarts=2)
     assert fit.bound.parameters == 2
     assert np.isfinite(fit.elbo)
-    assert set(fit.posterior["observed_data"]) == {"one", "y"}
-    assert float(fit.posterior["observed_data"]["one"]) == 3
+    assert set(fit.bound.sites.observed) == {"one", "y"}
 
 
 def test_a_whole_number_is_an_int_and_a_tensor():
