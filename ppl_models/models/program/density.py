@@ -154,8 +154,8 @@ class Density:
             return ()
         share = 100 * self._steep / self._asked
         return (
-            f"the gradient is not a number at {share:.2g} % of the points that have a density"
-            f"{self._cause()}: a branch of torch.where that is not taken, or a root or norm of zero, has none",
+            f"the gradient is not a number at {share:.2g} % of the points that have a density{self._cause()}: "
+            "a branch of torch.where that is not taken, or a root or norm of zero, has none",
         )
 
     def _cause(self) -> str:
