@@ -19,7 +19,7 @@ from ppl_models.inference.settings import ProgramSettings, Training
 from ppl_models.models.program.calibrate import calibrate
 from ppl_models.models.program.checks import modes
 from ppl_models.models.program.density import Density
-from ppl_models.models.program.groups import groups, prior_groups, prior_points
+from ppl_models.models.program.groups import chains_of, groups, prior_groups, prior_points
 from ppl_models.models.program.program import Program
 from ppl_models.models.program.simulate import by_column, marginals, simulated
 from ppl_models.models.program.train import train
@@ -61,7 +61,7 @@ class ProgramBound(Program, Bayesian):
         return restored_guide(self, method, learned, params)
 
     def evidence(self, batch: Any, learned: Params) -> Evidence:
-        """Nothing is to be added to the ELBO; the log likelihood is that at the middle of the guide."""
+        """Nothing is to be added to the ELBO; the log likelihood is at the middle of the guide."""
         if "loc" in learned:
             theta = self.theta(learned["loc"])
         else:
@@ -204,9 +204,11 @@ class ProgramBound(Program, Bayesian):
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Posterior mean, sd and equal-tailed interval of every continuous latent and derived site.
 
-        A row for each number, `theta[0]`, with `mean`, `sd`, `lower` and `upper`.
+        A row for each number, `theta[0]`, with `mean`, `sd`, `lower` and `upper`; and where draws were moved
+        nested R-hat and the effective sample size of the chains.
         """
         variables, coords = self.variables(fitted.posterior_draws.theta)
+        mixing = chains_of(self, fitted.calibrated.params)
         rows: dict[str, dict[str, Any]] = {}
         for name, (dims, value) in variables.items():
             for index in np.ndindex(*value.shape[1:]):
@@ -217,6 +219,7 @@ class ProgramBound(Program, Bayesian):
                 lower, upper = np.quantile(draws, tails)
                 key = f"{name}[{', '.join(labels)}]" if labels else name
                 rows[key] = {"mean": draws.mean(), "sd": draws.std(ddof=1), "lower": lower, "upper": upper}
+                rows[key] |= {stat: float(values[name][index]) for stat, values in mixing.items()}
         return rows | self._discrete(fitted, tails)
 
     def _discrete(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, float]]:
@@ -241,4 +244,5 @@ class ProgramBound(Program, Bayesian):
         import pandas as pd
 
         table = pd.DataFrame.from_dict(self.summarise(fitted, (0.055, 0.945)), orient="index")
+        table = table[["mean", "sd", "lower", "upper"]]
         return table.head(SHOWN).rename_axis("parameter").reset_index()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import (
     AffineTransform,
     ComposeTransform,
@@ -31,7 +31,7 @@ SCALED = ("HalfNormal", "HalfCauchy", "LogNormal", "MultivariateNormal")
 class Triangular(Transform):
     """θ = μ + L u, the last dimension of either a vector."""
 
-    domain = codomain = torch.distributions.constraints.real_vector
+    domain = codomain = constraints.real_vector
     bijective = True
 
     def __init__(self, loc: Tensor, scale_tril: Tensor) -> None:

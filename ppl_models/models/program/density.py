@@ -152,10 +152,10 @@ class Density:
         """A line on points that have a density and no gradient, if there were any to speak of."""
         if self._steep <= NO_GRADIENT * self._asked or not self._steep:
             return ()
-        share = 100 * self._steep / self._asked
+        share, site = 100 * self._steep / self._asked, self._cause()
         return (
-            f"the gradient is not a number at {share:.2g} % of the points that have a density{self._cause()}: "
-            "a branch of torch.where that is not taken, or a root or norm of zero, has none",
+            f"the gradient is not a number at {share:.2g} % of the points that have a density"
+            f"{site}: a branch of torch.where that is not taken, or a root or norm of zero, has none",
         )
 
     def _cause(self) -> str:

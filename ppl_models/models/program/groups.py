@@ -10,6 +10,7 @@
 so that `az.loo` and `az.plot_ppc` find them whatever the data is: a table, or arrays.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,3 +142,36 @@ def _made(variables: Variables, coords: dict[str, Any], leading: tuple[str, ...]
         },
         coords=labels,
     )
+
+
+SUPER = 8
+"""Groups of chains that began near one another."""
+
+
+def chains_of(bound: Any, params: Mapping[str, Tensor]) -> dict[str, dict[str, np.ndarray]]:
+    """Nested R-hat and effective sample size by variable, of draws that were moved; nothing of others.
+
+    Of many short chains R-hat compares groups of them that began near one another, sqrt(1 + B/W) with B the
+    variance of the groups' means and W the mean variance within groups (Margossian et al. 2024, Nested R-hat,
+    Bayesian Analysis, https://arxiv.org/abs/2110.13017). Chains are independent of one another, so that the
+    variance of their means says how many independent draws they are worth.
+
+    Args:
+        bound: the model.
+        params: of the calibration: `points` (rounds · chains, d), round by round, and `chains`.
+    """
+    if "chains" not in params:
+        return {}
+    number = int(params["chains"][0])
+    variables, _ = bound.variables(bound.theta(params["points"]))
+    found: dict[str, dict[str, np.ndarray]] = {"r_hat": {}, "ess": {}}
+    for name, (_, value) in variables.items():
+        x = value.reshape(-1, number, *value.shape[1:])  # (rounds, chains, ...)
+        parts = np.array_split(x, SUPER, axis=1)
+        between = np.var([part.mean((0, 1)) for part in parts], axis=0, ddof=1)
+        least = 1e-20 * x.mean((0, 1)) ** 2 + 1e-300  # of what is the same in every draw
+        inside = np.maximum(np.mean([part.var((0, 1)) for part in parts], axis=0), least)
+        found["r_hat"][name] = np.sqrt(1 + between / inside)
+        means = np.maximum(x.mean(0).var(0, ddof=1), least)
+        found["ess"][name] = np.minimum(number * x.var((0, 1)) / means, x.shape[0] * number)
+    return found

@@ -55,6 +55,7 @@ def moved(bound: Program, params: Params) -> dict[str, Tensor]:
         for _ in range(STAGES):
             if found is not None and bound.late():
                 break
+            points = points[_along(points)]  # chains beside one another begin near one another
             several = len(q.log_weight) > 1 or group is not None
             jump = Jump(bound.density, q, group) if several else None
             found = move(
@@ -76,6 +77,12 @@ def moved(bound: Program, params: Params) -> dict[str, Tensor]:
     rest = found.memory if change <= _still(bound, chains) else 1.0  # the moments had not come to rest
     memory = torch.tensor([rest, found.limit], dtype=torch.float64)
     return {"points": found.points, "memory": memory, "chains": torch.tensor([float(chains)])}
+
+
+def _along(points: Tensor) -> Tensor:
+    """The order of points along the direction in which they differ most."""
+    x = (points - points.mean(0)) / points.std(0).clamp_min(1e-300)
+    return (x @ torch.linalg.svd(x, full_matrices=False)[2][0]).argsort()
 
 
 def _still(bound: Program, chains: int) -> float:

@@ -319,3 +319,39 @@ def test_where_a_fit_begins_and_how_many_draws_it_has():
         with pytest.raises(UsageError, match=message):
             ppl.fit(Normals(), frame, init=init)
     assert ppl.fit(Normals(), frame, budget=1e-3).status in ("converged", "max_steps")
+
+
+def test_moved_chains_have_their_r_hat_and_sample_size():
+    @dataclass(frozen=True)
+    class Bent(ppl.PyroModel):
+        def model(self, data):
+            a = pyro.sample("a", dist.Normal(0.0, 1.0))
+            with pyro.plate("rows", len(data)):
+                b = pyro.sample("b", dist.Normal(a**2, 0.3))
+                pyro.sample("x", dist.Normal(b, 1.0), obs=data["x"])
+
+    fit = ppl.fit(Bent(), pd.DataFrame({"x": [0.5, 1.0]}), restarts=2)
+    assert fit.calibrated.method == "moved"
+    table = fit.summary()
+    assert (table["r_hat"] < 1.05).all()
+    assert table["ess"].between(500, 8_000).all()
+    assert list(table)[:4] == ["mean", "sd", "lower", "upper"]
+
+
+def test_new_predictors_without_what_is_predicted_in_arrays():
+    @dataclass(frozen=True)
+    class Linear(ppl.PyroModel):
+        def model(self, data):
+            b = pyro.sample("b", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            with pyro.plate("n", len(data["X"])):
+                pyro.sample("y", dist.Normal(data["X"] @ b, 0.1), obs=data["y"])
+
+    X = np.c_[np.ones(6), np.arange(6.0)]
+    fit = ppl.fit(Linear(), {"X": X, "y": X @ [1.0, 0.5]}, restarts=2)
+    table = fit.sample({"X": np.array([[1.0, 10.0], [1.0, 20.0]])})
+    np.testing.assert_allclose(table["y"], [6.0, 11.0], atol=1.0)
+
+
+def test_an_option_that_there_is_not_is_named():
+    with pytest.raises(UsageError, match="fit has no option 'restart'; did you mean restarts"):
+        ppl.fit(Normals(), pd.DataFrame({"x": [1.0, 2.0]}), restart=3)
