@@ -67,7 +67,7 @@ def scale_of(fn: Any) -> Tensor | None:
     return base.scale if name in (*LOCATED, *SCALED) else None
 
 
-def transform_of(fn: Any, centred: bool) -> Transform:
+def transform_of(fn: Any, centred: bool) -> Any:
     """From ℝⁿ to the values of a site with the distribution `fn`."""
     if centred:
         return biject_to(fn.support)
