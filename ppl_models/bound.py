@@ -27,6 +27,7 @@ class Bound(ABC):
         takes_arrays: whether arrays of other shapes than the rows may stand beside them.
         partial_rows: whether later rows may lack columns of the fit, which are then what is asked for.
         numeric_target: whether a target may be a number; else it must be labels.
+        ridges: what to do where draws cannot get around in the posterior.
     """
 
     schema: Schema
@@ -34,6 +35,7 @@ class Bound(ABC):
     takes_arrays: bool = False
     partial_rows: bool = False
     numeric_target: bool = False
+    ridges: str = "fit fewer states, or give stronger priors"
 
     def prepare(self, data: Dataset) -> Self:
         """The same, knowing what else of the rows of the fit it needs."""

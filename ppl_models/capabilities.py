@@ -22,6 +22,7 @@ table. Nothing is said by a name or a kind.
     Decodes       rows as their latents have them                        reconstruct
     Named         parameters in the user's units                         summary
     Summarises    more of them than their moments                        summary
+    Priors        draws of the prior                                     sample --prior, Fit.prior
     Programmed    is a Pyro program as well                              (contract)
     Selectable    evidence by which sizes are compared                   (selection)
     Importance    integrates latents by weighted draws, of any number    score, predict, impute
@@ -497,6 +498,19 @@ class Grouped(Protocol):
 
     def groups(self, fitted: Fitted) -> "dict[str, xr.Dataset]":
         """Data sets by group: `posterior`, `constant_data`, …."""
+        ...
+
+
+@runtime_checkable
+class Priors(Protocol):
+    """Has a prior that can be drawn from."""
+
+    def prior_groups(self, seed: int) -> "dict[str, xr.Dataset]":
+        """Data sets by group: `prior` and `prior_predictive`."""
+        ...
+
+    def prior_draws(self, draws: int, seed: int) -> "Draws":
+        """θ from the prior."""
         ...
 
 

@@ -35,6 +35,9 @@ _MARK = {"ok": "✓", "warn": "!", "fail": "✗"}
 MIXED = 1.02
 """R-hat up to which chains agree."""
 
+SHIFTED = 0.25
+"""Sds by which weighted means may be away from those of the guide."""
+
 FAR = 5.0
 """Factor of an sd up to which linear response is trusted to have corrected it."""
 
@@ -124,14 +127,21 @@ def check(fit: Fitted, bayesian: bool) -> Report:
     """
     own = tuple(fit.bound.checks(fit))
     draws = tuple(_posterior(fit)) if bayesian else ()
-    found = (_converged(fit), *_edge(fit), *_restarts(fit), *draws, *own)
+    found = (_converged(fit, bayesian), *_edge(fit), *_restarts(fit), *draws, *own)
     return Report(found + tuple(_judged(fit, found)) if bayesian else found)
 
 
-def _converged(fit: Fitted) -> Check:
+def _converged(fit: Fitted, bayesian: bool) -> Check:
     t = fit.trained
     if t.status == "converged":
         return Check("converged", t.steps, "ok", f"the ELBO settled after {t.steps} steps")
+    memory = fit.calibrated.memory if bayesian and t.status == "max_steps" else None
+    if memory is not None and memory[0] <= memory[1]:
+        reason = (
+            f"the ELBO of the guide was still rising after {t.steps} steps, which does not matter: its draws "
+            "were moved on"
+        )
+        return Check("converged", t.steps, "ok", reason)
     diverged = t.status == "diverged"
     return Check(
         "converged", t.steps, "fail" if diverged else "warn", t.reason, "both" if diverged else "parameters"
@@ -194,7 +204,7 @@ def _posterior(fit: Fitted) -> list[Check]:
             return [Check("posterior", memory, "ok", reason)]
         reason = (
             f"draws {said} still remember it: correlation with half-way {memory:.2f}, over {limit:.2f}; "
-            "the posterior has several modes or long ridges: fit fewer states, or give stronger priors"
+            f"the posterior has several modes or long ridges: {fit.bound.ridges}"
         )
         return [Check("posterior", memory, "fail", reason)]
     if how.chains:
@@ -210,10 +220,26 @@ def _posterior(fit: Fitted) -> list[Check]:
         mended = ": the guide is close to it, and its draws were corrected by their weights"
         return [Check("k-hat", p.k_hat, "ok", f"{k} (at most {GOOD_K}), {draws}{mended}")]
     if p.k_hat <= USABLE_K:
-        reason = f"{k}, over {GOOD_K}, {draws}: means are usable, intervals are likely too narrow"
+        off = _shift(fit)
+        reason = f"{k}, over {GOOD_K}, {draws}: means move by up to {off:.2f} sd when draws are weighed"
+        if off > SHIFTED:
+            return [Check("k-hat", p.k_hat, "fail", f"{reason}: the guide is beside the posterior")]
+        reason += ", and can be off by more than that; intervals are likely too narrow"
         return [Check("k-hat", p.k_hat, "warn", reason)]
     reason = f"{k}, over {USABLE_K}, {draws}: the guide misses part of it; do not rely on its intervals"
     return [Check("k-hat", p.k_hat, "fail", reason)]
+
+
+def _shift(fit: Fitted) -> float:
+    """How far weighted means of parameters are from those of the guide, in its sds: the worst."""
+    p = fit.posterior_draws
+    worst, weight = 0.0, np.exp(p.log_weight)
+    for _, value in fit.bound.variables(p.theta)[0].values():
+        x = value.reshape(len(value), -1)
+        sd = x.std(0)
+        off = np.abs(weight @ x - x.mean(0))[sd > 0] / sd[sd > 0]
+        worst = max(worst, float(off.max(initial=0.0)))
+    return worst
 
 
 def _mixing(draws: Any, chains: int) -> Check:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ppl_models.bound import Bayesian
-from ppl_models.capabilities import Fitted, Grouped
+from ppl_models.capabilities import Fitted, Grouped, Priors
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Posterior, number_of, plain, select_draws
 from ppl_models.errors import Unsupported
@@ -45,7 +45,8 @@ def draw_posterior(fit: Fitted, draws: int | None = None) -> Posterior:
     if not isinstance(bound, Bayesian):
         raise Unsupported(f"the parameters of {fit.name} are point estimates, without draws")
     calibrated = fit.calibrated
-    guide, size = calibrated.guide, draws or number_of_draws(bound, data)
+    asked = draws or getattr(fit.settings, "draws", None)
+    guide, size = calibrated.guide, asked or number_of_draws(bound, data)
     small = threads_for(data.rows * getattr(bound, "states", 1) * 500)
     with torch.random.fork_rng(devices=[]), small:
         torch.manual_seed(fit.settings.seed + 2)
@@ -243,14 +244,30 @@ def replicate(fit: Fitted, draws: int) -> np.ndarray:
 
 def to_arviz(fit: Fitted) -> Any:
     """`InferenceData` on ArviZ 0.x, a `DataTree` on 1.x."""
+    return _arviz(groups_of(fit))
+
+
+def _arviz(found: dict[str, "xr.Dataset"]) -> Any:
     import arviz as az
 
-    found = groups_of(fit)
     if int(az.__version__.split(".")[0]) < 1:
         return az.InferenceData(**found)  # type: ignore[arg-type]
     import xarray as xr
 
     return xr.DataTree.from_dict({f"/{name}": group for name, group in found.items()})
+
+
+def prior_to_arviz(fit: Fitted) -> Any:
+    """Draws of the prior and what they predict, as `to_arviz` has those of the posterior.
+
+    Raises:
+        Unsupported: the prior cannot be drawn from.
+    """
+    if not isinstance(fit.bound, Priors):
+        raise Unsupported(
+            f"the prior of {fit.name} cannot be drawn from; user-defined models have one that can"
+        )
+    return _arviz(fit.bound.prior_groups(fit.settings.seed + 6))
 
 
 def netcdf(fit: Fitted, rows: bool = True) -> bytes:

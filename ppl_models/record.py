@@ -15,7 +15,7 @@ from ppl_models.inference.calibration import Calibrated, Guide
 from ppl_models.inference.loop import Status, Trained
 from ppl_models.inference.settings import Training
 from ppl_models.model import Model
-from ppl_models.posterior import draw_posterior, to_arviz
+from ppl_models.posterior import draw_posterior, prior_to_arviz, to_arviz
 from ppl_models.threads import threads_for
 
 if TYPE_CHECKING:
@@ -133,6 +133,15 @@ class Record:
         """ArviZ data: `InferenceData` on ArviZ 0.x, a `DataTree` on 1.x."""
         with threads_for(self.bound.numbers(self.data)):
             return to_arviz(self)
+
+    @once
+    def prior(self) -> Any:
+        """Draws of the prior and what they predict for the rows of the fit, as ArviZ data.
+
+        Raises:
+            Unsupported: the model is built in, or a prior is improper.
+        """
+        return prior_to_arviz(self)
 
     @once
     def report(self) -> Report:
