@@ -1,7 +1,6 @@
 """`ppl fit MODEL DATA`: fit, save, and say whether to trust it."""
 
 import shlex
-import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -27,6 +26,7 @@ from ppl_models.cli.options import (
 from ppl_models.cli.output import data_notes, note, print_json, say, table, width
 from ppl_models.cli.progress import ProgressLine
 from ppl_models.cli.signals import Stop
+from ppl_models.cli.streams import apart, results
 from ppl_models.data import known_formats
 from ppl_models.errors import Interrupted, NotTrusted, UsageError
 from ppl_models.model import Model
@@ -51,7 +51,9 @@ class FitGroup(click.Group):
         """The command of a model, made from its fields."""
         from ppl_models.registry import find
 
-        return fit_command(cmd_name, find(cmd_name, files=True))
+        with apart():  # a file may print while it is imported
+            found = find(cmd_name, files=True)
+        return fit_command(cmd_name, found)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Say where options go, which is after the model."""
@@ -247,7 +249,7 @@ def _report(fitted: "Fit", target: Path, options: Mapping[str, Any], plan: Plan)
         return
     from ppl_models.report.text import heading, states_text
 
-    limit = width() if sys.stdout.isatty() else None
+    limit = width() if results().isatty() else None
     head = heading(fitted)
     say(textwrap.fill(head, limit) if limit else head)
     if fitted.candidates:

@@ -1,6 +1,5 @@
 """The verbs on a run: each prints a table; its options are the parameters of the function."""
 
-import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ppl_models.cli.options import (
     together,
 )
 from ppl_models.cli.output import data_notes, emit, print_json, say, table, width
+from ppl_models.cli.streams import results
 from ppl_models.errors import NotTrusted, UsageError
 from ppl_models.verbs import VERBS
 from ppl_models.verbs.base import options_of
@@ -52,7 +52,7 @@ def verb_command(name: str) -> click.Command:
     shared: list[click.Parameter] = list(reversed(run.__click_params__))  # type: ignore[attr-defined]
     arguments = [each for each in shared if isinstance(each, click.Argument)]
     rest = [each for each in shared if not isinstance(each, click.Argument)]
-    first, _, _ = str(verb.__doc__).partition("\n\n")
+    first, _, _ = (verb.__doc__ or f"`{name}` of a fit.").partition("\n\n")
     about = " DATA is a file or - for stdin; without it, the data of the fit." if verb.takes_data else ""
     return Command(
         name,
@@ -91,7 +91,7 @@ def _print(frame: Any, options: dict[str, Any]) -> None:
     named = frame.index.name is not None
     if named:
         frame = frame.reset_index()
-    if named and options["output"] == "-" and not options["json"] and sys.stdout.isatty():
+    if named and options["output"] == "-" and not options["json"] and results().isatty():
         say(table(frame.to_dict("records")))
     else:
         emit(frame, output=options["output"], json=options["json"])
@@ -110,6 +110,6 @@ def check(run: str, **options: Any) -> None:
     if options["json"]:
         print_json({"run": str(path), **report.to_dict()})
     else:
-        say(report.text(width() if sys.stdout.isatty() else 100))
+        say(report.text(width() if results().isatty() else 100))
     if report.verdict == "not trusted":
         raise NotTrusted(f"{path} is not trusted")
