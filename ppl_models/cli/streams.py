@@ -47,7 +47,7 @@ def open_streams() -> None:
     if sys.stdout is None:
         sys.stdout = Closed()
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         # Without a locale, text that ASCII lacks would be an error rather than escaped.
         if getattr(stream, "errors", "") in ("strict", "surrogateescape"):
@@ -85,4 +85,4 @@ def _private(stream: Any) -> TextIO | None:
         os.dup2(2, 1)
     except (OSError, ValueError, AttributeError):
         return None
-    return open(own, "w", encoding=stream.encoding, errors=stream.errors, newline="")  # noqa: SIM115
+    return open(own, "w", encoding=stream.encoding, errors=stream.errors, newline="")

@@ -126,6 +126,7 @@ def read(
     )
     try:
         table = load(data, request)
+        decimal = table.decimal if decimal == "." else decimal
         if schema is None:
             _check_columns(table, [*(selected or []), *ignored, *kinds, *beside, *targets])
             if selected is not None and isinstance(columns, set | frozenset):

@@ -10,7 +10,6 @@ from ppl_models.data.readers.base import ENCODING, File, Reader, Request
 from ppl_models.data.table import Table, check_names
 from ppl_models.errors import DataError
 
-
 _KINDS = {bool: "truth values", int: "numbers", float: "numbers", str: "text"}
 """What a cell of JSON can be, null and nested ones aside."""
 
@@ -46,7 +45,8 @@ def _rows(content: bytes, source: str) -> Table:
     for row, item in enumerate(objects):
         if not isinstance(item, dict):
             raise DataError(
-                f"{source}, {place(row)}: {quoted(json.dumps(item))} is not an object with a value for each column"
+                f"{source}, {place(row)}: {quoted(json.dumps(item))} is not an object with a value for each "
+                "column"
             )
         for name, cell in item.items():
             if isinstance(cell, dict | list):
