@@ -17,7 +17,7 @@ from ppl_models.cli.options import (
     table_options,
     together,
 )
-from ppl_models.cli.output import data_notes, emit, print_json, say, table, width
+from ppl_models.cli.output import data_notes, emit, note, print_json, say, table, width
 from ppl_models.cli.streams import results
 from ppl_models.errors import NotTrusted, UsageError
 from ppl_models.verbs import VERBS
@@ -88,6 +88,8 @@ def _later(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
 
 def _print(frame: Any, options: dict[str, Any]) -> None:
     """Write a table; one whose rows have names is for people, if there is a terminal."""
+    for each in () if options.get("quiet") else frame.attrs.get("notes", ()):
+        note(each)
     named = frame.index.name is not None
     if named:
         frame = frame.reset_index()

@@ -1,10 +1,10 @@
 """Dates as people write them, and how time goes on after the last of them.
 
-    2020-01-31, 2020/01/31, 20200131     year first
-    01/31/2020, 31.01.2020, 31-01-20     day or month first: whichever all the cells of the column can be
-    Jan 31, 2020, 31 January 2020        months by name
-    2020-01, 2020Q1, 2020-W05, 2020      periods
-    … 13:45, 13:45:10.5, 1:45 PM         times of day after any of them, or alone
+2020-01-31, 2020/01/31, 20200131     year first
+01/31/2020, 31.01.2020, 31-01-20     day or month first: whichever all the cells of the column can be
+Jan 31, 2020, 31 January 2020        months by name
+2020-01, 2020Q1, 2020-W05, 2020      periods
+… 13:45, 13:45:10.5, 1:45 PM         times of day after any of them, or alone
 """
 
 import re
@@ -20,9 +20,15 @@ _TIME = r"(?:[T ,]+(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?\s*(?:[AaPp]\.?[
 _PATTERNS = {
     "ymd": re.compile(rf"(?P<y>\d{{4}})(?P<s>[-/.])(?P<m>\d{{1,2}})(?P=s)(?P<d>\d{{1,2}}){_TIME}", re.ASCII),
     "compact": re.compile(rf"(?P<y>[12]\d{{3}})(?P<m>[01]\d)(?P<d>[0-3]\d){_TIME}", re.ASCII),
-    "two": re.compile(rf"(?P<a>\d{{1,2}})(?P<s>[-/.])(?P<b>\d{{1,2}})(?P=s)(?P<y>\d{{4}}|\d{{2}}){_TIME}", re.ASCII),
-    "name": re.compile(rf"(?P<n>[^\W\d]{{3,9}})\.?\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<y>\d{{4}}){_TIME}"),
-    "dname": re.compile(rf"(?P<d>\d{{1,2}})\.?[\s-]+(?P<n>[^\W\d]{{3,9}})\.?,?[\s-]+(?P<y>\d{{4}}|\d{{2}}){_TIME}"),
+    "two": re.compile(
+        rf"(?P<a>\d{{1,2}})(?P<s>[-/.])(?P<b>\d{{1,2}})(?P=s)(?P<y>\d{{4}}|\d{{2}}){_TIME}", re.ASCII
+    ),
+    "name": re.compile(
+        rf"(?P<n>[^\W\d]{{3,9}})\.?\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<y>\d{{4}}){_TIME}"
+    ),
+    "dname": re.compile(
+        rf"(?P<d>\d{{1,2}})\.?[\s-]+(?P<n>[^\W\d]{{3,9}})\.?,?[\s-]+(?P<y>\d{{4}}|\d{{2}}){_TIME}"
+    ),
     "month": re.compile(r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})", re.ASCII),
     "mmonth": re.compile(r"(?P<m>\d{1,2})[-/.](?P<y>\d{4})", re.ASCII),
     "nmonth": re.compile(r"(?P<n>[^\W\d]{3,9})\.?[\s-]+(?P<y>\d{4}|\d{2})"),
@@ -44,7 +50,8 @@ class Found(NamedTuple):
 
     Attributes:
         when: (n,) datetime64[us], in UTC where the texts have zones.
-        style: How they are written: a key of the patterns, with `mdy` or `dmy` for day and month in figures.
+        style: How they are written: a key of the patterns, with `mdy` or `dmy` for day and month in figures,
+            and `zoned` for ISO dates with a time zone.
         ambiguous: Whether day and month might as well be the other way round.
     """
 
@@ -95,6 +102,9 @@ def read_dates(texts: Sequence[str], form: str | None = None) -> Found | int:
     if not best:
         return bad
     parts = [_PATTERNS[best].fullmatch(text.strip()) for text in texts]
+    zones = [bool(part and part.groupdict().get("zone")) for part in parts]
+    if any(zones) and not all(zones):
+        return zones.index(not zones[0])
     style, ambiguous = best, False
     if best == "two":
         pairs = [(int(p["a"]), int(p["b"])) for p in parts if p]
@@ -112,7 +122,7 @@ def read_dates(texts: Sequence[str], form: str | None = None) -> Found | int:
             when[i] = _instant(match.groupdict() if match else {}, style)
         except (ValueError, KeyError, OverflowError):
             return i
-    return Found(when, style, ambiguous)
+    return Found(when, "zoned" if style == "ymd" and all(zones) else style, ambiguous)
 
 
 def _rising(parts: list) -> str:
@@ -172,3 +182,82 @@ def _instant(part: dict, style: str) -> datetime:
             found.replace(tzinfo=UTC).timestamp() - (1 if zone[0] == "+" else -1) * minutes * 60, UTC
         ).replace(tzinfo=None)
     return found
+
+
+class Calendar(NamedTuple):
+    """How time goes on.
+
+    Attributes:
+        name: In words: `business days`, `months`, `10 minutes`.
+        ahead: The times that follow, (k,) datetime64[us], for k.
+    """
+
+    name: str
+    ahead: "np.ndarray"
+
+
+_UNITS = (
+    (86_400_000_000 * 7, "week"),
+    (86_400_000_000, "day"),
+    (3_600_000_000, "hour"),
+    (60_000_000, "minute"),
+)
+
+
+def calendar(when: np.ndarray, steps: int) -> Calendar | None:
+    """The times after the last one, by the frequency that most of the steps have.
+
+    Gaps are passed over: the frequency is the commonest step, if it is that of six in ten. Days without any
+    Saturday or Sunday are business days; months, quarters and years keep the day, or the end of the month.
+
+    Args:
+        when: (n,) datetime64[us], in order.
+        steps: How many are wanted.
+
+    Returns:
+        What was found; None if times are irregular or fewer than three.
+    """
+    when = np.unique(when)
+    if len(when) < 3:
+        return None
+    days = when.astype("datetime64[D]")
+    clock = np.unique(when - days)
+    months = when.astype("datetime64[M]")
+    jumps, numbers = np.unique(np.diff(months).astype(int), return_counts=True)
+    jump = int(jumps[numbers.argmax()])
+    of_month = (days - months.astype("datetime64[D]")).astype(int)
+    ends = (days + 1).astype("datetime64[M]") > months
+    if jump > 0 and numbers.max() >= 0.6 * numbers.sum() and len(clock) == 1:
+        spread = int(np.ptp(of_month))
+        if spread <= 3 and (spread == 0 or ends.all() or of_month.max() >= 28):
+            ahead = months[-1] + jump * np.arange(1, steps + 1)
+            last = ((ahead + 1).astype("datetime64[D]") - ahead.astype("datetime64[D]")).astype(int) - 1
+            day = last if ends.all() else np.minimum(int(of_month.max()), last)
+            name = {1: "months", 3: "quarters", 12: "years"}.get(jump, f"{jump} months")
+            return Calendar(name, (ahead.astype("datetime64[D]") + day).astype("datetime64[us]") + clock[0])
+    gaps, numbers = np.unique(np.diff(when).astype(np.int64), return_counts=True)
+    gap = int(gaps[numbers.argmax()])
+    weekday = (days.astype(int) + 3) % 7
+    if gap == 86_400_000_000 and len(when) > 5 and (weekday < 5).all():
+        ahead = np.busday_offset(days[-1], np.arange(1, steps + 1), roll="backward")
+        return Calendar("business days", ahead.astype("datetime64[us]") + clock[0])
+    if numbers.max() < 0.6 * numbers.sum():
+        return None
+    unit, word = next(((u, w) for u, w in _UNITS if gap % u == 0), (1_000_000, "second"))
+    number = gap / unit
+    name = f"{word}s" if number == 1 else f"{number:g} {word}s"
+    return Calendar(name, when[-1] + (gap * np.arange(1, steps + 1)).astype("timedelta64[us]"))
+
+
+def written(when: np.ndarray, style: str) -> list[str]:
+    """Times in the way in which those before them are written: months and quarters, or ISO 8601."""
+    if style == "quarter":
+        return [f"{d.year}Q{(d.month + 2) // 3}" for d in when.astype(datetime)]
+    if style == "month":
+        return np.datetime_as_string(when, unit="M").tolist()
+    if style == "week":
+        return ["{}-W{:02d}".format(*d.isocalendar()[:2]) for d in when.astype(datetime)]
+    whole = bool((when == when.astype("datetime64[D]")).all())
+    if style == "zoned":
+        return [f"{text}Z" for text in np.datetime_as_string(when, unit="s").tolist()]
+    return np.datetime_as_string(when, unit="D" if whole else "s").tolist()

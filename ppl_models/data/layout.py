@@ -172,7 +172,9 @@ def _frame(made: Layout, lines: list[bytes], gone: set[int]) -> None:
                 made.header = _shifted(made, top, [cells for _, cells in body[1:]])
             elif _counted(top) and not all(_within(cells, width) for _, cells in body[1:_ROWS]):
                 made.header = top
-                made.notes.append(f"the numbers {listed(top, 3)} of the first line are the names of the columns")
+                made.notes.append(
+                    f"the numbers {listed(top, 3)} of the first line are the names of the columns"
+                )
             if made.header is not None:
                 gone.add(body[0][0])
         body = body[1:]
@@ -186,7 +188,9 @@ def _frame(made: Layout, lines: list[bytes], gone: set[int]) -> None:
     commas, points = (sum(bool(mark.fullmatch(cell)) for cell in cells) for mark in (_COMMA, _POINT))
     if commas and not points and made.delimiter != ",":
         made.decimal = ","
-    made.texts = {j for _, row in body for j, cell in enumerate(row) if re.fullmatch(r"0\d+", cell.strip(), re.A)}
+    made.texts = {
+        j for _, row in body for j, cell in enumerate(row) if re.fullmatch(r"0\d+", cell.strip(), re.A)
+    }
 
 
 def _after_preamble(
@@ -203,7 +207,9 @@ def _after_preamble(
     if not before or any(len(cells) > 2 and all(c.strip() for c in cells) for _, cells in before):
         return rows
     gone.update(i for i, _ in before)
-    made.notes.append(f"passed over {plural(len(before), 'line')} before the header, the first {quoted(before[0][1][0])}")
+    made.notes.append(
+        f"passed over {plural(len(before), 'line')} before the header, the first {quoted(before[0][1][0])}"
+    )
     return rows[start:]
 
 
@@ -279,5 +285,3 @@ def without_footer(content: bytes, delimiter: str) -> tuple[bytes, list[str]]:
         return content, []
     kept = begin + sum(map(len, tail[:at]))
     return content[:kept], [f"passed over {plural(gone, 'line')} under the table"]
-
-

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from ppl_models.data.messages import listed, quoted
 
-BLANK = frozenset({"-", "--", "–", "—", "..", "...", "…", "n.a.", "N.A.", "n.a", "#N/A", "#DIV/0!", "k.A.", "*"})
+BLANK = frozenset(
+    {"-", "--", "–", "—", "..", "...", "…", "n.a.", "N.A.", "n.a", "#N/A", "#DIV/0!", "k.A.", "*"}
+)
 """What stands for nothing in a column of numbers."""
 
 _NOTE = r"(?:\s*(?:[*†‡§¶¹²³⁴⁵]+|\[\w{1,2}\]|\((?:[a-z]|[pre])\)))?"
@@ -79,7 +81,9 @@ def form_of(texts: Collection[str], decimal: str) -> Form | None:
         found.numbers[text] = -value if negative else value
     if len(marks) > 1 or (marks & {"%", "‰"} and plain) or len(nothing) == len(found.numbers):
         return None
-    example = next((t for t, v in found.numbers.items() if v == v and not re.fullmatch(r"-?\d+\.?\d*", t)), None)
+    example = next(
+        (t for t, v in found.numbers.items() if v == v and not re.fullmatch(r"-?\d+\.?\d*", t)), None
+    )
     said = [] if example is None else [f"{quoted(example)} is read as {found.numbers[example]:.12g}"]
     said += [f"{listed(nothing)} as missing"] if nothing else []
     found.note = ", ".join(said)

@@ -52,6 +52,11 @@ _COLUMNS = (
         stages=_FIT,
     ),
     Option(name="time", help="The column that orders a sequence.", metavar="COL", stages=_FIT),
+    Option(
+        name="date_format",
+        help="How dates of the time are written: dmy, mdy or like %d.%m.%Y; found out if not given.",
+        metavar="FORMAT",
+    ),
     Option(name="target", help="The column that is to be predicted.", metavar="COL", stages=_FIT),
     Option(name="weights", help="The column of the weights of the rows.", metavar="COL", stages=_FIT),
 )
@@ -97,6 +102,7 @@ class Later(FormatOptions, total=False):
         lengths: The number of rows of each sequence, of an array.
         sequence: The column that names the sequence of a row; the fit's if not given.
         time: The column that orders a sequence; the fit's if not given.
+        date_format: How the dates of the time are written, where their cells do not tell.
     """
 
     delimiter: str | None
@@ -107,6 +113,7 @@ class Later(FormatOptions, total=False):
     lengths: Any
     sequence: str | None
     time: str | None
+    date_format: str | None
 
 
 def reading_options(stage: Stage | None = None) -> tuple[Option, ...]:

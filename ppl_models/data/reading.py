@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from ppl_models.data.check import as_text, conform
+from ppl_models.data.dates import check_format
 from ppl_models.data.dataset import Dataset
 from ppl_models.data.describe import describe
 from ppl_models.data.given import check_unseen, kinds_of, name_of, names_of, own_options, text_options
@@ -30,6 +31,7 @@ def read(
     types: Mapping[str, Kind | str] | None = None,
     sequence: str | None = None,
     time: str | None = None,
+    date_format: str | None = None,
     target: str | None = None,
     weights: Any = None,
     lengths: Any = None,
@@ -54,7 +56,10 @@ def read(
         ignore: Columns not to model.
         types: The kind of some columns, where the one inferred (see `ppl_models.data.types`) is not meant.
         sequence: The column whose runs of equal values are the sequences.
-        time: The column that must increase within each sequence: numbers or ISO dates. It is not modelled.
+        time: The column in which time passes within each sequence: numbers or dates, which may be written in
+            many ways (see `ppl_models.data.dates`). It is not modelled.
+        date_format: How its dates are written, where their cells do not tell: `dmy`, `mdy`, or a format of
+            `strptime` such as `%d.%m.%Y`.
         target: The column that is to be predicted. It becomes the last column; its cells may be missing.
             Text, truth values and whole numbers of at most 50 values are labels, binary or categorical;
             other numbers are continuous or counts: see `ppl_models.data.targets`.
@@ -103,6 +108,7 @@ def read(
     text = text_options(delimiter, decimal, encoding)
     own = own_options(options)
     check_unseen(unseen)
+    check_format(date_format)
     if schema is not None:
         sequence = schema.sequence if sequence is None and lengths is None else sequence
         time = schema.time if time is None else time
@@ -136,7 +142,7 @@ def read(
                 name if name in table.columns else None for name in (sequence, time, weighted_by)
             )
         sizes, ids = _sequences(table, sequence, lengths)
-        times = None if time is None else ordered_times(table, time, sizes)
+        times = None if time is None else ordered_times(table, time, sizes, date_format)
         weight = None
         if weighted_by is not None:
             weight = weight_column(table, weighted_by, missing=tokens, decimal=decimal)
@@ -173,7 +179,7 @@ def read(
     except MemoryError:
         raise DataError(f"{_called(data)}: does not fit into memory") from None
     notes = tuple(clean(note, 400) for note in (*table.notes, *notes))
-    again = not (own or tokens or text != text_options())
+    again = not (own or tokens or date_format or text != text_options())
     path = _path(data) if again else None
     return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path, table.arrays)
 

@@ -19,7 +19,7 @@ from ppl_models.data.cells import (
     too_large,
 )
 from ppl_models.data.dates import are_dates
-from ppl_models.data.marks import Form, form_of
+from ppl_models.data.marks import BLANK, Form, form_of
 from ppl_models.data.messages import clean, quoted
 from ppl_models.data.schema import LABELLED, Kind
 from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, NumberSummary, Summary
@@ -33,7 +33,6 @@ _UNIT = re.compile(r"[$€£¥]?\s*[+-]?[$€£¥]?\d[\d.,]*\s*[%$€£¥]?")
 _PADDED = re.compile(r"0\d+", re.ASCII)
 _THREE = re.compile(r"\D*\d{1,3},\d{3}\D*", re.ASCII)
 _SURE = re.compile(r"\d,\d{3}[.,]\d", re.ASCII)
-
 
 
 class Survey:
@@ -164,6 +163,8 @@ class Survey:
         """Whether text is numbers, dates or labels."""
         plain = [self.plain(text) for text in found.seen]
         numeric = np.array([bool(NUMBER.fullmatch(p) or _INFINITE.fullmatch(p)) for p in plain], dtype=bool)
+        if self._decimal == ",":  # a point is of thousands then
+            numeric &= np.array(["." not in text for text in found.seen], dtype=bool)
         if any(map(_PADDED.fullmatch, found.seen)):
             return  # 02134 and 007 are names of things, whatever else the column holds
         if numeric.all():
@@ -229,7 +230,8 @@ class Survey:
             advice = "has a decimal comma; use --decimal ,"
         elif all(_UNIT.fullmatch(text) for text in odd):
             advice = f"is a number with a mark; remove the mark, or use --types {other}"
-        elif sum(found.counts[text] for text in odd) < 0.5 * found.count:
+        elif (few := self._wordy(odd)) and sum(found.counts[text] for text in few) < 0.5 * found.count:
+            word, row = quoted(few[0]), found.first[few[0]]
             advice = (
                 f"is not a number, as most of the column is; correct it, or use --missing {word} if the "
                 f"cell is missing, or --types {other}"
@@ -237,6 +239,10 @@ class Survey:
         else:
             return
         raise self.table.column_error(name, f"{word} {advice}", row)
+
+    def _wordy(self, odd: list[str]) -> list[str]:
+        """Those of some texts that are not numbers with marks either."""
+        return [text for text in odd if text in BLANK or form_of([text], self._decimal) is None]
 
     def _check_numbers(self, name: str, found: NumberSummary) -> None:
         if found.infinite:

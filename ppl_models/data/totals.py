@@ -9,7 +9,8 @@ from ppl_models.data.messages import listed, plural
 from ppl_models.data.table import Table
 
 _TOTAL = re.compile(
-    r"((sub|grand|zwischen|gesamt)[- ]?)?(total|totals|totale|summe|sum|somme|suma|insgesamt|gesamt)\b.*", re.I
+    r"((sub|grand|zwischen|gesamt)[- ]?)?(total|totals|totale|summe|sum|somme|suma|insgesamt|gesamt)\b.*",
+    re.I,
 )
 
 
@@ -29,7 +30,11 @@ def without_totals(table: Table) -> Table:
         where = np.flatnonzero(pc.fill_null(hit, False).to_numpy(zero_copy_only=False))
         if not len(where) or len(where) > table.rows // 2:
             continue
-        full = [cells for other, cells in table.columns.items() if other != name and cells.null_count <= 2 * len(where)]  # type: ignore[union-attr]
+        full = [
+            cells
+            for other, cells in table.columns.items()
+            if other != name and cells.null_count <= 2 * len(where)
+        ]  # type: ignore[union-attr]
         rows = [
             int(row)
             for row in where

@@ -115,7 +115,12 @@ def _parse(text: Lines, body: int, request: Request) -> dict:
                 false_values=["false", "False", "FALSE"],
                 decimal_point=request.options["decimal"],
                 include_columns=chosen,
-                column_types={name: pa.string() for name in request.as_text if name in chosen},
+                # Arrow takes 1.250 for a number even where the decimal mark is a comma.
+                column_types={
+                    name: pa.string()
+                    for name in chosen
+                    if name in request.as_text or request.options["decimal"] != "."
+                },
             ),
         )
     except pa.ArrowInvalid as error:
