@@ -1,6 +1,7 @@
 """Sequences and time: which rows belong together, and whether they are in order."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,7 @@ def runs(table: Table, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         code = int(codes[start])
         if code in seen:
             name_of = quoted(parsed.labels[code])
-            reason = f"sequence {name_of} comes back after another; sort the rows by sequence"
+            reason = f"sequence {name_of} comes back after another; sort the rows by sequence (--sort)"
             raise table.column_error(name, reason, int(start))
         seen.add(code)
     return lengths, tuple(parsed.labels[codes[start]] for start in starts)
@@ -85,6 +86,16 @@ def ordered_times(
     Raises:
         DataError: A time is missing or is neither a number nor a date; or it decreases.
     """
+    when, texts = _times(table, name, date_format)
+    _check_increasing(table, name, when, texts, lengths)
+    if texts is not None:
+        return texts
+    whole = (when == np.rint(when)).all() and np.abs(when).max(initial=0.0) < 2**53
+    return when.astype(np.int64) if whole else when
+
+
+def _times(table: Table, name: str, date_format: str | None) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The times as numbers, all there, and as text where they are dates."""
     import pyarrow as pa
 
     cells = table.columns[name]
@@ -106,11 +117,67 @@ def ordered_times(
             raise table.column_error(name, "neither numbers nor dates")
     if np.isnan(when).any():
         raise table.column_error(name, "a time is missing", int(np.argmax(np.isnan(when))))
-    _check_increasing(table, name, when, texts, lengths)
-    if texts is not None:
-        return texts
-    whole = (when == np.rint(when)).all() and np.abs(when).max(initial=0.0) < 2**53
-    return when.astype(np.int64) if whole else when
+    return when, texts
+
+
+def joined(table: Table, names: list[str], name: str) -> Table:
+    """The table with a column that names a row by several others, with commas between them.
+
+    Args:
+        table: The data, with these columns.
+        names: The others.
+        name: What the column is called.
+    """
+    import pyarrow as pa
+
+    parts = [_labels(table, each) for each in names]
+    for each, part in zip(names, parts, strict=True):
+        if (part.codes < 0).any():
+            row = int(np.argmax(part.codes < 0))
+            raise table.column_error(each, "a row without the name of its sequence", row)
+    rows = zip(*([part.labels[code] for code in part.codes] for part in parts), strict=True)
+    cells = pa.chunked_array([pa.array([",".join(row) for row in rows], pa.string())])
+    return replace(table, columns={**table.columns, name: cells}, names=[*table.names, name])
+
+
+def sorted_rows(table: Table, sequence: str | None, time: str | None, date_format: str | None) -> Table:
+    """The table with the rows of a sequence together, in the order of their times.
+
+    Sequences stand in the order in which each is first seen; rows of one time stay as they were.
+
+    Args:
+        table: The data.
+        sequence: The column that names sequences, if any.
+        time: The column of times, if any.
+        date_format: How its dates are written.
+
+    Raises:
+        UsageError: There is nothing to sort by, or the table is too large to be held in memory.
+    """
+    if sequence is None and time is None:
+        raise UsageError("sort orders the rows by time, within sequences; give --time, --sequence or both")
+    if table.parts is not None:
+        raise UsageError(f"{table.source} is too large to be sorted in memory; sort it before")
+    keys = [] if time is None else [_times(table, time, date_format)[0]]
+    if sequence is not None:
+        keys.append(_labels(table, sequence).codes)
+    order = np.lexsort(keys)
+    moved = int((order != np.arange(table.rows)).sum())
+    if not moved:
+        return table
+    place, cell = table.place, table.cell
+    columns = {
+        name: cells[order] if isinstance(cells, np.ndarray) else cells.take(order)
+        for name, cells in table.columns.items()
+    }
+    return replace(
+        table,
+        columns=columns,
+        matrix=None if table.matrix is None else table.matrix[order],
+        notes=[*table.notes, f"sorted the rows; {moved:,} of {table.rows:,} have moved"],
+        place=lambda row: place(int(order[row])),
+        cell=None if cell is None else lambda row, name: cell(int(order[row]), name),
+    )
 
 
 def _written(
@@ -198,7 +265,7 @@ def _check_increasing(
         return
     row = int(np.argmax(stalled))
     before, now = (f"{when[i]:g}" if texts is None else texts[i] for i in (row - 1, row))
-    reason = f"time {quoted(now)} comes after {quoted(before)}; sort the rows by time"
+    reason = f"time {quoted(now)} comes after {quoted(before)}; sort the rows by time (--sort)"
     raise table.column_error(name, f"{reason}, or name the sequences with --sequence", row)
 
 

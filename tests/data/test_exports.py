@@ -143,3 +143,18 @@ def test_repeated_times_are_read_and_said():
     found = read({"t": ["2020-01-01", "2020-01-01", "2020-01-02"], "x": [1.5, 2.5, 3.5]}, time="t")
     assert found.rows == 3
     assert "1 row with the time of the row before" in found.notes[0]
+
+
+def test_rows_are_sorted_when_asked_for():
+    frame = {
+        "a": ["u", "v", "u", "v"],
+        "b": [1, 1, 1, 2],
+        "t": ["03.01.2020", "02.01.2020", "01.01.2020", "01.01.2020"],
+    }
+    frame["x"] = [1.5, 2.5, 3.5, 4.5]
+    found = read(frame, sequence="a,b", time="t", sort=True)
+    assert found.sequence_ids == ("u,1", "v,1", "v,2")
+    assert found.column("x").tolist() == [3.5, 1.5, 2.5, 4.5]
+    assert found.names == ("x",)
+    again = read(frame, schema=found.schema, sort=True)
+    assert again.sha256 == found.sha256
