@@ -32,7 +32,7 @@ def main() -> None:
         from ppl_models.cli.output import complain
 
         complain(
-            "Python was started with -OO or PYTHONOPTIMIZE=2, which takes docstrings away that Pyro needs; use -O"
+            "Python was started with -OO (PYTHONOPTIMIZE=2), which removes docstrings that Pyro needs; use -O"
         )
         sys.exit(2)
     prepare_process()

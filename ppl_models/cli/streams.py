@@ -1,7 +1,7 @@
 """The three streams of the process, and results apart from whatever else is printed.
 
-What a model that a user wrote prints, or writes to descriptor 1, belongs beside the results and not into them:
-while a command runs, both go to stderr, and results take a descriptor of their own.
+What a model that a user wrote prints, or writes to descriptor 1, belongs beside the results and not into
+them: while a command runs, both go to stderr, and results take a descriptor of their own.
 """
 
 import io

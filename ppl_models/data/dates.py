@@ -16,7 +16,10 @@ import numpy as np
 
 from ppl_models.errors import UsageError
 
-_TIME = r"(?:[T ,]+(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?)\s*(?P<zone>Z|UTC|[+-]\d{2}:?\d{2})?)?"
+_TIME = (
+    r"(?:[T ,]+(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?)"
+    r"\s*(?P<zone>Z|UTC|[+-]\d{2}:?\d{2})?)?"
+)
 _PATTERNS = {
     "ymd": re.compile(rf"(?P<y>\d{{4}})(?P<s>[-/.])(?P<m>\d{{1,2}})(?P=s)(?P<d>\d{{1,2}}){_TIME}", re.ASCII),
     "compact": re.compile(rf"(?P<y>[12]\d{{3}})(?P<m>[01]\d)(?P<d>[0-3]\d){_TIME}", re.ASCII),
@@ -169,7 +172,8 @@ def _instant(part: dict, style: str) -> datetime:
     hour = minute = second = micro = 0
     if part.get("time"):
         clock = re.match(r"(\d+):(\d+)(?::(\d+)(?:[.,](\d+))?)?\s*([AaPp])?", part["time"])
-        assert clock is not None
+        if clock is None:
+            raise ValueError(part["time"])
         hour, minute, second = int(clock[1]), int(clock[2]), int(clock[3] or 0)
         micro = int(((clock[4] or "0") + "000000")[:6])
         if clock[5]:

@@ -165,11 +165,11 @@ def sentinels(values: np.ndarray, columns: list[Column]) -> list[str]:
         columns: C of them.
     """
     found: dict[float, list[str]] = {}
-    for j, column in enumerate(columns if not isinstance(values, np.memmap) else ()):
-        if column.labelled or column.minimum == column.maximum:
+    for j, c in enumerate(columns if not isinstance(values, np.memmap) else ()):
+        if c.labelled or c.minimum == c.maximum:
             continue
         cells = values[:, j]
-        for end in (column.minimum, column.maximum):
+        for end in (c.minimum, c.maximum):
             others = cells[(cells != end) & ~np.isnan(cells)]
             repeats = int((cells == end).sum())
             if repeats < 2 or not others.size:
@@ -177,7 +177,7 @@ def sentinels(values: np.ndarray, columns: list[Column]) -> list[str]:
             span, gap = float(np.ptp(others)), float(np.abs(others - end).min())
             nines = abs(end) >= 99 and {*f"{abs(end):g}"} == {"9"}
             if span > 0 and gap > (1 if nines else 3) * span and len(np.unique(others[:1000])) > 2:
-                found.setdefault(end, []).append(column.name)
+                found.setdefault(end, []).append(c.name)
     return [
         f"{end:g} repeats in {listed(names)}, far from all other values; --missing {end:g} if it means missing"
         for end, names in found.items()
