@@ -179,7 +179,7 @@ def sentinels(values: np.ndarray, columns: list[Column]) -> list[str]:
             if span > 0 and gap > (1 if nines else 3) * span and len(np.unique(others[:1000])) > 2:
                 found.setdefault(end, []).append(c.name)
     return [
-        f"{end:g} repeats in {listed(names)}, far from all other values; --missing {end:g} if it means missing"
+        f"{end:g} repeats in {listed(names)}, far from all other values; --missing {end:g} if it is missing"
         for end, names in found.items()
     ]
 

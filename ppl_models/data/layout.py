@@ -197,7 +197,8 @@ def _after_preamble(
     made: Layout, rows: list[tuple[int, list[str]]], width: int, gone: set[int]
 ) -> list[tuple[int, list[str]]]:
     """The records from the header on."""
-    for start, (_, cells) in enumerate(rows[:50]):
+    start = 0
+    for start, (_, cells) in enumerate(rows[:50]):  # noqa: B007
         filled = sum(bool(cell.strip()) for cell in cells)
         if len(cells) >= width - 1 and filled >= max(2, (width + 1) // 2):
             break

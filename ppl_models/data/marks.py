@@ -1,7 +1,7 @@
 """Numbers as people write them: `$1,234.50`, `1.234,50 €`, `(17.20)`, `5 %`, `12.3*`, `38k`, `20 min`.
 
-A column is read so only if every one of its cells is, with marks that mean one thing: of two currencies, or of
-some cells with a per cent sign and some without, nobody knows what the numbers are.
+A column is read so only if every one of its cells is, with marks that mean one thing: of two currencies, or
+of some cells with a per cent sign and some without, nobody knows what the numbers are.
 """
 
 import re

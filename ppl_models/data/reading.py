@@ -8,8 +8,8 @@ from typing import Any, Unpack
 import numpy as np
 
 from ppl_models.data.check import as_text, conform
-from ppl_models.data.dates import check_format
 from ppl_models.data.dataset import Dataset
+from ppl_models.data.dates import check_format
 from ppl_models.data.describe import describe
 from ppl_models.data.given import check_unseen, kinds_of, name_of, names_of, own_options, text_options
 from ppl_models.data.loading import load

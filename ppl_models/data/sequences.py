@@ -80,7 +80,7 @@ def ordered_times(
         date_format: How dates are written, where their cells do not tell.
 
     Returns:
-        (n,) int64 if all numbers are whole, else float64; or n texts, in ISO 8601 where they were written with
+        (n,) int64 if all numbers are whole, else float64; or n texts, in ISO 8601 where written with
         day or month first.
 
     Raises:
@@ -183,7 +183,7 @@ def sorted_rows(table: Table, sequence: str | None, time: str | None, date_forma
 def _written(
     table: Table, name: str, texts: tuple[str, ...], date_format: str | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Microseconds since 1970, NaN where missing, and the texts, in ISO 8601 where figures could be misread."""
+    """Microseconds since 1970, NaN where missing, and the texts, in ISO 8601 where figures mislead."""
     import pyarrow as pa
 
     filled = [i for i, text in enumerate(texts) if text]
@@ -199,8 +199,8 @@ def _written(
         order = "the day" if found.style == "dmy" else "the month"
         other = "mdy" if found.style == "dmy" else "dmy"
         table.notes.append(
-            f"column {quoted(name)}: {quoted(texts[filled[0]])} is read with {order} first; --date-format {other} "
-            "reads it the other way"
+            f"column {quoted(name)}: {quoted(texts[filled[0]])} is read with {order} first; --date-format "
+            f"{other} reads it the other way"
         )
     days = bool((found.when == found.when.astype("datetime64[D]")).all())
     written = np.datetime_as_string(found.when, unit="D" if days else "auto")
@@ -230,8 +230,8 @@ def _instants(
     for row, text in enumerate(cells.to_pylist()):
         if text is not None and not _is_date(text):
             reason = (
-                f"{quoted(text)} is neither a number nor an ISO date such as 2024-03-31 or 2024-03-31T12:00, nor "
-                f"a date written like the others; --date-format says how they are written"
+                f"{quoted(text)} is neither a number nor an ISO date such as 2024-03-31 or 2024-03-31T12:00, "
+                "nor a date written like the others; --date-format says how they are written"
             )
             if date_format is not None:
                 reason = f"{quoted(text)} is no date of the format {quoted(date_format)}"
@@ -275,7 +275,8 @@ def _remark(table: Table, name: str, when: np.ndarray, repeats: np.ndarray, leng
         row = int(np.argmax(repeats))
         number = plural(int(repeats.sum()), "row")
         table.notes.append(
-            f"column {quoted(name)}: {number} with the time of the row before, the first in {table.place(row)}"
+            f"column {quoted(name)}: {number} with the time of the row before, "
+            f"the first in {table.place(row)}"
         )
     steps = np.diff(when)[np.isin(np.arange(1, len(when)), np.cumsum(lengths)[:-1], invert=True)]
     steps = steps[steps > 0]
@@ -286,7 +287,8 @@ def _remark(table: Table, name: str, when: np.ndarray, repeats: np.ndarray, leng
     long = int((steps > 3.5 * usual).sum())  # a weekend, or a month of 31 days, is no gap
     if numbers.max() > 0.5 * len(steps) and long:
         table.notes.append(
-            f"column {quoted(name)}: {plural(long, 'gap')} in {len(steps):,} steps; rows follow each other all the same"
+            f"column {quoted(name)}: {plural(long, 'gap')} in {len(steps):,} steps; "
+            "rows follow each other all the same"
         )
 
 

@@ -8,7 +8,6 @@ from ppl_models.data import Later
 from ppl_models.verbs.base import Seed, verb
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from ppl_models.data import Dataset

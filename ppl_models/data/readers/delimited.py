@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 from ppl_models.data.encoding import to_utf8
 from ppl_models.data.files import check_memory
-from ppl_models.data.layout import DELIMITERS, layout, without_footer
 from ppl_models.data.lines import Lines
 from ppl_models.data.messages import listed, quoted
 from ppl_models.data.readers.base import ENCODING, File, Option, Reader, Request
 from ppl_models.data.table import Table, check_names
-from ppl_models.data.totals import without_totals
 from ppl_models.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +23,8 @@ _NAMES = {",": ",", "\t": r"'\t'", ";": "';'", "|": "'|'", " ": "' '"}
 
 def _read(file: File, request: Request) -> Table:
     from ppl_models.data.cells import NUMBER
+    from ppl_models.data.layout import layout, without_footer
+    from ppl_models.data.totals import without_totals
 
     source, decimal = file.name, request.options["decimal"]
     content = to_utf8(file.content(), source, request.options["encoding"])
@@ -144,6 +144,8 @@ def _doubts(columns: dict) -> list[str]:
 def _check_delimiter(text: Lines, header: list[str], delimiter: str | None) -> None:
     if delimiter is not None or len(header) > 1:
         return
+    from ppl_models.data.layout import DELIMITERS
+
     for other in DELIMITERS:
         if other != text.delimiter and other in header[0]:
             hint = f"--delimiter {_NAMES[other]}"
