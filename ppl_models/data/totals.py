@@ -30,11 +30,8 @@ def without_totals(table: Table) -> Table:
         where = np.flatnonzero(pc.fill_null(hit, False).to_numpy(zero_copy_only=False))
         if not len(where) or len(where) > table.rows // 2:
             continue
-        full = [
-            cells
-            for other, cells in table.columns.items()
-            if other != name and cells.null_count <= 2 * len(where)
-        ]  # type: ignore[union-attr]
+        others = [table.columns[other] for other in table.columns if other != name]
+        full = [each for each in others if each.null_count <= 2 * len(where)]  # pyright: ignore[reportAttributeAccessIssue]
         rows = [
             int(row)
             for row in where
