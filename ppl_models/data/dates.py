@@ -3,7 +3,7 @@
     2020-01-31, 2020/01/31, 20200131     year first
     01/31/2020, 31.01.2020, 31-01-20     day or month first: whichever all the cells of the column can be
     Jan 31, 2020, 31 January 2020        months by name
-2020-01, 2020Q1, 2020-W05            periods
+    2020-01, 2020Q1, 2020-W05            periods
     … 13:45, 13:45:10.5, 1:45 PM         times of day, after any of the first three kinds
 
 A year alone is a number, and goes on as one.
