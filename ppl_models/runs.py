@@ -290,6 +290,35 @@ def version_of(name: str) -> str:
         return "unknown"
 
 
+MOST = 1_000
+"""What a run may ask for without showing that it has it: states, restarts, draws a step."""
+
+
+def _check_sizes(name: str, m: dict[str, Any], params: dict[str, np.ndarray]) -> None:
+    """Refuse a manifest that asks for more than its run holds, before anything of that size is made.
+
+    Whole numbers among the fields of a model that is installed are sizes, and what was learned has an axis as
+    long; of user-defined models only the settings are looked at. As many starts raced as there are ELBOs.
+
+    Raises:
+        RunError: naming what is too large.
+    """
+    longest = max((length for array in params.values() for length in array.shape), default=0)
+    raced = m.get("restarts")
+    raced = len(raced["elbo"]) if isinstance(raced, dict) else 0
+    bounds = {"restarts": max(MOST, raced), "particles": MOST}
+    asked = {key: m["settings"].get(key) for key in bounds}
+    if ":" not in m["model"]:
+        asked |= m["fields"]
+    for key, value in asked.items():
+        most = bounds.get(key, max(MOST, longest))
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, int) and not isinstance(each, bool) and abs(each) > most:
+                raise RunError(
+                    f"{name}: run.json asks for {each:,} {key}, and the run holds no more than {most:,}"
+                )
+
+
 def _checkpoint(stored: store.StoredRun) -> Checkpoint | None:
     """Where an unfinished fit can go on, if it can."""
     numbers = stored.manifest.get("checkpoint")
@@ -314,6 +343,7 @@ def load(path: Any, model: Any = None) -> Record:
     m, name = stored.manifest, Path(path).name
     kind = _model_of(m, name, model)
     try:
+        _check_sizes(name, m, stored.params())
         model = kind(**m["fields"])
         rows, slim = stored.arrays("data.safetensors"), bool(m.get("slim"))
         schema = Schema.from_dict(m["data"]["schema"])

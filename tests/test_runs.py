@@ -12,7 +12,7 @@ import torch
 
 import ppl_models as ppl
 from ppl_models.errors import OutputError, RunError
-from ppl_models.runs import load
+from ppl_models.runs import _check_sizes, load
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -349,3 +349,13 @@ def test_a_loaded_fit_has_its_draws_without_weighing_them_again(run, monkeypatch
         for site, value in sites.items():
             assert torch.equal(value, back.draws[name][site])
     back.predict()
+
+
+@pytest.mark.parametrize(("key", "value"), [("restarts", 100_000), ("components", 10_000)])
+def test_a_manifest_cannot_ask_for_more_than_its_run_holds(key, value):
+    said = {"model": "gmm", "fields": {"components": 2}, "settings": {"restarts": 8}, "restarts": None}
+    params = {"weight": np.ones((1, 2))}
+    _check_sizes("run", said, params)
+    said["settings" if key in said["settings"] else "fields"][key] = value
+    with pytest.raises(RunError, match=f"asks for {value:,} {key}"):
+        _check_sizes("run", said, params)

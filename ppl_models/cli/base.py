@@ -16,6 +16,8 @@ from click.core import ParameterSource
 
 from ppl_models.cli.config import config_option
 from ppl_models.cli.output import complain
+from ppl_models.cli.signals import SIGNALS, leave_soon
+from ppl_models.cli.streams import apart, open_streams, results
 from ppl_models.errors import DataError, Interrupted, PplError, UsageError
 from ppl_models.threads import VARIABLE, prepare_environment
 from ppl_models.wording import at_a_terminal
@@ -70,6 +72,13 @@ class Command(click.Command):
             known = {f"{prefix}_{p.name.upper()}" for p in self.params if p.name}
             check_environment(prefix, known)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what models print meanwhile goes to stderr."""
+        with apart():
+            found = super().invoke(ctx)
+            results().flush()
+        return found
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, those without one last."""
@@ -230,15 +239,23 @@ def _leave_quietly() -> None:
 
 def prepare_process() -> None:
     """Set up the process of `ppl`: streams that can print anything, SIGTERM, and no warnings of libraries."""
-    for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", "") == "strict":
-            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+    open_streams()
+    count = 0
 
     def stop(number: int, frame: Any) -> NoReturn:
+        nonlocal count
+        count += 1
+        if count > 1:
+            leave_soon(128 + number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise Interrupted("stopped by SIGTERM", 128 + number)
 
-    with suppress(ValueError, OSError, AttributeError):
-        signal.signal(signal.SIGTERM, stop)
+    for name in SIGNALS:
+        with suppress(ValueError, OSError, AttributeError):
+            number = getattr(signal, name)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as with nohup, or in the background
+                signal.signal(number, stop)
     prepare_environment()
     if not sys.warnoptions and not os.environ.get("PPL_DEBUG"):
         warnings.simplefilter("ignore")

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from ppl_models.cli.options import (
 from ppl_models.cli.output import data_notes, note, print_json, say, table, width
 from ppl_models.cli.progress import ProgressLine
 from ppl_models.cli.signals import Stop
+from ppl_models.cli.streams import apart, results
 from ppl_models.data import known_formats
 from ppl_models.errors import Interrupted, NotTrusted, UsageError
 from ppl_models.model import Model
@@ -53,7 +53,9 @@ class FitGroup(click.Group):
         """The command of a model, made from its fields."""
         from ppl_models.registry import find
 
-        return fit_command(cmd_name, find(cmd_name, files=True))
+        with apart():  # a file may print while it is imported
+            found = find(cmd_name, files=True)
+        return fit_command(cmd_name, found)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Say where options go, which is after the model."""
@@ -278,7 +280,7 @@ def _report(fitted: "Fit", target: Path, options: Mapping[str, Any], plan: Plan)
         return
     from ppl_models.report.text import heading, states_text
 
-    limit = width() if sys.stdout.isatty() else None
+    limit = width() if results().isatty() else None
     head = heading(fitted)
     say(textwrap.fill(head, limit) if limit else head)
     if fitted.candidates:
@@ -323,7 +325,7 @@ def candidates_text(fitted: "Fit", field: str) -> str:
         for each in fitted.candidates
     ]
     shown = [name for name in dict.fromkeys(key for row in rows for key in row) if not name.endswith("_se")]
-    limit = width() if sys.stdout.isatty() else 100
+    limit = width() if results().isatty() else 100
     for spare in (*LEAST_TELLING, None):
         text = table([{name: row.get(name) for name in shown} for row in rows], columns=10_000)
         if spare is None or max(map(len, text.splitlines())) <= limit:

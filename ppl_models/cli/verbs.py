@@ -1,6 +1,5 @@
 """The verbs on a run: each prints a table; its options are the parameters of the function."""
 
-import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -22,6 +21,7 @@ from ppl_models.cli.options import (
     together,
 )
 from ppl_models.cli.output import data_notes, emit, note, print_json, say, table, width
+from ppl_models.cli.streams import results
 from ppl_models.errors import NotTrusted, PplWarning, UsageError
 from ppl_models.verbs import VERBS
 from ppl_models.verbs.base import in_blocks, options_of
@@ -62,7 +62,7 @@ def verb_command(name: str) -> click.Command:
     shared: list[click.Parameter] = list(reversed(run.__click_params__))  # type: ignore[attr-defined]
     arguments = [each for each in shared if isinstance(each, click.Argument)]
     rest = [each for each in shared if not isinstance(each, click.Argument)]
-    first, _, _ = str(verb.__doc__).partition("\n\n")
+    first, _, _ = (verb.__doc__ or f"`{name}` of a fit.").partition("\n\n")
     about = " DATA is a file or - for stdin; without it, the data of the fit." if verb.takes_data else ""
     return Command(
         name,
@@ -99,10 +99,12 @@ def _later(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
 def _print(frames: "Iterator[pandas.DataFrame]", options: dict[str, Any]) -> None:
     """Write a table in blocks of rows; one whose rows have names is for people, if there is a terminal."""
     first = next(frames)
+    for each in () if options.get("quiet") else first.attrs.get("notes", ()):
+        note(each)
     named = first.index.name is not None
     if named:
         first = first.reset_index()
-    if named and options["output"] == "-" and not options["json"] and sys.stdout.isatty():
+    if named and options["output"] == "-" and not options["json"] and results().isatty():
         say(table(first.to_dict("records")))
     else:
         emit(chain([first], frames), output=options["output"], json=options["json"])
@@ -121,6 +123,6 @@ def check(run: str, **options: Any) -> None:
     if options["json"]:
         print_json({"run": str(path), **report.to_dict()})
     else:
-        say(report.text(width() if sys.stdout.isatty() else 100))
+        say(report.text(width() if results().isatty() else 100))
     if report.verdict == "not trusted":
         raise NotTrusted(f"{path} is not trusted")

@@ -51,6 +51,7 @@ def conform(
     present = [column for column in schema.columns if column.name not in absent]
     kinds = {column.name: column.kind for column in present}
     survey = Survey(table, list(kinds), kinds=kinds, missing=missing, decimal=decimal)
+    notes += survey.notes
     strangers = False
     for column in present:
         new = _check(table, column, survey.summaries[column.name], unseen)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ppl_models.data.check import as_text, conform
 from ppl_models.data.dataset import Dataset
+from ppl_models.data.dates import check_format
 from ppl_models.data.describe import describe
 from ppl_models.data.given import check_unseen, kinds_of, name_of, names_of, own_options, text_options
 from ppl_models.data.loading import load
@@ -16,7 +17,7 @@ from ppl_models.data.messages import clean, listed, quoted
 from ppl_models.data.options import FormatOptions, Names
 from ppl_models.data.readers.base import Request
 from ppl_models.data.schema import LABELLED, Kind, Schema
-from ppl_models.data.sequences import check_lengths, ordered_times, runs
+from ppl_models.data.sequences import check_lengths, joined, ordered_times, runs, sorted_rows
 from ppl_models.data.table import Table
 from ppl_models.data.weights import weight_array, weight_column
 from ppl_models.errors import DataError, UsageError
@@ -28,8 +29,10 @@ def read(
     columns: Names | None = None,
     ignore: Names | None = None,
     types: Mapping[str, Kind | str] | None = None,
-    sequence: str | None = None,
+    sequence: Names | None = None,
     time: str | None = None,
+    date_format: str | None = None,
+    sort: bool = False,
     target: str | None = None,
     weights: Any = None,
     lengths: Any = None,
@@ -53,8 +56,12 @@ def read(
             a set are in the order of the data.
         ignore: Columns not to model.
         types: The kind of some columns, where the one inferred (see `ppl_models.data.types`) is not meant.
-        sequence: The column whose runs of equal values are the sequences.
-        time: The column that must increase within each sequence: numbers or ISO dates. It is not modelled.
+        sequence: The column whose runs of equal values are the sequences, or several of them.
+        time: The column in which time passes within each sequence: numbers or dates, which may be written in
+            many ways (see `ppl_models.data.dates`). It is not modelled.
+        date_format: How its dates are written, where their cells do not tell: `dmy`, `mdy`, or a format of
+            `strptime` such as `%d.%m.%Y`.
+        sort: Whether to put the rows of a sequence together, in the order of their times.
         target: The column that is to be predicted. It becomes the last column; its cells may be missing.
             Text, truth values and whole numbers of at most 50 values are labels, binary or categorical;
             other numbers are continuous or counts: see `ppl_models.data.targets`.
@@ -98,18 +105,22 @@ def read(
     selected, ignored = names_of("columns", columns), names_of("ignore", ignore) or []
     tokens = tuple(names_of("missing", missing) or ())
     kinds = kinds_of(types)
+    if isinstance(sequence, list | tuple):
+        sequence = ",".join(map(str, sequence))
     sequence, time, target = name_of("sequence", sequence), name_of("time", time), name_of("target", target)
     weights = str(weights) if isinstance(weights, str) else weights
     text = text_options(delimiter, decimal, encoding)
     own = own_options(options)
     check_unseen(unseen)
+    check_format(date_format)
     if schema is not None:
         sequence = schema.sequence if sequence is None and lengths is None else sequence
         time = schema.time if time is None else time
         weights = schema.weights if weights is None else weights
         selected, ignored, kinds, target = None, [], {}, None
     weighted_by = weights if isinstance(weights, str) else None
-    order = [name for name in (sequence, time) if name is not None]
+    parts = [] if sequence is None or "," not in sequence else [each.strip() for each in sequence.split(",")]
+    order = [name for name in (sequence, time, *parts) if name is not None]
     beside = [*order, *([] if weighted_by is None else [weighted_by])]
     _check_target(target, [*beside, *ignored])
     targets = [] if target is None else [target]
@@ -126,6 +137,13 @@ def read(
     )
     try:
         table = load(data, request)
+        decimal = table.decimal if decimal == "." else decimal
+        if parts and sequence not in table.columns and set(parts) <= {*table.columns}:
+            table = joined(table, parts, str(sequence))
+        elif parts and sequence not in table.columns and schema is None:
+            _check_columns(table, parts)
+        else:
+            beside = [name for name in beside if name not in parts]
         if schema is None:
             _check_columns(table, [*(selected or []), *ignored, *kinds, *beside, *targets])
             if selected is not None and isinstance(columns, set | frozenset):
@@ -134,8 +152,10 @@ def read(
             sequence, time, weighted_by = (
                 name if name in table.columns else None for name in (sequence, time, weighted_by)
             )
+        if sort:
+            table = sorted_rows(table, sequence, time, date_format)
         sizes, ids = _sequences(table, sequence, lengths)
-        times = None if time is None else ordered_times(table, time, sizes)
+        times = None if time is None else ordered_times(table, time, sizes, date_format)
         weight = None
         if weighted_by is not None:
             weight = weight_column(table, weighted_by, missing=tokens, decimal=decimal)
@@ -172,7 +192,7 @@ def read(
     except MemoryError:
         raise DataError(f"{_called(data)}: does not fit into memory") from None
     notes = tuple(clean(note, 400) for note in (*table.notes, *notes))
-    again = not (own or tokens or text != text_options())
+    again = not (own or tokens or date_format or sort or parts or text != text_options())
     path = _path(data) if again else None
     return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path, table.arrays)
 
