@@ -213,4 +213,7 @@ class ProgramBound(Program, Bayesian):
         import pandas as pd
 
         table = pd.DataFrame.from_dict(self.summarise(fitted, (0.055, 0.945)), orient="index")
-        return table.head(SHOWN).rename_axis("parameter").reset_index()
+        shown = table.head(SHOWN).rename_axis("parameter").reset_index()
+        if len(table) > SHOWN:
+            shown.attrs["note"] = f"{SHOWN} of {len(table):,} parameters, the first; summary has all"
+        return shown
