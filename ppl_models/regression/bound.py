@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,11 +18,12 @@ from ppl_models.regression import design as designs
 from ppl_models.regression.design import BLOCK, Design
 from ppl_models.regression.ep import STEP
 from ppl_models.regression.fields import RegressionFields
-from ppl_models.regression.forms import DRAWS, Form, from_params
+from ppl_models.regression.forms import CENTRE, DRAWS, MAP, Form, from_params
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
 from ppl_models.regression.priors import NormalPrior, StudentPrior, WithIntercept, contrasts
 from ppl_models.regression.rows import Batch, all_rows
+from ppl_models.regression.sandwich import Adjustment
 
 NAME = "regression"
 """The factor that all parameters belong to."""
@@ -41,11 +42,23 @@ class Regression:
     model: RegressionFields
     schema: Schema
     _design: Design | None = None
+    adjust: Adjustment | None = None
+
+    def learned(self, params: Params) -> dict[str, Any]:
+        """What the likelihood was adjusted by, with weights that are not counts."""
+        return {"adjust": Adjustment(params[CENTRE][0], params[MAP][0])} if MAP in params else {}
+
+    def at(self, learned: Mapping[str, Any]) -> "Regression":
+        """The same with that."""
+        return replace(self, adjust=learned["adjust"]) if "adjust" in learned else self
 
     def prepare(self, data: Dataset) -> "Regression":
         """Fix the design by the rows of the fit; once done, further calls change nothing."""
         if self._design is None:
-            self._design = designs.build(self.schema, self.model.formula, data)
+            m = self.model
+            self._design = designs.build(
+                self.schema, m.formula, data, m.missing_rows, mixed=m.prior != "horseshoe"
+            )
         return self
 
     @property
@@ -83,10 +96,10 @@ class Regression:
 
     @cached_property
     def scale(self) -> Tensor:
-        """(p,) what a prior scale is multiplied with, in standardised units: 1, or s_j without autoscale."""
+        """(p,) what a prior scale is multiplied with, in standardised units: 1, or u_j without autoscale."""
         if self.model.autoscale:
             return torch.ones(len(self.names), dtype=torch.float64)
-        return torch.from_numpy(self.design.sd.copy())
+        return torch.from_numpy(self.design.unit.copy())
 
     @cached_property
     def horseshoe(self) -> Horseshoe:
@@ -104,7 +117,7 @@ class Regression:
         else:
             scale = m.slab_scale if m.prior == "horseshoe" else m.prior_scale
             predictors = NormalPrior(scale * self.scale)
-        return GLM(len(self.levels), len(self.names) + 1, WithIntercept(intercept, predictors))
+        return GLM(len(self.levels), len(self.names) + 1, WithIntercept(intercept, predictors), self.adjust)
 
     @property
     def parameters(self) -> int:
@@ -229,9 +242,9 @@ class Regression:
         return {"intercept": (("class",), alpha), "coefficient": (("predictor", "class"), beta)}, coords
 
     def user(self, theta: Draws) -> tuple[np.ndarray, np.ndarray]:
-        """Intercepts (S, K) and coefficients (S, p, K) in the user's units: β = b/s, α − Σ β x̄."""
+        """Intercepts (S, K) and coefficients (S, p, K) in the user's units: β = b/u, α − Σ β x̄."""
         sites = theta[NAME]
-        beta = np.asarray(sites["coefficient"]) / self.design.sd[:, None]
+        beta = self.design.in_units(np.asarray(sites["coefficient"]))
         return np.asarray(sites["intercept"]) - np.einsum("spk,p->sk", beta, self.design.mean), beta
 
     def logits(self, theta: Draws, Z: np.ndarray) -> Tensor:

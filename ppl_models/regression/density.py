@@ -29,7 +29,8 @@ class LogJoint:
         with torch.enable_grad():
             x = points.detach().requires_grad_()
             B = x.reshape(len(x), self.glm.width, self.glm.outputs)
-            each = self.glm.log_likelihood(B, self.rows.Z, self.rows.y)
+            at = B if self.glm.adjust is None else self.glm.adjust.points(B)
+            each = self.glm.log_likelihood(at, self.rows.Z, self.rows.y)
             total = each.sum(1) if self.rows.weight is None else each @ self.rows.weight
             value = total + self.glm.prior.log_prob(B)
             (gradient,) = torch.autograd.grad(value.sum(), x)

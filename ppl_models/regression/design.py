@@ -1,12 +1,22 @@
 """The design matrix of a regression: which columns, which rows, and their standardisation.
 
-    z_nj = (x_nj − x̄_j) / s_j
+    z_nj = (x_nj − x̄_j) / u_j
 
-with x̄_j and s_j the mean and standard deviation (divisor Σ w) over the rows that are used, weighted by the
-rows' weights, so that a weight of 2 is a row that is there twice. Every column is standardised, dummies
-too; s_j = 1 for a constant one.
+with x̄_j the mean over the rows that are used, weighted by the rows' weights, so that a weight of 2 is a row
+that is there twice. The unit u_j is what a prior scale is for:
+
+    a number                u_j its standard deviation s_j (divisor Σ w), 1 for a constant one
+    a dummy                 1: the difference that a level makes, however rare it is
+    a dummy times a number  the standard deviation of the number
+
+The L − 1 dummies of one label are then mixed, z ← z R with R Rᵀ = (I + 11ᵀ)/2, so that independent
+coefficients φ_j ~ N(0, scale²) are differences β = R φ of which *every* one, between any two levels, is
+N(0, scale²): no level is special, also not the first (as for classes: see `ppl_models.regression.priors`).
+R = (I + k 11ᵀ)/√2 with k = (√L − 1)/(L − 1) is a sum by row, not a product of matrices.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +26,14 @@ from ppl_models.data.messages import listed, plural
 from ppl_models.errors import DataError, UsageError
 from ppl_models.regression.coding import Coding, TreatmentCoding
 from ppl_models.regression.formula import FormulaCoding
+from ppl_models.regression.missing import (
+    ImputedCoding,
+    LevelCoding,
+    Seen,
+    kept_note,
+    new_holes,
+    seen_in,
+)
 
 BLOCK = 8_192
 """Rows that are coded at once."""
@@ -36,6 +54,10 @@ class Design:
         levels: the labels of the C classes; the first is the reference.
         mean: x̄, (p,), in the user's units.
         sd: s, (p,).
+        unit: u, (p,).
+        groups: positions of the dummies of one label, for each label.
+        seen: what the rows of the fit have in each column of the table; None where rows with missing
+            predictors are left out.
         rows: (n,) bool, the rows of the fit's table that are used: target and predictors are there.
         weight: Σ w over the used rows: their number, without weights.
         constant: columns of X that do not vary.
@@ -47,6 +69,9 @@ class Design:
     levels: tuple[str, ...]
     mean: np.ndarray
     sd: np.ndarray
+    unit: np.ndarray
+    groups: tuple[np.ndarray, ...]
+    seen: Seen | None
     rows: np.ndarray
     weight: float
     constant: tuple[int, ...]
@@ -67,50 +92,207 @@ class Design:
         Z = np.empty((len(X), X.shape[1] + 1))
         Z[:, 0] = 1.0
         np.subtract(X, self.mean, out=Z[:, 1:])
-        Z[:, 1:] *= 1 / self.sd
+        Z[:, 1:] *= 1 / self.unit
+        for group in self.groups:
+            own = group + 1
+            Z[:, own] = _mixed(Z[:, own], -1)
         return Z
 
+    def in_units(self, coefficient: np.ndarray) -> np.ndarray:
+        """Coefficients (..., p, K) of Z as those of X, in the user's units: β = R φ / u."""
+        found = np.array(coefficient)
+        for group in self.groups:
+            found[..., group, :] = _mixed(found[..., group, :], -2)
+        return found / self.unit[:, None]
 
-def build(schema: Schema, formula: str | None, data: Dataset) -> Design:
+    def unmixed(self, Z: np.ndarray) -> np.ndarray:
+        """Columns of Z without their first, (m, p), with each dummy in a column of its own again."""
+        if not self.groups:
+            return Z[:, 1:]
+        found = np.array(Z[:, 1:])
+        for group in self.groups:
+            found[:, group] = _mixed(found[:, group], -1, inverse=True)
+        return found
+
+    def remarks(self, data: Dataset) -> list[str]:
+        """What is to be known of later rows: what stands in for cells that the fit never lacked."""
+        return [] if self.seen is None else new_holes(data.schema, self.coding, self.seen, data.values)
+
+
+def _mixed(x: np.ndarray, axis: int, *, inverse: bool = False) -> np.ndarray:
+    """R x along an axis of L − 1 entries, R = ((I + 11ᵀ)/2)^½; or R⁻¹ x."""
+    n = x.shape[axis]
+    root = math.sqrt(n + 1)
+    k, scale = ((1 / root - 1) / n, math.sqrt(2)) if inverse else ((root - 1) / n, math.sqrt(0.5))
+    return scale * (x + k * x.sum(axis, keepdims=True))
+
+
+def build(
+    schema: Schema, formula: str | None, data: Dataset, missing_rows: str = "drop", *, mixed: bool = True
+) -> Design:
     """Make the design of a table.
 
     Args:
         schema: of the table; its `target` is what is predicted.
         formula: or None for every other column, labels by treatment coding.
         data: the rows of the fit.
+        missing_rows: what becomes of rows with missing predictors: `drop`, `level` or `impute`.
+        mixed: whether the prior is to be the same for the difference of any two levels; else of each from the
+            first, which keeps those apart that a sparse prior is to choose among.
 
     Raises:
         UsageError: there is no target or no predictor, or the formula cannot be meant.
         DataError: no row has everything, a value is not finite, or the target has one class only.
     """
     target = target_index(schema)
-    coding: Coding
-    if formula is None:
-        coding = TreatmentCoding(schema, target)
-    else:
-        known = ~np.isnan(data.values[:, target])
-        coding = FormulaCoding(
-            formula, schema, target, data.values[known] if not known.all() else data.values
-        )
-    if not coding.names:
-        raise UsageError(
-            f"{data.source}: there is nothing to predict {schema.names[target]} from; add columns"
-        )
     weight = getattr(data, "weight", None)
-    rows, moments, prints = _scan(data, coding, target, weight)
+    seen = None if missing_rows == "drop" else seen_in(data, target, weight)
+    coding = _coding(schema, target, formula, data, seen, missing_rows)
+    if not coding.names and formula is None:
+        raise UsageError(
+            f"{data.source}: there is nothing to predict {schema.names[target]} from; add columns, or say "
+            f"--formula '{schema.names[target]} ~ 1' for its mean"
+        )
+    rows, moments, prints, example = _scan(data, coding, target, weight)
     levels = schema.columns[target].levels
     _check_classes(data, target, rows, weight)
     mean, sd, largest = moments.mean, moments.sd, moments.largest
     constant = np.flatnonzero(sd <= _CONSTANT * np.maximum(largest, np.finfo(float).tiny))
     sd = np.where(np.isin(np.arange(len(sd)), constant), 1.0, sd)
-    notes = [*_missing(data, rows, coding, target)]
+    notes = [*_missing(data, rows, coding, target, dropped=seen is None)]
+    if seen is not None:
+        kept = _incomplete(data, rows, coding)
+        notes += [note] if (note := kept_note(schema, coding, seen, kept, missing_rows)) else []
     if len(constant):
         names = listed(coding.names[j] for j in constant)
         notes.append(f"{names} did not vary among the rows used: only the prior speaks of it")
     notes += _duplicates(coding, mean, sd, moments.shift, prints, set(constant.tolist()))
+    unit, groups = _units(data, coding, sd, rows, example)
     return Design(
-        coding, target, levels, mean, sd, rows, moments.weight, tuple(constant.tolist()), tuple(notes)
-    )
+        coding, target, levels, mean, sd, unit, groups if mixed else (), seen, rows, moments.weight,
+        tuple(constant.tolist()), tuple(notes),
+    )  # fmt: skip
+
+
+def _coding(
+    schema: Schema, target: int, formula: str | None, data: Dataset, seen: Seen | None, missing_rows: str
+) -> Coding:
+    """From the columns of the table to those of X."""
+
+    def make(schema: Schema, filled: Callable[[np.ndarray], np.ndarray]) -> Coding:
+        if formula is None:
+            return TreatmentCoding(schema, target)
+        known = ~np.isnan(data.values[:, target])
+        return FormulaCoding(
+            formula, schema, target, filled(data.values if known.all() else data.values[known])
+        )
+
+    if seen is None or not seen.holes.any():
+        # later rows may lack what no row of the fit does: what stands in for it needs no column
+        return (
+            make(schema, lambda values: values)
+            if seen is None
+            else LevelCoding(make, schema, target, seen, formula)
+        )
+    if missing_rows == "impute":
+        use = ~np.isnan(data.values[:, target])
+        weight = getattr(data, "weight", None)
+        rows = np.flatnonzero(use if weight is None else use & (weight > 0))
+        return ImputedCoding(make, schema, target, data, seen, rows)
+    return LevelCoding(make, schema, target, seen, formula)
+
+
+def _incomplete(data: Dataset, rows: np.ndarray, coding: Coding) -> int:
+    """Rows that are used although they lack a predictor."""
+    used = list(coding.used)
+    found = 0
+    for lo in range(0, data.rows, BLOCK):
+        values = data.values[lo : lo + BLOCK]
+        found += int((np.isnan(values[:, used]).any(1) & rows[lo : lo + BLOCK]).sum())
+    return found
+
+
+SAMPLE = 2_000
+"""Rows in which the number beside a dummy is looked at."""
+
+
+def _units(
+    data: Dataset, coding: Coding, sd: np.ndarray, rows: np.ndarray, example: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The unit of each column, and the dummies that are of one label.
+
+    Args:
+        data: the rows of the fit.
+        coding: of the columns.
+        sd: of the columns, 1 for constant ones.
+        rows: which are used.
+        example: of each column a row where it is not 0; −1 if there is none.
+    """
+    unit = np.array(sd)
+    unit[list(coding.flags)] = 1.0
+    groups: dict[int, list[int]] = {}
+    mixed: dict[tuple[tuple[int, float], ...], list[int]] = {}
+    for j, origin in enumerate(coding.origins):
+        labels = [i for i in origin if i in coding.categories]
+        if not labels or j in coding.flags:
+            continue
+        unit[j] = 1.0
+        if len(labels) < len(origin):
+            if example[j] >= 0:
+                cells = coding_cells(coding, data.values[[example[j]]])[0]
+                mixed.setdefault(tuple((i, float(cells[i])) for i in labels), []).append(j)
+        elif len(origin) == 1:
+            groups.setdefault(origin[0], []).append(j)
+    index = np.flatnonzero(rows)
+    index = index[:: max(1, len(index) // SAMPLE)]
+    for cells, own in mixed.items():  # the number as it would be if every row had the level
+        values = np.array(data.values[index])
+        for i, code in cells:
+            values[:, i] = code
+        found = coding.matrix(values)[:, own].std(0)
+        unit[own] = np.where(found > 0, found, 1.0)
+    values = data.values[index[:1]]
+    kept = [np.array(own) for i, own in groups.items() if len(own) > 1 and _dummies(coding, values, i, own)]
+    return unit, tuple(kept)
+
+
+FAR = 2.0
+"""Standard deviations beyond the smallest and largest value of the fit from which a number is far outside."""
+
+
+def outside(design: Design, data: Dataset) -> list[str]:
+    """Numbers of later rows so far outside those of the fit that what is said of them is an extrapolation."""
+    found = []
+    for i in design.coding.used:
+        column = data.schema.columns[i]
+        if column.labelled:
+            continue
+        low, high = column.minimum - FAR * column.sd, column.maximum + FAR * column.sd
+        x = data.values[:, i]
+        far = x[(x < low) | (x > high)]  # NaN is neither
+        if len(far):
+            furthest = far[np.argmax(np.abs(far - (low + high) / 2))]
+            found.append(
+                f"{plural(len(far), 'row')} with {column.name!r} far outside the rows of the fit "
+                f"({column.minimum:.6g} to {column.maximum:.6g}, here {furthest:.6g}): what is said of "
+                f"{'it' if len(far) == 1 else 'them'} is extrapolated"
+            )
+    return found
+
+
+def coding_cells(coding: Coding, values: np.ndarray) -> np.ndarray:
+    """Cells of the table with what stands in for missing ones."""
+    return getattr(coding, "filled", lambda cells: cells)(values)
+
+
+def _dummies(coding: Coding, row: np.ndarray, column: int, own: list[int]) -> bool:
+    """Whether columns of X are the dummies of the levels of one column of the table beyond the first."""
+    codes = [code for _, code in coding.categories[column]]
+    if len(own) != len(codes) - 1:
+        return False
+    values = np.repeat(row, len(codes), 0)
+    values[:, column] = codes
+    return np.array_equal(coding.matrix(values)[:, own], np.eye(len(codes))[:, 1:])
 
 
 def target_index(schema: Schema) -> int:
@@ -159,12 +341,22 @@ class _Moments:
 
 def _scan(
     data: Dataset, coding: Coding, target: int, weight: np.ndarray | None
-) -> tuple[np.ndarray, _Moments, np.ndarray]:
-    """One pass: rows to use, moments of the columns, and two random projections of each column (2, p + 1)."""
+) -> tuple[np.ndarray, _Moments, np.ndarray, np.ndarray]:
+    """One pass over the rows.
+
+    Returns:
+        The rows to use, moments of the columns, two random projections of each column (2, p + 1), and of each
+        column with a dummy in it the first row that is not 0 there, (p,), −1 where there is none.
+    """
     p = len(coding.names)
     usable = np.zeros(data.rows, bool)
     moments = _Moments(np.zeros(p), np.zeros(p), np.zeros(p), np.zeros(p))
     prints = np.zeros((2, p + 1))
+    example = np.full(p, -1)
+    labels = [set(origin) & set(coding.categories) for origin in coding.origins]
+    pending = np.array(
+        [j for j in range(p) if labels[j] and len(labels[j]) < len(coding.origins[j])], np.intp
+    )
     rng = np.random.default_rng(0)
     for lo in range(0, data.rows, BLOCK):
         values = data.values[lo : lo + BLOCK]
@@ -178,6 +370,10 @@ def _scan(
         if w is not None:
             ok &= w > 0
         usable[lo : lo + BLOCK] = ok
+        if len(pending):
+            there = (X[:, pending] != 0) & ok[:, None]
+            example[pending] = np.where(there.any(0), lo + there.argmax(0), -1)
+            pending = pending[example[pending] < 0]
         if not ok.all():
             X, w = X[ok], None if w is None else w[ok]
         if not len(X):
@@ -188,7 +384,7 @@ def _scan(
         random = rng.normal(size=(2, len(X)))
         prints[:, :-1] += random @ (X - moments.shift)
         prints[:, -1] += random.sum(1)
-    return usable, moments, prints
+    return usable, moments, prints, example
 
 
 def _check_finite(data: Dataset, coding: Coding, X: np.ndarray, ok: np.ndarray, lo: int) -> None:
@@ -220,7 +416,7 @@ def _check_classes(data: Dataset, target: int, rows: np.ndarray, weight: np.ndar
         )
 
 
-def _missing(data: Dataset, rows: np.ndarray, coding: Coding, target: int) -> list[str]:
+def _missing(data: Dataset, rows: np.ndarray, coding: Coding, target: int, *, dropped: bool) -> list[str]:
     """What was left out, and because of which columns."""
     left = int(len(rows) - rows.sum())
     if not left:
@@ -232,7 +428,7 @@ def _missing(data: Dataset, rows: np.ndarray, coding: Coding, target: int) -> li
     reasons = []
     if unknown:
         reasons.append(f"{plural(unknown, 'row')} without a target")
-    if worst:
+    if worst and dropped:
         reasons.append(f"missing cells in {listed(worst)}")
     return [f"{plural(left, 'row')} of {len(rows):,} not used: {' and '.join(reasons) or 'of weight zero'}"]
 

@@ -12,7 +12,8 @@ from ppl_models.errors import DataError, UsageError
 from ppl_models.regression import separation
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.ep import Fixed, grid, mixture
-from ppl_models.regression.forms import DRAWS, Form, Full, Mixture
+from ppl_models.regression.forms import CENTRE, DRAWS, MAP, Form, Full, Mixture
+from ppl_models.regression.glm import GLM
 from ppl_models.regression.moves import WORK, exact_draws
 from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.quadrature import safe_cholesky
@@ -71,7 +72,7 @@ def fit_regression(
         UsageError: the covariance asked for is too large, or the formula cannot be meant.
     """
     began = time.perf_counter()
-    batch, draws = bound.dataset_batch(data, device), None
+    batch, draws, beside = bound.dataset_batch(data, device), None, {}
     name = "mixture" if bound.model.prior == "horseshoe" else _form(bound, len(batch))
     if name == "mixture":
         with threads_for(len(batch) * bound.parameters):
@@ -80,9 +81,24 @@ def fit_regression(
         with threads_for(len(batch) * bound.parameters):
             form, elbo, converged, history = fit_dual(bound.glm, batch, steps, tolerance)[:4]
     else:
-        form, elbo, converged, history = _gaussian(bound, batch, name, steps, tolerance)
+        glm = bound.glm
+        if name == "full" and batch.important:
+            glm = glm.adjusted(batch)
+            assert glm.adjust is not None
+            beside = {CENTRE: glm.adjust.centre, MAP: glm.adjust.map}
+        form, elbo, converged, history = _gaussian(glm, batch, name, steps, tolerance)
     separated = separation.note(bound.glm, batch, form.mean.reshape(bound.glm.width, -1))
     notes = [*bound.design.notes, *([separated] if separated else [])]
+    if batch.important:
+        how = (
+            "bent to the sandwich's covariance"
+            if beside
+            else "without a sandwich, which takes a full covariance"
+        )
+        notes.append(
+            f"weights are not counts: the likelihood is that of {batch.effective():,.1f} rows of equal "
+            f"weight (Kish's effective sample size), {how}"
+        )
     if name in ("low_rank", "diag"):
         notes.append(
             f"the posterior covariance of {bound.parameters:,} coefficients is an approximation ({name})"
@@ -92,7 +108,7 @@ def fit_regression(
             "posterior by expectation propagation alone, too large for exact draws: coefficients that may be "
             "large are about a quarter of their posterior sd too near to zero"
         )
-    kept = form.params if draws is None else form.params | {DRAWS: draws}
+    kept = form.params | beside if draws is None else form.params | {DRAWS: draws}
     params = {key: value.detach()[None] for key, value in kept.items()}
     seconds = time.perf_counter() - began
     return Result(
@@ -120,13 +136,13 @@ def _form(bound: Regression, rows: int) -> str:
 
 
 def _gaussian(
-    bound: Regression, batch: Batch, name: str, steps: int, tolerance: float
+    glm: GLM, batch: Batch, name: str, steps: int, tolerance: float
 ) -> tuple[Form, float, bool, tuple[dict[str, float], ...]]:
     if name == "full":
-        fitted = fit_glm(bound.glm, batch, steps, tolerance)
+        fitted = fit_glm(glm, batch, steps, tolerance)
         form: Form = Full(fitted.loc, fitted.scale_tril)
         return form, fitted.elbo, fitted.converged, fitted.history
-    return fit_many(bound.glm, batch, RANK if name == "low_rank" else 0)[:4]
+    return fit_many(glm, batch, RANK if name == "low_rank" else 0)[:4]
 
 
 def _horseshoe(

@@ -8,7 +8,7 @@ E_q[log p], E_q[∇ log p] and E_q[−∇² log p] need K-dimensional quadrature
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -19,6 +19,7 @@ from ppl_models.inference.gaussian import Expectations, GaussianTarget
 from ppl_models.regression.priors import WithIntercept, contrasts
 from ppl_models.regression.quadrature import Moments, binary_moments, softmax_moments
 from ppl_models.regression.rows import Batch, Block
+from ppl_models.regression.sandwich import Adjustment, adjustment
 from ppl_models.regression.workers import shares, spread
 
 NARROW = 256
@@ -26,6 +27,61 @@ NARROW = 256
 
 TOGETHER = 2**18
 """Draws × rows × classes that densities are computed of together: what a cache holds."""
+
+
+PAIRED = 64
+"""Columns up to which, with several classes, products z_i z_j are made once for all pairs of classes."""
+
+
+class Products:
+    """Sums over pairs of columns and pairs of classes as one product of matrices.
+
+        cov_nab = Σ_ij z_ni z_nj σ_iajb,    F_iajb = Σ_n z_ni z_nj H_nab
+
+    both symmetric in (i, j) and in (a, b), of which the lower triangles are held.
+
+    Args:
+        width: p + 1.
+        outputs: K.
+    """
+
+    def __init__(self, width: int, outputs: int) -> None:
+        self.i, self.j = torch.tril_indices(width, width)
+        self.a, self.b = torch.tril_indices(outputs, outputs)
+        self.outputs = outputs
+
+    def of(self, Z: Tensor) -> Tensor:
+        """z_i z_j, (m, P)."""
+        return Z[:, self.i] * Z[:, self.j]
+
+    def nothing(self, like: Tensor) -> Tensor:
+        """Zeros for `weighed` to be added to."""
+        return like.new_zeros(len(self.i), len(self.a))
+
+    def pack(self, sigma: Tensor | None) -> Tensor | None:
+        """σ (p + 1, K, p + 1, K) as (P, pairs of classes)."""
+        if sigma is None:
+            return None
+        i, j, a, b = self.i[:, None], self.j[:, None], self.a, self.b
+        return sigma[i, a, j, b] + torch.where(i == j, 0.0, 1.0) * sigma[j, a, i, b]
+
+    def spread(self, pairs: Tensor, packed: Tensor) -> Tensor:
+        """Covariances of the linear predictors, (m, K, K)."""
+        found = pairs @ packed
+        cov = found.new_empty(len(pairs), self.outputs, self.outputs)
+        cov[:, self.a, self.b] = found
+        cov[:, self.b, self.a] = found
+        return cov
+
+    def weighed(self, pairs: Tensor, H: Tensor) -> Tensor:
+        """Σ_n z_i z_j H_ab, (P, pairs of classes)."""
+        return pairs.mT @ H[:, self.a, self.b]
+
+    def unpack(self, summed: Tensor, curvature: Tensor) -> None:
+        """Write that into the lower triangle of classes of F (p + 1, K, p + 1, K)."""
+        i, j = self.i[:, None], self.j[:, None]
+        curvature[i, self.a, j, self.b] = summed
+        curvature[j, self.a, i, self.b] = summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +92,13 @@ class GLM(GaussianTarget):
         classes: C.
         width: p + 1.
         prior: of Φ.
+        adjust: where the likelihood is taken instead of at Φ, with weights that are not counts, if anywhere.
     """
 
     classes: int
     width: int
     prior: WithIntercept
+    adjust: Adjustment | None = None
 
     @property
     def outputs(self) -> int:
@@ -112,6 +170,8 @@ class GLM(GaussianTarget):
 
     def _likelihood(self, batch: Batch, B: Tensor, sigma: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """E[log p(y | φ)], E[∇] (p + 1, K) and E[−∇²] (p + 1, K, p + 1, K) of the likelihood, scaled up."""
+        if self.adjust is not None:
+            B, sigma = self.adjust.points(B), None if sigma is None else self.adjust.covariance(sigma)
         if self.width <= NARROW:
             found = spread(lambda which: self._sum(batch, which, B, sigma), shares(batch.count))
         else:
@@ -122,6 +182,8 @@ class GLM(GaussianTarget):
         for a in range(self.outputs):
             for b in range(a):
                 curvature[:, b, :, a] = curvature[:, a, :, b]
+        if self.adjust is not None:
+            gradient, curvature = self.adjust.back(gradient, curvature)
         return log_p * batch.scale, gradient * batch.scale, curvature * batch.scale
 
     def _sum(
@@ -131,18 +193,32 @@ class GLM(GaussianTarget):
         p1, K = self.width, self.outputs
         log_p = B.new_zeros(())
         gradient, curvature = B.new_zeros(p1, K), B.new_zeros(p1, K, p1, K)
+        products = Products(p1, K) if K > 2 and p1 <= PAIRED else None
+        packed = None if products is None else products.pack(sigma)
+        summed = None if products is None else products.nothing(B)
         for block in self._parts(batch, which):
             Z = block.Z
-            cov = None if sigma is None else self._spread(Z, sigma)
+            pairs = None if products is None else products.of(Z)
+            if sigma is None:
+                cov = None
+            elif pairs is None or packed is None or products is None:
+                cov = self._spread(Z, sigma)
+            else:
+                cov = products.spread(pairs, packed)
             value, g, H = self.row_terms(block, Z @ B, cov)
             if block.weight is not None:
                 w = block.weight
                 value, g, H = value * w, g * w[:, None], H * w[:, None, None]
             log_p += value.sum()
             gradient += Z.mT @ g
+            if products is not None and pairs is not None and summed is not None:
+                summed += products.weighed(pairs, H)
+                continue
             for a in range(K):
                 for b in range(a + 1):
                     curvature[:, a, :, b] += (Z * H[:, a, b, None]).mT @ Z
+        if products is not None and summed is not None:
+            products.unpack(summed, curvature)
         return log_p, gradient, curvature
 
     def _parts(self, batch: Batch, which: range) -> Iterator[Block]:
@@ -213,6 +289,31 @@ class GLM(GaussianTarget):
     def _bound(self, B: Tensor) -> Tensor:
         return torch.diag(self.prior.majoriser(B).repeat_interleave(self.outputs))
 
+    def adjusted(self, batch: Batch) -> "GLM":
+        """The same for weights that are not counts: bent to the sandwich's curvature about the mode."""
+        mode, precision = self.map_start(batch)
+        B = mode.reshape(self.width, self.outputs)
+        H = self.log_joint(batch, B)[2]
+        prior = self._bound(B)
+        J = self._gradient_variance(batch, B, torch.linalg.inv(H + prior))
+        return replace(self, adjust=adjustment(mode, H, J, prior, batch.effective()))
+
+    def _gradient_variance(self, batch: Batch, B: Tensor, inverse: Tensor) -> Tensor:
+        """Σ_n (w_n² / m_n) g_n g_nᵀ / (1 − leverage)², (d, d): m_n the number of rows that a row is."""
+        p1, K, d = self.width, self.outputs, self.dimension
+        J = B.new_zeros(d, d)
+        for block, number in zip(batch.blocks(), batch.numbers(), strict=True):
+            w = torch.ones_like(block.Z[:, 0]) if block.weight is None else block.weight
+            _, g, H = self.row_terms(block, block.Z @ B, None)
+            within = self._spread(
+                block.Z, inverse.reshape(p1, K, p1, K)
+            )  # of the linear predictors, (m, K, K)
+            leverage = (w / number) * torch.einsum("nab,nba->n", H, within) / K
+            factor = w / number.sqrt() / (1 - leverage.clamp(0.0, 0.9))
+            score = (block.Z.unsqueeze(-1) * (g * factor[:, None]).unsqueeze(1)).reshape(-1, d)
+            J += score.mT @ score
+        return J
+
     def log_probability(self, phi: Tensor, y: Tensor) -> Tensor:
         """Log p(y | φ), (...), for φ (..., K) and classes y that broadcast against (...)."""
         if self.outputs == 1:
@@ -232,10 +333,15 @@ class GLM(GaussianTarget):
         """
         if self.outputs == 1:
             return torch.nn.functional.logsigmoid(B[..., 0] @ torch.where(y[:, None] == 1, Z, -Z).mT)
-        return self.log_probability(torch.stack([B[..., k] @ Z.mT for k in range(self.outputs)], -1), y)
+        coefficient = self.A.to(B) @ B.mT  # of every class: (S, C, p + 1)
+        logits = (coefficient.flatten(0, 1) @ Z.mT).view(len(B), self.classes, len(Z))
+        own = logits.gather(1, y.expand(len(B), 1, len(Z)))[:, 0]
+        top = logits.detach().amax(1, keepdim=True)
+        return own - top[:, 0] - (logits - top).exp().sum(1).log()
 
     def log_evidence(self, batch: Batch, B: Tensor) -> Tensor:
         """Log p(y | φ) of all rows with their weights, scaled up, (S,), for draws B (S, p + 1, K)."""
+        B = B if self.adjust is None else self.adjust.points(B)
 
         def some(which: range) -> Tensor:
             total = B.new_zeros(len(B))

@@ -20,6 +20,7 @@ from ppl_models.models.logistic.calibrate import calibrate
 from ppl_models.models.logistic.checks import separation
 from ppl_models.models.logistic.effects import average_effects
 from ppl_models.regression.bound import NAME, Regression
+from ppl_models.regression.design import outside
 from ppl_models.regression.fitting import fit_regression
 from ppl_models.regression.forms import CHAINS
 
@@ -78,6 +79,14 @@ class LogisticBound(Regression, Bayesian):
     def rows(self, data: Dataset, device: str = "cpu") -> Dataset:
         """The data set itself: its design is made block by block."""
         return data
+
+    def needed(self) -> frozenset[str] | None:
+        """The predictors: a formula need not use every column."""
+        return frozenset(self.schema.columns[i].name for i in self.design.coding.used)
+
+    def remarks(self, data: Dataset) -> Sequence[str]:
+        """Predictors far outside the rows of the fit, or missing in them and never there."""
+        return [*outside(self.design, data), *self.design.remarks(data)]
 
     def labels(self) -> tuple[str, ...]:
         """Of the classes; the first is the reference."""
@@ -186,8 +195,11 @@ class LogisticBound(Regression, Bayesian):
         table.index.name = "parameter"
         shown = table.drop(columns=[name for name in table.columns if "odds_ratio_" in name])
         if len(shown) > SHOWN:
-            order = (shown["mean"] / shown["sd"]).abs().argsort()[::-1][:SHOWN]
-            shown = shown.iloc[sorted(order)]
+            order = (shown["mean"] / shown["sd"]).abs().fillna(0.0).argsort()[::-1][:SHOWN]
+            left, shown = len(shown), shown.iloc[sorted(order)]
+            shown.attrs["note"] = (
+                f"{SHOWN} of {left:,} rows, those furthest from zero in sds; summary has all"
+            )
         return shown.reset_index()
 
 
