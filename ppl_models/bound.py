@@ -85,6 +85,14 @@ class Bound(ABC):
     def numbers(self, data: Dataset) -> int:
         """Numbers held for each draw of θ where all rows are looked at, by which draws are budgeted."""
 
+    def needed(self) -> frozenset[str] | None:
+        """The columns that later rows must have; None for all of the schema's but the target."""
+        return frozenset() if self.partial_rows else None
+
+    def remarks(self, data: Dataset) -> Sequence[str]:
+        """What is to be known of what is said of later rows, a sentence each: that it is an extrapolation."""
+        return ()
+
     def learned(self, params: Params) -> dict[str, Any]:
         """Fields of the model that were left to the data, as the parameters of a fit have them."""
         return {}

@@ -466,7 +466,7 @@ class Glances(Protocol):
     """Has a table of its own that is shown with a fit."""
 
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
-        """A row for each of its parts."""
+        """A row for each of its parts; `attrs["note"]` says so where some are left out."""
         ...
 
 

@@ -213,6 +213,7 @@ def manifest(fit: Record) -> dict[str, Any]:
             "path": data.path,
             "stored": not _elsewhere(data),
             "file": None if data.path is None else file_of(data.path),
+            "weight_unit": data.weight_unit,
         },
         "settings": asdict(fit.settings),
         "status": str(t.status),
@@ -364,6 +365,7 @@ def load(path: Any, model: Any = None) -> Record:
             source=m["data"]["source"],
             notes=tuple(m["data"]["notes"]),
             weight=rows.get("weight"),
+            weight_unit=float(m["data"].get("weight_unit", 1.0)),
             path=m["data"]["path"],
             arrays={k.removeprefix(ARRAY): v for k, v in rows.items() if k.startswith(ARRAY)},
         )

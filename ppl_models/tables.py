@@ -1,6 +1,7 @@
 """What the verbs share: later data, as many draws as are affordable, and tables in the user's terms."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,8 +44,11 @@ def later(fit: "Record", data: Any, reading: Mapping[str, Any]) -> Dataset:
                 f"{', '.join(fit.data.names)}"
             )
         return data
-    required = not fit.bound.partial_rows
-    return read(data, schema=fit.data.schema, require_schema_columns=required, **reading)
+    needed = fit.bound.needed()
+    found = read(
+        data, schema=fit.data.schema, require_schema_columns=True if needed is None else needed, **reading
+    )
+    return replace(found, notes=(*found.notes, *fit.bound.remarks(found)))
 
 
 def some_draws(fit: "Record", data: Dataset, budget: int, least: int) -> Draws:

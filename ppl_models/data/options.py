@@ -12,7 +12,7 @@ from typing import Any, Literal, TypedDict
 
 from ppl_models.data.readers import format_options
 from ppl_models.data.readers.base import Option, Stage
-from ppl_models.data.schema import Kind
+from ppl_models.data.schema import Kind, Meaning
 
 Names = str | Iterable[str]
 """Names: in one text with commas between them, or one after the other."""
@@ -66,6 +66,14 @@ _COLUMNS = (
     ),
     Option(name="target", help="The column that is to be predicted.", metavar="COL", stages=_FIT),
     Option(name="weights", help="The column of the weights of the rows.", metavar="COL", stages=_FIT),
+    Option(
+        name="weights_are",
+        help="What weights are: counts of rows, or importance, which adds no information; whole numbers are "
+        "counts if not given.",
+        metavar="counts|importance",
+        type=Meaning,
+        stages=_FIT,
+    ),
 )
 _CELLS = (
     Option(

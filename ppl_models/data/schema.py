@@ -2,7 +2,10 @@
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
+
+Meaning = Literal["counts", "importance"]
+"""What weights of rows are."""
 
 
 class Kind(StrEnum):
@@ -76,6 +79,7 @@ class Schema:
         correlation: (C, C) of the columns when the model was fitted, kept where a prior refers to it.
         target: The column, of whatever kind, that is to be predicted from the others.
         weights: The column of the weights of the rows.
+        weights_are: What its weights were taken for: counts, or importance.
         shape: Of rows that are images: height, width and, if there are several, channels. The columns but
             the target are their pixels, row after row, the channels of a pixel side by side.
     """
@@ -86,6 +90,7 @@ class Schema:
     correlation: tuple[tuple[float, ...], ...] = ()
     target: str | None = None
     weights: str | None = None
+    weights_are: Meaning | None = None
     shape: tuple[int, ...] | None = None
 
     @property
@@ -104,6 +109,7 @@ class Schema:
             "correlation": correlation,
             "target": self.target,
             "weights": self.weights,
+            "weights_are": self.weights_are,
             "shape": None if self.shape is None else list(self.shape),
         }
 
@@ -118,7 +124,7 @@ class Schema:
         """
         columns = tuple(Column.from_dict(column) for column in fields["columns"])
         correlation = tuple(tuple(map(float, row)) for row in fields.get("correlation", ()))
-        named = {name: fields.get(name) for name in ("sequence", "time", "target", "weights")}
+        named = {name: fields.get(name) for name in ("sequence", "time", "target", "weights", "weights_are")}
         shape = fields.get("shape")
         shape = None if shape is None else tuple(map(int, shape))
         return cls(columns, correlation=correlation, shape=shape, **named)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -15,17 +16,17 @@ from ppl_models.data.messages import plural
 from ppl_models.draws import Draws, Params, Variables, groups
 from ppl_models.errors import UsageError
 from ppl_models.regression import design as designs
-from ppl_models.regression.coding import TreatmentCoding
 from ppl_models.regression.design import BLOCK, Beside, Block, Design
 from ppl_models.regression.ep import STEP
 from ppl_models.regression.fields import RegressionFields
-from ppl_models.regression.forms import DRAWS, Form, from_params
+from ppl_models.regression.forms import CENTRE, DRAWS, MAP, Form, from_params
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.groups import GroupCoding, GroupPrior, Term
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
 from ppl_models.regression.priors import NormalPrior, Prior, Stacked, StudentPrior, WithIntercept
 from ppl_models.regression.responses import Categorical, NumberResponse, Response
 from ppl_models.regression.rows import Batch, all_rows
+from ppl_models.regression.sandwich import Adjustment
 
 NAME = "regression"
 """The factor that all parameters belong to."""
@@ -45,33 +46,46 @@ class Regression:
     model: RegressionFields
     schema: Schema
     _design: Design | None = None
+    adjust: Adjustment | None = None
+
+    def learned(self, params: Params) -> dict[str, Any]:
+        """What the likelihood was adjusted by, with weights that are not counts."""
+        return {"adjust": Adjustment(params[CENTRE][0], params[MAP][0])} if MAP in params else {}
+
+    def at(self, learned: Mapping[str, Any]) -> Self:
+        """The same with that."""
+        if "adjust" not in learned:
+            return self
+        found = copy(self)
+        found.adjust = learned["adjust"]
+        found.__dict__.pop("glm", None)  # which was made without
+        return found
 
     def prepare(self, data: Dataset) -> "Regression":
         """Fix the design by the rows of the fit; once done, further calls change nothing."""
         if self._design is None:
-            self._design = designs.build(self.schema, self.model.formula, data)
+            m = self.model
+            self._design = designs.build(
+                self.schema, m.formula, data, m.missing_rows, mixed=m.prior != "horseshoe",
+                beside=self.beside(), classes=self.of_classes,
+            )  # fmt: skip
         return self
 
     def essence(self) -> dict[str, np.ndarray] | None:
-        """Means and standard deviations; None with a formula, which is coded by the rows of the fit."""
+        """What the design is made from; None with a formula, which is coded by the rows of the fit."""
         if self.model.formula is not None:
             return None
-        d = self.design
-        return {
-            "mean": d.mean, "sd": d.sd, "weight": np.array([d.weight]),
-            "constant": np.array(d.constant, np.float64),
-        }  # fmt: skip
+        return self.design.essence()
 
     def recalled(self, essence: Mapping[str, np.ndarray]) -> Self:
         """The design from these."""
-        target, beside = designs.target_index(self.schema), self.beside()
-        constant = tuple(int(j) for j in essence["constant"])
-        self._design = Design(
-            TreatmentCoding(self.schema, target, beside.used), target, self.schema.columns[target].levels,
-            essence["mean"], essence["sd"], np.zeros(0, bool), float(essence["weight"][0]), constant, (),
-            beside,
-        )  # fmt: skip
+        self._design = designs.recalled(self.schema, essence, self.beside(), self.of_classes)
         return self
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether the target is one of some classes, rather than a number or an ordered label."""
+        return True
 
     def beside(self) -> Beside:
         """Columns of the table that are no predictors."""
@@ -142,11 +156,11 @@ class Regression:
 
     @cached_property
     def scale(self) -> Tensor:
-        """(p₀,) what a prior scale is multiplied with, in standardised units: 1, or s_j without autoscale."""
+        """(p₀,) what a prior scale is multiplied with, in standardised units: 1, or u_j without autoscale."""
         if self.model.autoscale:
             return torch.ones(self.population, dtype=torch.float64)
         unit = self.response.unit if isinstance(self.response, NumberResponse) else 1.0
-        return torch.from_numpy(self.design.sd[: self.population] / unit)
+        return torch.from_numpy(self.design.unit[: self.population] / unit)
 
     @cached_property
     def horseshoe(self) -> Horseshoe:
@@ -157,7 +171,8 @@ class Regression:
     @cached_property
     def glm(self) -> GLM:
         """The density at ψ's start. Under a horseshoe its prior is that of the intercept, and of a slab."""
-        return GLM(self.response, len(self.names) + 1, self._prior(torch.zeros(len(self.design.widths))))
+        prior = self._prior(torch.zeros(len(self.design.widths)))
+        return GLM(self.response, len(self.names) + 1, prior, self.adjust)
 
     def _prior(self, log_tau: Tensor) -> WithIntercept:
         m = self.model
@@ -425,11 +440,10 @@ class Regression:
         return self.response.unit if isinstance(self.response, NumberResponse) else 1.0
 
     def user(self, theta: Draws) -> tuple[np.ndarray, np.ndarray]:
-        """Intercepts (S, K) and coefficients (S, p, K) in the user's units: β = b/s, α − Σ β x̄."""
+        """Intercepts (S, K) and coefficients (S, p, K) in the user's units: β = b/u, α − Σ β x̄."""
         sites = theta[NAME]
-        beta = np.asarray(sites["coefficient"]) / self.design.sd[:, None]
-        alpha = np.asarray(sites["intercept"]) - np.einsum("spk,p->sk", beta, self.design.mean)
-        return alpha, beta
+        beta = self.design.in_units(np.asarray(sites["coefficient"]))
+        return np.asarray(sites["intercept"]) - np.einsum("spk,p->sk", beta, self.design.mean), beta
 
     def logits(self, theta: Draws, Z: np.ndarray, values: np.ndarray | None = None) -> Tensor:
         """Linear predictors (S, m, K): of the classes beyond the first, or of a number, standardised.

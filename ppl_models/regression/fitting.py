@@ -13,7 +13,7 @@ from ppl_models.regression import separation
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.design import Block
 from ppl_models.regression.ep import Fixed, grid, mixture
-from ppl_models.regression.forms import DRAWS, Apart, Form, Full, Mixture
+from ppl_models.regression.forms import CENTRE, DRAWS, MAP, Apart, Form, Full, Mixture
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.hyper import Surface, integrate, peak
 from ppl_models.regression.moves import WORK, exact_draws
@@ -75,7 +75,7 @@ def fit_regression(
         UsageError: the covariance asked for is too large, or the formula cannot be meant.
     """
     began = time.perf_counter()
-    batch, draws = bound.dataset_batch(data, device), None
+    batch, draws, beside = bound.dataset_batch(data, device), None, {}
     name = "mixture" if bound.model.prior == "horseshoe" else _form(bound, len(batch))
     if name == "mixture":
         with threads_for(len(batch) * bound.parameters):
@@ -83,12 +83,26 @@ def fit_regression(
     elif name == "full" and bound.shared:
         form, elbo, converged, history = _integrated(bound, batch, tolerance)
     else:
+        if name == "full" and batch.important:
+            bound = bound.at({"adjust": bound.glm.adjusted(batch).adjust})
+            assert bound.adjust is not None
+            beside = {CENTRE: bound.adjust.centre, MAP: bound.adjust.map}
         form, elbo, converged, history = _profiled(bound, batch, name, steps, tolerance)
     if bound.log_unit:
         elbo -= bound.log_unit * batch.weight_sum
     B = form.mean[: bound.glm.dimension].reshape(bound.glm.width, -1)
     separated = separation.note(bound.glm, batch, B)
     notes = [*bound.design.notes, *([separated] if separated else [])]
+    if batch.important:
+        how = (
+            "bent to the sandwich's covariance"
+            if beside
+            else "without a sandwich, which takes a full covariance and nothing else that rows share"
+        )
+        notes.append(
+            f"weights are not counts: the likelihood is that of {batch.effective():,.1f} rows of equal "
+            f"weight (Kish's effective sample size), {how}"
+        )
     if name in ("low_rank", "diag"):
         notes.append(
             f"the posterior covariance of {bound.parameters:,} coefficients is an approximation ({name})"
@@ -98,7 +112,7 @@ def fit_regression(
             "posterior by expectation propagation alone, too large for exact draws: coefficients that may be "
             "large are about a quarter of their posterior sd too near to zero"
         )
-    kept = form.params if draws is None else form.params | {DRAWS: draws}
+    kept = form.params | beside if draws is None else form.params | {DRAWS: draws}
     params = {key: value.detach()[None] for key, value in kept.items()}
     seconds = time.perf_counter() - began
     return Result(

@@ -27,6 +27,9 @@ CHAINS = 128
 DRAWS = "draws"
 """The name of draws (S, d) that are exact, kept beside a form that is not."""
 
+CENTRE, MAP = "adjust_centre", "adjust_map"
+"""The names of what a likelihood with weights that are not counts was adjusted by, kept beside a form."""
+
 
 class Form(ABC):
     """A posterior over d numbers that can be drawn from and scored."""
@@ -240,7 +243,7 @@ class Apart(Form):
 
 def from_params(params: Params) -> Form:
     """The form that `params` came from."""
-    params = {name: value for name, value in params.items() if name != DRAWS}
+    params = {name: value for name, value in params.items() if name not in (DRAWS, CENTRE, MAP)}
     if "shared_loc" in params:
         own = {name: value for name, value in params.items() if not name.startswith("shared_")}
         return Apart(from_params(own), Full(params["shared_loc"], params["shared_scale_tril"]))

@@ -140,9 +140,7 @@ def _classes(
     import numpy as np
 
     labels = bound.labels()
-    if threshold is not None and (len(labels) > 2 or not 0 <= threshold <= 1):
-        what = f"there are {len(labels)} classes" if len(labels) > 2 else f"got {threshold}"
-        raise UsageError(f"threshold must be a probability between 0 and 1 for two classes; {what}")
+    check_threshold(threshold, labels)
     rows = bound.rows(data, fit.settings.device)
     if isinstance(bound, Uncertain):
         mean, ends = _intervals(bound, rows, data, theta, tails)
@@ -150,15 +148,30 @@ def _classes(
         mean, ends = bound.predictive(rows, theta), ()
     known = ~np.isnan(mean[:, 0])
     best = np.full(data.rows, None, dtype=object)
-    code = mean[known].argmax(1)
-    if len(labels) == 2:
-        code = (mean[known, 1] >= (0.5 if threshold is None else threshold)).astype(int)
-    best[known] = np.array(labels, dtype=object)[code]
+    best[known] = np.array(labels, dtype=object)[classes_of(mean[known], threshold)]
     cells: dict[str, Any] = {"class": best}
     for c, name in enumerate(labels):
         for suffix, values in zip(("", "_lower", "_upper"), (mean, *ends), strict=False):
             cells[f"probability_{name}{suffix}"] = values[:, c]
     return cells
+
+
+def check_threshold(threshold: float | None, labels: tuple[str, ...]) -> None:
+    """Refuse a threshold that is none.
+
+    Raises:
+        UsageError: it is for more than two classes, or no probability.
+    """
+    if threshold is not None and (len(labels) > 2 or not 0 <= threshold <= 1):
+        what = f"there are {len(labels)} classes" if len(labels) > 2 else f"got {threshold}"
+        raise UsageError(f"threshold must be a probability between 0 and 1 for two classes; {what}")
+
+
+def classes_of(p: "np.ndarray", threshold: float | None) -> "np.ndarray":
+    """The classes that are predicted from probabilities (m, C): the likeliest, or by a threshold of two."""
+    if p.shape[1] == 2:
+        return (p[:, 1] >= (0.5 if threshold is None else threshold)).astype(int)
+    return p.argmax(1)
 
 
 def _intervals(
@@ -178,7 +191,9 @@ def _intervals(
             lower, upper = torch.quantile(p.permute(1, 2, 0).contiguous(), ends, -1)
         if found is None:
             found = np.full((3, data.rows, p.shape[-1]), np.nan)
-        found[:, index] = torch.stack([p.mean(0), lower, upper]).numpy()
+        mean = p.mean(0)
+        # of a posterior so skewed that its mean is in a tail, an interval without it would contradict it
+        found[:, index] = torch.stack([mean, torch.minimum(lower, mean), torch.maximum(upper, mean)]).numpy()
     if found is None:
         found = np.full((3, data.rows, len(bound.labels())), np.nan)  # type: ignore[attr-defined]
     return found[0], (found[1], found[2])

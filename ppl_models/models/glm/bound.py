@@ -53,6 +53,11 @@ class GLMBound(TrainedRegression):
         return link or links[0]
 
     @property
+    def of_classes(self) -> bool:
+        """No: also of an ordered label."""
+        return False
+
+    @property
     def describe(self) -> str:
         """Its size: `poisson, log link, 20 predictors`."""
         groups = "".join(f", {t.name}" for t in self.terms)
@@ -81,31 +86,29 @@ class GLMBound(TrainedRegression):
         link, family = self.link, self.family
         ordinal = issubclass(family, Ordinal)
         if self._design is None:
-            self._design = designs.build(self.schema, self.model.formula, data, self.beside(), classes=False)
-        design = self._design
+            super().prepare(data)
+        design = self.design
         cells = data.values[design.rows]
         if design.beside.exposure is not None and not (cells[:, design.beside.exposure] > 0).all():
             raise DataError(f"{data.source}: exposure {self.model.exposure} must be positive in every row")
         y = torch.from_numpy(cells[:, design.target].copy())
         family.check(y, f"{data.source}: the target {self.target}", design.beside.of(cells)[1])
         self._response = family.of(link, y, len(self.levels) if ordinal else 0)
-        self._design = replace(design, shift=self._response.shift, unit=self._response.unit)
+        self._design = replace(design, target_shift=self._response.shift, target_unit=self._response.unit)
         return self
 
     def essence(self) -> dict[str, np.ndarray] | None:
-        """As for all regressions, and the units of the target and where ψ starts."""
+        """As for all regressions, and where ψ starts."""
         found = super().essence()
         if found is None:
             return None
-        r = self.response
-        return found | {"target": np.array([r.shift, r.unit]), "psi": r.psi.numpy()}
+        return found | {"psi": self.response.psi.numpy()}
 
     def recalled(self, essence: Mapping[str, np.ndarray]) -> Self:
         """What `prepare` gave, from these."""
         super().recalled(essence)
-        shift, unit = map(float, essence["target"])
-        self._response = self.family(self.link, torch.from_numpy(np.array(essence["psi"])), shift, unit)
-        self._design = replace(self.design, levels=(), shift=shift, unit=unit)
+        psi, d = torch.from_numpy(np.array(essence["psi"])), self.design
+        self._response = self.family(self.link, psi, d.target_shift, d.target_unit)
         return self
 
     @property

@@ -249,4 +249,7 @@ class ProgramBound(Program, Bayesian):
 
         table = pd.DataFrame.from_dict(self.summarise(fitted, (0.055, 0.945)), orient="index")
         table = table[["mean", "sd", *(name for name in table.columns if name.startswith("hdi_"))]]
-        return table.head(SHOWN).rename_axis("parameter").reset_index()
+        shown = table.head(SHOWN).rename_axis("parameter").reset_index()
+        if len(table) > SHOWN:
+            shown.attrs["note"] = f"{SHOWN} of {len(table):,} parameters, the first; summary has all"
+        return shown
