@@ -46,7 +46,12 @@ CASES = {
     "kids, 434, normal": ("kids()", "normal", "y ~ hs + iq", "iq"),
     "radon, 919, normal, 85 groups": ("radon()", "normal", "y ~ floor + (1 | g)", "floor"),
     "counts, 800, Poisson, 40 groups": ("counts()", "poisson", "y ~ x + (1 | g)", "x"),
-    "large, 100,000 × 10, Poisson": ("large()", "poisson", "y ~ " + " + ".join(f"x{i}" for i in range(10)), "x0"),
+    "large, 100,000 × 10, Poisson": (
+        "large()",
+        "poisson",
+        "y ~ " + " + ".join(f"x{i}" for i in range(10)),
+        "x0",
+    ),
 }
 
 PEERS = {

@@ -175,10 +175,14 @@ def kids() -> pd.DataFrame:
     """434 rows like the test scores of Gelman & Hill (2007): mother's schooling and IQ."""
     rng = np.random.default_rng(9)
     school, iq = rng.integers(0, 2, 434).astype(float), rng.normal(100, 15, 434)
-    return pd.DataFrame({"school": school, "iq": iq, "score": 26 + 6 * school + 0.6 * iq + rng.normal(0, 18, 434)})
+    return pd.DataFrame(
+        {"school": school, "iq": iq, "score": 26 + 6 * school + 0.6 * iq + rng.normal(0, 18, 434)}
+    )
 
 
-def _grouped(seed: int, groups: int, rows: int) -> tuple[np.random.Generator, np.ndarray, np.ndarray, np.ndarray]:
+def _grouped(
+    seed: int, groups: int, rows: int
+) -> tuple[np.random.Generator, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     g, x = rng.integers(0, groups, rows), rng.normal(size=rows)
     return rng, g, x, np.array([f"g{i:02d}" for i in range(groups)])[g]
@@ -194,7 +198,9 @@ def radon() -> pd.DataFrame:
 def counts() -> pd.DataFrame:
     """250 counts in 15 groups."""
     rng, g, x, names = _grouped(11, 15, 250)
-    return pd.DataFrame({"x": x, "g": names, "y": rng.poisson(np.exp(0.3 + 0.4 * x + rng.normal(0, 0.6, 15)[g]))})
+    return pd.DataFrame(
+        {"x": x, "g": names, "y": rng.poisson(np.exp(0.3 + 0.4 * x + rng.normal(0, 0.6, 15)[g]))}
+    )
 
 
 def ordered() -> pd.DataFrame:

@@ -241,7 +241,9 @@ def generalised(case: Case, frame: pd.DataFrame) -> Posterior:
         if grouped:
             with numpyro.plate("term", 1 + slopes):
                 tau = numpyro.sample("group_sd", dist.HalfNormal(1.0))
-            direction = numpyro.sample("direction", dist.Normal(jnp.zeros((1 + slopes, len(levels))), 1.0).to_event(2))
+            direction = numpyro.sample(
+                "direction", dist.Normal(jnp.zeros((1 + slopes, len(levels))), 1.0).to_event(2)
+            )
             u = numpyro.deterministic("group", tau[:, None] * direction)
             f = f + u[0][g] + (u[1][g] * Z[:, 0] if slopes else 0.0)
         if family == "normal":
@@ -260,7 +262,9 @@ def generalised(case: Case, frame: pd.DataFrame) -> Posterior:
         if family == "normal":
             found["sigma"] = s["sigma"] * unit
         if family == "ordinal":
-            found["cutpoint"] = np.concatenate([np.zeros_like(s["gap"][..., :1]), s["gap"].cumsum(-1)], -1)[..., 1:]
+            found["cutpoint"] = np.concatenate([np.zeros_like(s["gap"][..., :1]), s["gap"].cumsum(-1)], -1)[
+                ..., 1:
+            ]
         if grouped:
             found["group_sd"] = s["group_sd"] * unit / np.array([1.0, scale[0]])[: 1 + slopes]
             found["1|g"] = s["group"][:, :, 0] * unit

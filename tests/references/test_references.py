@@ -73,10 +73,16 @@ def test_density_of_a_generalised_linear_model_is_ours(name: str):
     bound = model.bind(model.refer(data)).prepare(data)
     for point in load(name).points:
         site = {key: np.asarray(value, float) for key, value in point.theta.items()}
-        log_shared = np.log(np.concatenate([np.ravel(site.get(key, [])) for key in ("sigma", "gap", "group_sd")]))
+        log_shared = np.log(
+            np.concatenate([np.ravel(site.get(key, [])) for key in ("sigma", "gap", "group_sd")])
+        )
         u = site["group_sd"][:, None] * site["direction"] if "direction" in site else np.zeros((0, 0))
-        volume = log_shared.sum() - (u.shape[1] * np.log(site["group_sd"])).sum() if u.size else log_shared.sum()
-        coefficients = np.concatenate([np.ravel(site["intercept"]), np.ravel(site["coefficient"]), np.ravel(u)])
+        volume = (
+            log_shared.sum() - (u.shape[1] * np.log(site["group_sd"])).sum() if u.size else log_shared.sum()
+        )
+        coefficients = np.concatenate(
+            [np.ravel(site["intercept"]), np.ravel(site["coefficient"]), np.ravel(u)]
+        )
         theta = bound.theta(torch.tensor(np.concatenate([coefficients, log_shared]))[None])
         found = bound.log_prior(theta) + bound.log_evidence(bound.dataset_batch(data), theta)
         expected = point.log_joint + volume - len(case.frame()) * bound.log_unit
