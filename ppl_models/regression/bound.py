@@ -20,7 +20,7 @@ from ppl_models.regression.design import BLOCK, Beside, Block, Design
 from ppl_models.regression.ep import STEP
 from ppl_models.regression.fields import RegressionFields
 from ppl_models.regression.forms import CENTRE, DRAWS, MAP, Form, from_params
-from ppl_models.regression.glm import GLM
+from ppl_models.regression.glm import GLM, squares
 from ppl_models.regression.groups import GroupCoding, GroupPrior, Term
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
 from ppl_models.regression.priors import NormalPrior, Prior, Stacked, StudentPrior, WithIntercept
@@ -221,14 +221,17 @@ class Regression:
         total = psi.new_zeros(())
         if isinstance(response, NumberResponse) and response.parameters:
             own = tuple(psi[: self.of_response])
-            for block in self.glm.parts(batch):
+            square = squares(batch, B[:, 0], sigma[:, 0, :, 0]) if response.linear_normal else None
+            if square is not None:
+                total = -batch.gram.count * psi[0] - 0.5 * (-2 * psi[0]).exp() * square
+            for block in self.glm.parts(batch) if square is None else ():
                 mean = block.predictor(block.Z @ B)[:, 0]
                 variance = self.glm.spread(block.Z, sigma)[:, 0, 0].clamp_min(0.0)
                 each = response.at(psi.detach()[: self.of_response]).expected(
                     block.y, mean, variance, own, block.trials
                 )
                 total = total + (each.sum() if block.weight is None else each @ block.weight)
-            total = total * batch.scale
+            total = total * batch.scale if square is None else total
         at = torch.arange(p1)
         square = (B**2).sum(1) + sigma[at, :, at, :].diagonal(dim1=-1, dim2=-2).sum(-1)
         for t, part in enumerate(square[1 + self.population :].split(self.design.widths)):

@@ -18,7 +18,8 @@ from ppl_models.draws import groups
 from ppl_models.inference.gaussian import Expectations, GaussianTarget
 from ppl_models.regression.design import Block
 from ppl_models.regression.priors import WithIntercept
-from ppl_models.regression.responses.response import Response
+from ppl_models.regression.responses.normal import HALF_LOG_2PI
+from ppl_models.regression.responses.response import NumberResponse, Response
 from ppl_models.regression.rows import Batch
 from ppl_models.regression.sandwich import Adjustment, adjustment
 from ppl_models.regression.workers import shares, spread
@@ -85,6 +86,25 @@ class Products:
         curvature[j, self.a, i, self.b] = summed
 
 
+EXACT = 1e-7
+"""Sums of squares that are a smaller share of Σ w y² than this are not the difference of others."""
+
+
+def squares(batch: Batch, b: Tensor, covariance: Tensor | None) -> Tensor | None:
+    """E[Σ w (y − z̃ᵀb)²] from sums over the rows; None where rounding would be left of it.
+
+    Args:
+        batch: the rows.
+        b: mean of the coefficients, (p + 1,).
+        covariance: of them, or None where they are known.
+    """
+    gram = batch.gram
+    square = gram.target - 2 * (b @ gram.cross) + b @ (gram.square @ b)
+    if float(square) < EXACT * float(gram.target):
+        return None
+    return square if covariance is None else square + (gram.square * covariance).sum()
+
+
 @dataclass(frozen=True, eq=False)
 class GLM(GaussianTarget):
     """A likelihood and a prior that is independent over predictors.
@@ -148,6 +168,11 @@ class GLM(GaussianTarget):
         self, batch: Batch, B: Tensor, sigma: Tensor | None, concave: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """E[log p(y | φ)], E[∇] (p + 1, K) and E[−∇²] (p + 1, K, p + 1, K) of the likelihood, scaled up."""
+        normal = isinstance(self.response, NumberResponse) and self.response.linear_normal
+        if normal and self.adjust is None:
+            square = squares(batch, B[:, 0], None if sigma is None else sigma[:, 0, :, 0])
+            if square is not None:
+                return self._by_sums(batch, B, square)
         if self.adjust is not None:
             B, sigma = self.adjust.points(B), None if sigma is None else self.adjust.covariance(sigma)
         if self.width <= NARROW:
@@ -163,6 +188,15 @@ class GLM(GaussianTarget):
         if self.adjust is not None:
             gradient, curvature = self.adjust.back(gradient, curvature)
         return log_p * batch.scale, gradient * batch.scale, curvature * batch.scale
+
+    def _by_sums(self, batch: Batch, B: Tensor, square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of a normal target, from sums over the rows."""
+        response, gram = self.response, batch.gram
+        assert isinstance(response, NumberResponse)
+        precision = (-2 * response.psi[0]).exp()
+        log_p = -gram.count * (response.psi[0] + HALF_LOG_2PI) - 0.5 * precision * square
+        gradient = precision * (gram.cross[:, None] - gram.square @ B)
+        return log_p, gradient, (precision * gram.square)[:, None, :, None].clone()
 
     def _sum(
         self, batch: Batch, which: range, B: Tensor, sigma: Tensor | None, concave: bool

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +14,15 @@ from ppl_models.regression.design import BLOCK, Block, Design
 
 CACHE = 2**28
 """Bytes of [1, Z] that are kept between passes; beyond that it is made again, block by block."""
+
+
+class Gram(NamedTuple):
+    """Of rows with weights w: Σ w z̃ z̃ᵀ (p + 1, p + 1), Σ w z̃ y (p + 1,), Σ w y² and Σ w."""
+
+    square: Tensor
+    cross: Tensor
+    target: Tensor
+    count: Tensor
 
 
 @dataclass(eq=False)
@@ -72,6 +83,24 @@ class Batch:
             own = self.class_weight[values[:, self.design.target].astype(np.int64)]
             weight = own * (1.0 if weight is None else weight)
         return self.design.block(values, self.design.standardised(values), weight)
+
+    @cached_property
+    def gram(self) -> Gram:
+        """Σ w z̃ z̃ᵀ and the like: all that a normal target with a linear mean asks of the rows."""
+        found: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        for block in self.blocks():
+            y = block.y if block.offset is None else block.y - block.offset
+            Z = block.Z if block.weight is None else block.Z * block.weight[:, None]
+            count = torch.tensor(float(len(y))) if block.weight is None else block.weight.sum()
+            own = (
+                Z.mT @ block.Z,
+                Z.mT @ y,
+                (y**2 if block.weight is None else block.weight * y**2).sum(),
+                count,
+            )
+            found = own if found is None else tuple(a + b for a, b in zip(found, own, strict=True))  # type: ignore[assignment]
+        assert found is not None
+        return Gram(*(part * self.scale for part in found))
 
     @property
     def weight_sum(self) -> float:

@@ -53,12 +53,15 @@ class Logistic(RegressionFields, Model):
     settings: ClassVar[type[Training]] = GaussianSettings
 
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The target is what the left side of the formula names, if it is not given."""
-        if self.formula is None or options.get("target"):
+        """The target is what the left side of the formula names, if it is not given; groups are labels."""
+        if self.formula is None:
             return dict(options)
         from ppl_models.regression.formula import target_of
+        from ppl_models.regression.groups import split
 
-        return {**options, "target": target_of(self.formula)}
+        kinds = {term.group: "categorical" for term in split(self.formula)[1]}
+        found = {**options, "target": options.get("target") or target_of(self.formula)}
+        return {**found, "types": {**kinds, **(options.get("types") or {})}} if kinds else found
 
     @classmethod
     def bounds(cls) -> "tuple[type[Bound], ...]":

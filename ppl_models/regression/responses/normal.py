@@ -35,6 +35,11 @@ class Normal(NumberResponse):
         return cls(link, zero, 0.0, sd)
 
     @property
+    def linear_normal(self) -> bool:
+        """With the identity link."""
+        return self.link == "identity"
+
+    @property
     def spread(self) -> float:
         """Only used of the log link, whose mean is e^f."""
         return 0.5

@@ -180,6 +180,11 @@ class NumberResponse(Response):
     work: ClassVar[float] = 1.0
     """What its density costs, in those of a normal."""
 
+    @property
+    def linear_normal(self) -> bool:
+        """Whether it is normal with a linear mean, so that sums over the rows are all that counts."""
+        return False
+
     def standardised(self, y: Tensor) -> Tensor:
         """Targets as the density takes them."""
         return y if self.unit == 1.0 and self.shift == 0.0 else (y - self.shift) / self.unit
