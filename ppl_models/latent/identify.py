@@ -12,13 +12,15 @@ keep apart, and one that no row is in takes what name is left rather than moving
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.data.excerpt import excerpt
 from ppl_models.draws import groups
+from ppl_models.importing import lazy
 from ppl_models.latent.unconstrained import ExactPosterior
+
+optimize = lazy("scipy.optimize")
 
 ROWS = 500
 """Rows that states are compared on, about."""
@@ -58,7 +60,7 @@ class Reference:
         order = np.tile(np.arange(self.joint.states), (len(points), 1))
         own = shared.diagonal(dim1=1, dim2=2).unsqueeze(1)
         for s in (shared > own).flatten(1).any(1).nonzero().flatten().tolist():
-            _, order[s] = linear_sum_assignment(shared[s].T.numpy(), maximize=True)
+            _, order[s] = optimize.linear_sum_assignment(shared[s].T.numpy(), maximize=True)
         return torch.from_numpy(order)
 
 
