@@ -4,6 +4,7 @@ Arrow parses; Python's slower `csv` reads the header, and names the line when so
 """
 
 import re
+from collections.abc import Collection
 
 from ppl_models.data.encoding import to_utf8
 from ppl_models.data.files import check_memory
@@ -51,7 +52,7 @@ def _parse(text: Lines, body: int, request: Request) -> dict:
     import pyarrow as pa
     import pyarrow.csv as pc
 
-    from ppl_models.data.cells import MISSING
+    from ppl_models.data.codes import as_codes
 
     rest = memoryview(text.content)[body:]
     has_quotes = text.quote is not None and b'"' in text.content
@@ -59,7 +60,8 @@ def _parse(text: Lines, body: int, request: Request) -> dict:
     if single:
         rest = memoryview(bytes(rest).rstrip(b"\r\n"))
     check_memory(text.source, 2 * len(rest))
-    try:
+
+    def parsed(names: list[str], as_text: Collection[str]) -> dict:
         table = pc.read_csv(
             pa.BufferReader(pa.py_buffer(rest)),
             read_options=pc.ReadOptions(column_names=text.names),
@@ -70,20 +72,23 @@ def _parse(text: Lines, body: int, request: Request) -> dict:
                 ignore_empty_lines=not single,
             ),
             convert_options=pc.ConvertOptions(
-                null_values=[token for token in (*MISSING, *request.missing) if token != "?"],
-                strings_can_be_null=True,
+                null_values=[token for token in (*request.usual, *request.missing) if token != "?"],
                 true_values=["true", "True", "TRUE"],
                 false_values=["false", "False", "FALSE"],
                 decimal_point=request.options["decimal"],
-                include_columns=chosen,
-                column_types={name: pa.string() for name in request.as_text if name in chosen},
+                include_columns=names,
+                column_types={name: pa.string() for name in as_text if name in names},
             ),
         )
+        return dict(zip(table.column_names, table.columns, strict=True))
+
+    try:
+        columns = parsed(chosen, request.as_text)
     except pa.ArrowInvalid as error:
         raise text.explain(str(error)) from None
-    if has_quotes and text.content.count(b"\n", body) > table.num_rows:
+    if has_quotes and text.content.count(b"\n", body) > len(columns[chosen[0]]):
         text.check_quotes()
-    return dict(zip(table.column_names, table.columns, strict=True))
+    return columns | as_codes(columns, rest, text.delimiter, lambda names: parsed(names, names))
 
 
 def _doubts(columns: dict) -> list[str]:

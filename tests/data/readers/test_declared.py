@@ -114,7 +114,7 @@ def test_types_for_checkers_are_those_that_readers_declare():
     assert {*get_type_hints(FormatOptions)} == strict
     later = {option.name for option in reading_options("later")}
     assert {*get_type_hints(Later)} == later | {"lengths", "sequence", "time"}
-    assert later == {"delimiter", "decimal", "encoding", "missing", "unseen", *strict}
+    assert later == {"delimiter", "decimal", "encoding", "missing", "na_values", "keep", "unseen", *strict}
     assert "target" in {option.name for option in reading_options("fit")} - later
     assert "unseen" not in {option.name for option in reading_options("fit")}
 
