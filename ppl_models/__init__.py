@@ -20,6 +20,7 @@ _HOME = {
     "Logistic": "models.logistic.model",
     "Model": "model",
     "PplError": "errors",
+    "PplWarning": "errors",
     "PyroModel": "models.program.model",
     "RunError": "errors",
     "UsageError": "errors",
@@ -39,6 +40,7 @@ __all__ = [
     "Logistic",
     "Model",
     "PplError",
+    "PplWarning",
     "PyroModel",
     "RunError",
     "UsageError",
@@ -53,7 +55,7 @@ __all__ = [
 if TYPE_CHECKING:
     from ppl_models.api import Fit, fit, load, resume, select
     from ppl_models.data import read
-    from ppl_models.errors import DataError, PplError, RunError, UsageError
+    from ppl_models.errors import DataError, PplError, PplWarning, RunError, UsageError
     from ppl_models.model import Model
     from ppl_models.models.gmm.model import GMM
     from ppl_models.models.hmm.model import HMM

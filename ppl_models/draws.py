@@ -1,7 +1,7 @@
 """Draws of parameters θ as plain tensors: what models, guides and verbs hand to one another."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,10 @@ class Posterior:
         return len(self.log_p)
 
 
+DIMENSIONS = frozenset({"chain", "draw", "row", "sequence", "all", "latent"})
+"""Dimensions of groups for ArviZ, which no variable of theirs may be called."""
+
+
 def groups(total: int, each: int, budget: int = 2**23) -> Iterator[slice]:
     """Slices of `total` draws such that `each` numbers a draw stay within a budget of numbers.
 
@@ -87,6 +91,26 @@ def select_draws(theta: Draws, at: slice | Tensor) -> dict[str, Theta]:
 def number_of(theta: Draws) -> int:
     """How many draws, S."""
     return next(iter(next(iter(theta.values())).values())).shape[0]
+
+
+def free(name: str, taken: Container[str]) -> str:
+    """A name that is not taken: itself, or with as many underscores behind it as it takes.
+
+    Example:
+        >>> free("state", ["state", "state_"]), free("step", ["state"])
+        ('state__', 'step')
+    """
+    while name in taken:
+        name += "_"
+    return name
+
+
+def variable_names(names: Iterable[str]) -> list[str]:
+    """Columns' names as those of netCDF variables, apart from each other and from dimensions."""
+    found: list[str] = []
+    for name in names:
+        found.append(free(plain(name), {*DIMENSIONS, *found}))
+    return found
 
 
 def plain(name: str) -> str:

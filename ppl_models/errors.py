@@ -60,3 +60,18 @@ class Interrupted(PplError):
     def __init__(self, message: str, exit_code: int = 130) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class PplWarning(UserWarning):
+    """Something was done to the data that changes it: columns or rows left out, texts taken as missing."""
+
+
+def warn(message: str) -> None:
+    """Warn of a change to the data, at the line of the caller outside the package."""
+    import sys
+    import warnings
+
+    depth, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ppl_models":
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, PplWarning, stacklevel=depth)

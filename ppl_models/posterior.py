@@ -7,7 +7,7 @@ import torch
 
 from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Fitted, Grouped
-from ppl_models.draws import Draws, Posterior, number_of, plain, select_draws
+from ppl_models.draws import Draws, Posterior, number_of, select_draws, variable_names
 from ppl_models.errors import Unsupported
 from ppl_models.inference.calibration import ALIKE, draw, evenness, number_of_draws
 from ppl_models.inference.psis import smooth
@@ -108,8 +108,8 @@ def groups_of_data(fit: Fitted) -> dict[str, "xr.Dataset"]:
     data = fit.data
     found = {"constant_data": xr.Dataset({"lengths": ("sequence", np.asarray(data.lengths))})}
     if 0 < data.values.size <= CELLS:
-        columns = zip(data.names, data.values.T, strict=True)
-        found["observed_data"] = xr.Dataset({plain(name): ("row", cells) for name, cells in columns})
+        columns = zip(variable_names(data.names), data.values.T, strict=True)
+        found["observed_data"] = xr.Dataset({name: ("row", cells) for name, cells in columns})
     return found
 
 
@@ -144,7 +144,7 @@ def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
         **groups_of_data(fit),
     }
     if "observed_data" in found:
-        names = [plain(name) for name in data.names]
+        names = variable_names(data.names)
         number = min(p.draws, CELLS // (4 * data.values.size))
         if number >= 20:
             drawn = replicate(fit, number)

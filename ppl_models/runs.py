@@ -25,6 +25,7 @@ import torch
 
 from ppl_models import registry, store
 from ppl_models.data import Dataset, Schema, read
+from ppl_models.data.index import from_plain, to_plain
 from ppl_models.data.spill import SPILL_BYTES
 from ppl_models.errors import DataError, RunError, UsageError
 from ppl_models.inference.checkpoint import Checkpoint
@@ -139,6 +140,7 @@ def manifest(fit: Record) -> dict[str, Any]:
             "schema": data.schema.to_dict(),
             "sequence_ids": list(data.sequence_ids),
             "times": None if times is None else np.asarray(times).tolist(),
+            "index": to_plain(data.index),
             "notes": list(data.notes),
             "path": data.path,
             "stored": not _elsewhere(data),
@@ -291,6 +293,7 @@ def load(path: Any, model: Any = None) -> Record:
             notes=tuple(m["data"]["notes"]),
             weight=rows.get("weight"),
             path=m["data"]["path"],
+            index=from_plain(m["data"].get("index")),
             arrays={k.removeprefix(ARRAY): v for k, v in rows.items() if k.startswith(ARRAY)},
         )
         restarts = m["restarts"]

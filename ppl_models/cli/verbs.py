@@ -43,6 +43,10 @@ def verb_command(name: str) -> click.Command:
         *([quiet_option()] * verb.takes_data),
     )
     def run(run: str, **options: Any) -> None:
+        if options["output"] != "-":
+            from ppl_models.data.writers import check_destination
+
+            check_destination(options["output"], options["json"])
         fit = opened(run, options)
         given = {each.name: options[each.name] for each in own if each is not None and each.name}
         if verb.takes_data:
@@ -75,6 +79,8 @@ def _later(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
     """Later data, read as the fit's data was."""
     data = options["data"]
     reading = read_with(options, "later")
+    if data is None and {*reading} == {"keep"} and fit.data.path is not None:
+        data = fit.data.path
     if data is None:
         if reading:
             raise UsageError(f"--{min(reading)} says how DATA is read, and none is given")
@@ -90,9 +96,12 @@ def _print(frame: Any, options: dict[str, Any]) -> None:
     """Write a table; one whose rows have names is for people, if there is a terminal."""
     for each in () if options.get("quiet") else frame.attrs.get("notes", ()):
         note(each)
-    named = frame.index.name is not None
-    if named:
-        frame = frame.reset_index()
+    named = frame.index.name == "parameter"
+    levels = [name for name in frame.index.names if name is not None]
+    if levels:
+        from ppl_models.draws import free
+
+        frame = frame.reset_index(names=[free(str(n or "index"), frame.columns) for n in frame.index.names])
     if named and options["output"] == "-" and not options["json"] and results().isatty():
         say(table(frame.to_dict("records")))
     else:

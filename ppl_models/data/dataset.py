@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppl_models.data.came import decode, numbers
 from ppl_models.data.schema import Schema
 from ppl_models.data.spill import blocks, take
 
@@ -31,6 +32,8 @@ class Dataset:
         weight: (n,) float64, how often each row counts, finite and not negative; None if all count once.
         path: The absolute path of the file it was read from, or None.
         arrays: Numbers of other shapes beside the rows, by name, for user-defined models.
+        index: The index of the data frame that it was; None if rows are only counted.
+        kept: Columns of the data that are carried through to results, as they were; None if none are.
     """
 
     values: np.ndarray
@@ -43,6 +46,8 @@ class Dataset:
     weight: np.ndarray | None = None
     path: str | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    index: "pandas.Index | None" = None
+    kept: "pandas.DataFrame | None" = None
 
     @cached_property
     def sha256(self) -> str:
@@ -114,6 +119,8 @@ class Dataset:
             notes=self.notes,
             weight=None if self.weight is None else self.weight[index],
             arrays=self.arrays,
+            index=None if self.index is None else self.index[index],
+            kept=None if self.kept is None else self.kept.iloc[index],
         )
 
     def correlation(self) -> np.ndarray:
@@ -149,24 +156,10 @@ class Dataset:
         if self.schema.sequence is not None and self.sequence_ids != ("",):
             columns[self.schema.sequence] = np.repeat(np.array(self.sequence_ids, dtype=object), self.lengths)
         if self.schema.time is not None and self.times is not None:
-            columns[self.schema.time] = self.times
+            columns[self.schema.time] = list(self.times)
         if self.schema.weights is not None and self.weight is not None:
             columns[self.schema.weights] = self.weight
         for j, column in enumerate(self.schema.columns):
             cells = values[:, j]
-            if column.labelled:
-                columns[column.name] = decode(cells, column.levels)
-            elif (
-                column.integer and (cells == np.rint(cells)).all() and np.abs(cells).max(initial=0.0) < 2**53
-            ):
-                columns[column.name] = cells.astype(np.int64)
-            else:
-                columns[column.name] = cells
-        return pd.DataFrame(columns)
-
-
-def decode(codes: np.ndarray, levels: tuple[str, ...]) -> np.ndarray:
-    """Labels for codes, None where the code is NaN: (n,) float64 to (n,) object."""
-    labels = np.array([*levels, None], dtype=object)
-    rounded = np.rint(np.where(np.isnan(codes), len(levels), np.clip(codes, 0, len(levels) - 1)))
-    return labels[rounded.astype(np.int64)]
+            columns[column.name] = (decode if column.labelled else numbers)(cells, column)
+        return pd.DataFrame(columns, index=self.index)

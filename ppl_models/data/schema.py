@@ -32,6 +32,9 @@ class Column:
         minimum: The smallest observed value (a code, for categories).
         maximum: The largest observed value.
         missing: How many cells were missing.
+        dtype: The pandas type that its cells came as, such as `int64` or `boolean`; "" for text.
+        categories: Of a categorical all of its categories in order, also those that no cell has.
+        ordered: Whether these are ordered.
     """
 
     name: str
@@ -43,6 +46,9 @@ class Column:
     minimum: float = 0.0
     maximum: float = 0.0
     missing: int = 0
+    dtype: str = ""
+    categories: tuple[str, ...] = ()
+    ordered: bool = False
 
     @property
     def labelled(self) -> bool:
@@ -51,12 +57,15 @@ class Column:
 
     def to_dict(self) -> dict[str, Any]:
         """The column as plain JSON values."""
-        return asdict(self) | {"kind": self.kind.value, "levels": list(self.levels)}
+        lists = {"levels": list(self.levels), "categories": list(self.categories)}
+        return asdict(self) | {"kind": self.kind.value} | lists
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Column":
         """The inverse of `to_dict`."""
-        return cls(**fields | {"kind": Kind(fields["kind"]), "levels": tuple(fields.get("levels", ()))})
+        typed: dict[str, Any] = {"kind": Kind(fields["kind"])}
+        typed |= {name: tuple(fields.get(name, ())) for name in ("levels", "categories")}
+        return cls(**fields | typed)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
-"""Results as CSV, JSON lines or Parquet: whole or not at all."""
+"""Results as CSV, TSV, JSON lines, Parquet, Arrow or Excel, by the name of the file: whole or not at all."""
 
 import contextlib
+import gzip
 import json as json_library
 import math
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from ppl_models.data.messages import clean
-from ppl_models.errors import OutputError
+from ppl_models.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     import pandas
@@ -23,16 +25,19 @@ def write_table(
 ) -> None:
     """Write a table to a file, or to standard output for `-`.
 
-    The name decides: `.parquet`; `.jsonl`, `.ndjson` or `.json` (JSON lines); anything else is CSV. In
-    CSV, text that a spreadsheet would run as a formula gets a quote in front; numbers, negative ones
-    too, are as they are. A file appears complete or not at all; only then is an older one replaced.
+    The name decides: `.csv` or `.txt`; `.tsv`; `.jsonl`, `.ndjson` or `.json` (JSON lines), each with `.gz`
+    behind it if that is wanted; `.parquet`; `.feather` or `.arrow`; `.xlsx`. A name without an ending is CSV;
+    any other is refused. In CSV and Excel, text that a spreadsheet would run as a formula gets a quote in
+    front; numbers, negative ones too, are as they are. A file appears complete or not at all; only then is an
+    older one replaced.
 
     Args:
         frame: The table; its index is not written.
         destination: A path, or `-`.
-        json: Write JSON lines whatever the name.
+        json: Write JSON lines; the name must then end in nothing, in `.txt` or as theirs does.
 
     Raises:
+        UsageError: There is no writing files of this name.
         OutputError: The file cannot be written. Nothing is left behind.
     """
     name = os.fspath(destination)
@@ -40,12 +45,46 @@ def write_table(
         _to_stdout(frame, json)
         return
     path = Path(name)
-    suffix = ".jsonl" if json else path.suffix.lower()
+    suffix, packed = check_destination(path, json)
     try:
-        _replace(path, frame, suffix)
+        _replace(path, frame, suffix, packed)
     except (OSError, ValueError) as error:
         reason = clean(getattr(error, "strerror", None) or error)
         raise OutputError(f"{clean(path)}: cannot be written ({reason})") from None
+
+
+def check_destination(destination: str | os.PathLike[str], json: bool = False) -> tuple[str, bool]:
+    """The ending that says how a file is written, and whether it is compressed.
+
+    Args:
+        destination: A path.
+        json: Whether JSON lines are asked for.
+
+    Raises:
+        UsageError: There is no writing files of this name, or it is not one of JSON lines.
+        OutputError: It takes a library that is not installed.
+    """
+    path = Path(os.fspath(destination))
+    suffix, packed = path.suffix.lower(), path.suffix.lower() == ".gz"
+    if packed:
+        suffix = path.with_suffix("").suffix.lower()
+    if path.exists() and not path.is_file():  # a device or a pipe has no format in its name
+        suffix, packed = "", False
+    known = {*_WRITERS, ""}
+    if json:
+        suffix, known = ".jsonl" if suffix in ("", ".txt") else suffix, {*_JSON}
+    if suffix not in known or (packed and suffix not in _TEXT):
+        names = ", ".join(sorted(known - {""}))
+        raise UsageError(f"{clean(path)}: files of this name are not written; it must end in one of {names}")
+    if suffix == ".xlsx":
+        try:
+            import openpyxl  # noqa: F401
+        except ImportError:
+            raise OutputError(
+                f"{clean(path)}: Excel is written by openpyxl, which is not installed; "
+                "pip install 'ppl_models[excel]'"
+            ) from None
+    return suffix, packed
 
 
 def _to_stdout(frame: "pandas.DataFrame", json: bool) -> None:
@@ -59,12 +98,16 @@ def _to_stdout(frame: "pandas.DataFrame", json: bool) -> None:
         raise OutputError(f"standard output cannot be written ({clean(error.strerror or error)})") from None
 
 
-def _replace(path: Path, frame: "pandas.DataFrame", suffix: str) -> None:
+def _replace(path: Path, frame: "pandas.DataFrame", suffix: str, packed: bool) -> None:
     target = path.resolve() if path.is_symlink() else path
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            _write(frame, file, suffix)
+            if packed:
+                with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:
+                    _WRITERS[suffix](frame, zipped)
+            else:
+                _WRITERS[suffix](frame, file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode(target))
@@ -85,16 +128,48 @@ def _mode(path: Path) -> int:
         return 0o666 & ~mask
 
 
-def _write(frame: "pandas.DataFrame", file: IO[bytes], suffix: str) -> None:
-    if suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+def _parquet(frame: "pandas.DataFrame", file: IO[bytes]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file)
-    elif suffix in (".jsonl", ".ndjson", ".json"):
-        file.write(_json_lines(frame).encode())
-    else:
-        file.write(_csv(frame).encode())
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file)
+
+
+def _arrow(frame: "pandas.DataFrame", file: IO[bytes]) -> None:
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    with pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _excel(frame: "pandas.DataFrame", file: IO[bytes]) -> None:
+    safe = _safe(frame).map(
+        lambda cell: None if isinstance(cell, float) and not math.isfinite(cell) else cell
+    )
+    safe.to_excel(file, index=False, engine="openpyxl")
+
+
+_TEXT: "dict[str, Callable[[pandas.DataFrame], str]]" = {
+    **dict.fromkeys(("", ".csv", ".txt"), lambda frame: _csv(frame)),
+    ".tsv": lambda frame: _csv(frame, "\t"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), lambda frame: _json_lines(frame)),
+}
+_JSON = (".jsonl", ".ndjson", ".json")
+
+
+def _written(text: "Callable[[pandas.DataFrame], str]") -> "Callable[[pandas.DataFrame, Any], None]":
+    return lambda frame, file: file.write(text(frame).encode())
+
+
+_WRITERS: "dict[str, Callable[[pandas.DataFrame, Any], None]]" = {
+    **{suffix: _written(text) for suffix, text in _TEXT.items()},
+    ".parquet": _parquet,
+    ".feather": _arrow,
+    ".arrow": _arrow,
+    ".xlsx": _excel,
+}
+"""How a table is written, by the ending of the name."""
 
 
 def _json_lines(frame: "pandas.DataFrame") -> str:
@@ -121,15 +196,20 @@ def _json_lines(frame: "pandas.DataFrame") -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _csv(frame: "pandas.DataFrame") -> str:
+def _csv(frame: "pandas.DataFrame", separator: str = ",") -> str:
+    return _safe(frame).to_csv(index=False, sep=separator, lineterminator="\n")
+
+
+def _safe(frame: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The table without text that a spreadsheet would run."""
     import pandas as pd
 
     safe = frame.copy(deep=False)
     for position, dtype in enumerate(frame.dtypes):
         if not pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_datetime64_any_dtype(dtype):
-            safe.isetitem(position, frame.iloc[:, position].map(_harmless).astype(object))
+            safe.isetitem(position, frame.iloc[:, position].astype(object).map(_harmless).astype(object))
     safe.columns = [_harmless(name) for name in frame.columns]
-    return safe.to_csv(index=False, lineterminator="\n")
+    return safe
 
 
 def _harmless(cell: object) -> object:

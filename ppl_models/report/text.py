@@ -54,11 +54,14 @@ def states_text(fit: Record, width: int | None = 110) -> str:
 
 
 def fit_text(fit: Record) -> str:
-    """Heading, states and verdict."""
-    return "\n".join([heading(fit), "", states_text(fit), "", fit.report.text()])
+    """Heading, notes, states and verdict."""
+    notes = [f"note: {printable(note)}" for note in fit.notes]
+    return "\n".join([heading(fit), *notes, "", states_text(fit), "", fit.report.text()])
 
 
 def fit_html(fit: Record) -> str:
-    """Heading, states and verdict, self-contained and escaped."""
+    """Heading, notes, states and verdict, self-contained and escaped."""
+    notes = "".join(f"<li>{escape(printable(note))}</li>" for note in fit.notes)
+    notes = f"<ul>{notes}</ul>" if notes else ""
     table = _states(fit).to_html(index=False, border=0, escape=True)
-    return f"<div><p>{escape(heading(fit))}</p>{table}{fit.report._repr_html_()}</div>"
+    return f"<div><p>{escape(heading(fit))}</p>{notes}{table}{fit.report._repr_html_()}</div>"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ppl_models.draws import Draws
     from ppl_models.record import Record
 
+    Cells = list[tuple[str, Any]]
+
 ASSIGN = 40_000_000, 5
 """Draws × numbers a draw that probabilities are averaged over, about, and the least draws."""
 
@@ -73,10 +75,9 @@ def predict(
         UsageError: a threshold for more than two classes, or one that is no probability.
         Unsupported: no site of a user-defined model has a value for every row.
     """
-    import pandas as pd
     import torch
 
-    from ppl_models.tables import check_level, index_frame, later, seeded
+    from ppl_models.tables import by_row, check_level, later, seeded
 
     tails = check_level(0.9 if level is None else level)
     dataset, bound = later(fit, data, reading), fit.bound
@@ -90,15 +91,19 @@ def predict(
             cells = _latents(fit, bound, dataset)
         else:
             cells = _sites(fit, bound, dataset, tails)
-    return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)
+    result = by_row(dataset)
+    for name, values in cells:
+        result.add(name, values)
+    return result.frame()
 
 
 def _classes(
     fit: "Record", bound: Any, data: "Dataset", tails: tuple[float, float], threshold: float | None
-) -> dict[str, Any]:
+) -> "Cells":
     """The class of each row, and the probabilities of all with intervals where there are some."""
     import numpy as np
 
+    from ppl_models.data.came import decode
     from ppl_models.tables import some_draws
 
     labels = bound.labels()
@@ -111,15 +116,17 @@ def _classes(
     else:
         mean, ends = bound.predictive(rows, some_draws(fit, data, *ASSIGN)), ()
     known = ~np.isnan(mean[:, 0])
-    best = np.full(data.rows, None, dtype=object)
+    best = np.full(data.rows, np.nan)
     code = mean[known].argmax(1)
     if len(labels) == 2:
         code = (mean[known, 1] >= (0.5 if threshold is None else threshold)).astype(int)
-    best[known] = np.array(labels, dtype=object)[code]
-    cells: dict[str, Any] = {"class": best}
+    best[known] = code
+    schema = data.schema
+    target = schema.columns[schema.names.index(str(schema.target))]
+    cells: Cells = [("class", decode(best, target))]
     for c, name in enumerate(labels):
         for suffix, values in zip(("", "_lower", "_upper"), (mean, *ends), strict=False):
-            cells[f"probability_{name}{suffix}"] = values[:, c]
+            cells.append((f"probability_{name}{suffix}", values[:, c]))
     return cells
 
 
@@ -146,41 +153,39 @@ def _intervals(
     return found[0], (found[1], found[2])
 
 
-def _latents(fit: "Record", bound: Assigns, data: "Dataset") -> dict[str, Any]:
+def _latents(fit: "Record", bound: Assigns, data: "Dataset") -> "Cells":
     """The discrete latent of each row."""
     from ppl_models.tables import some_draws
 
     rows = fit.bound.rows(data, fit.settings.device)
     found = bound.assign(rows, some_draws(fit, data, *ASSIGN), fit.params)
-    cells: dict[str, Any] = {found.name: found.best}
+    cells: Cells = [(found.name, found.best)]
     for name, share in found.shares.items():
-        cells |= {f"{name}_{k}": share[:, k] for k in range(share.shape[1])}
+        cells += [(f"{name}_{k}", share[:, k]) for k in range(share.shape[1])]
     return cells
 
 
-def _sites(fit: "Record", bound: Any, data: "Dataset", tails: tuple[float, float]) -> dict[str, Any]:
+def _sites(fit: "Record", bound: Any, data: "Dataset", tails: tuple[float, float]) -> "Cells":
     """What the sites of a program say of each row."""
     import numpy as np
 
-    from ppl_models.data.dataset import decode
+    from ppl_models.data.came import decode
 
     rows, theta = bound.rows(data, fit.settings.device), fit.draws
-    cells: dict[str, Any] = {}
+    cells: Cells = []
     for name, draws in bound.observed(rows, theta).items():
         column = next((c for c in data.schema.columns if c.name == name), None)
         if column is not None and column.labelled:
             share = np.stack([(np.rint(draws) == code).mean(0) for code in range(len(column.levels))])
-            cells[name] = decode(share.argmax(0).astype(float), column.levels)
-            cells |= {f"{name}_probability_{v}": p for v, p in zip(column.levels, share, strict=True)}
+            cells.append((name, decode(share.argmax(0).astype(float), column)))
+            cells += [(f"{name}_probability_{v}", p) for v, p in zip(column.levels, share, strict=True)]
             continue
         lower, upper = np.quantile(draws, tails, axis=0)
-        cells |= {
-            f"{name}_mean": draws.mean(0), f"{name}_sd": draws.std(0),
-            f"{name}_lower": lower, f"{name}_upper": upper,
-        }  # fmt: skip
+        cells += [(f"{name}_mean", draws.mean(0)), (f"{name}_sd", draws.std(0))]
+        cells += [(f"{name}_lower", lower), (f"{name}_upper", upper)]
     for name, p in bound.enumerated(rows, theta).items():
-        cells[name] = p.argmax(1)
-        cells |= {f"{name}_probability_{k}": p[:, k] for k in range(p.shape[1])}
+        cells.append((name, p.argmax(1)))
+        cells += [(f"{name}_probability_{k}", p[:, k]) for k in range(p.shape[1])]
     if not cells:
         raise Unsupported(
             f"predict is of rows, and no site of {fit.name} has a value for each: it observes "

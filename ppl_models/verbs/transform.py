@@ -30,11 +30,12 @@ def transform(fit: "Record", data: Any = None, **reading: Unpack[Later]) -> "pd.
         first class. Of a VAE `z_i`, the mean of each latent given the row, and `z_i_sd`. Labels are not
         looked at.
     """
-    import pandas as pd
-
-    from ppl_models.tables import index_frame, later, some_draws
+    from ppl_models.tables import by_row, later, some_draws
 
     dataset = later(fit, data, reading)
     rows = fit.bound.rows(dataset, fit.settings.device)
     cells = fit.bound.latents(rows, some_draws(fit, dataset, BUDGET, LEAST))
-    return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)
+    result = by_row(dataset)
+    for name, values in cells.items():
+        result.add(name, values)
+    return result.frame()

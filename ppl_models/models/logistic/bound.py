@@ -11,7 +11,7 @@ from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Fitted, Probabilities
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params, number_of
+from ppl_models.draws import Draws, Params, free, number_of
 from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
 from ppl_models.inference.gaussian import GaussianRule
 from ppl_models.inference.loop import STEPS, Course, Log, Status, Trained, why
@@ -139,7 +139,8 @@ class LogisticBound(Regression, Bayesian):
         cells: dict[str, np.ndarray] = {}
         for k in range(K):
             name = "linear_predictor" if K == 1 else f"linear_predictor_{self.levels[k + 1]}"
-            cells |= {name: found[0, :, k], f"{name}_sd": found[1, :, k]}
+            for suffix, values in zip(("", "_sd"), found, strict=True):
+                cells[free(f"{name}{suffix}", cells)] = values[:, k]
         return cells
 
     def pyro_values(self, theta: Draws) -> dict[str, Tensor] | None:
@@ -166,7 +167,7 @@ class LogisticBound(Regression, Bayesian):
         effects = average_effects(self, fitted.data, theta, fitted.settings.seed, tails)
         rows: dict[str, dict[str, Any]] = {}
         for k, level in enumerate(self.levels[1:]):
-            for j, name in enumerate(("intercept", *self.names)):
+            for j, name in enumerate((free("intercept", self.names), *self.names)):
                 draws = alpha[:, k] if j == 0 else beta[:, j - 1, k]
                 row = _moments(draws, tails)
                 if j:
