@@ -21,6 +21,7 @@ _HOME = {
     "Logistic": "models.logistic.model",
     "Model": "model",
     "PplError": "errors",
+    "PplWarning": "errors",
     "PyroModel": "models.program.model",
     "RunError": "errors",
     "UsageError": "errors",
@@ -42,6 +43,7 @@ __all__ = [
     "Logistic",
     "Model",
     "PplError",
+    "PplWarning",
     "PyroModel",
     "RunError",
     "UsageError",
@@ -57,7 +59,7 @@ __all__ = [
 if TYPE_CHECKING:
     from ppl_models.api import Fit, fit, load, resume, select
     from ppl_models.data import read
-    from ppl_models.errors import DataError, PplError, RunError, UsageError
+    from ppl_models.errors import DataError, PplError, PplWarning, RunError, UsageError
     from ppl_models.model import Model
     from ppl_models.models.glm.model import GLM
     from ppl_models.models.gmm.model import GMM

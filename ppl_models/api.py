@@ -11,7 +11,8 @@ from ppl_models import engine, resuming, runs, selection
 from ppl_models.annotations import hints
 from ppl_models.checks import Report
 from ppl_models.data import read, reading_options
-from ppl_models.errors import UsageError
+from ppl_models.data.messages import Change
+from ppl_models.errors import UsageError, warn
 from ppl_models.inference.loop import Course, Progress
 from ppl_models.inference.settings import every_setting
 from ppl_models.model import Model
@@ -73,6 +74,7 @@ class Fit(Verbs, Record):
 def fit(
     model: Model,
     data: Any,
+    target: Any = None,
     *,
     checkpoint: Any = None,
     progress: Progress | None = None,
@@ -82,7 +84,9 @@ def fit(
 
     Args:
         model: for instance `HMM(states=3)`.
-        data: a path, `-` for stdin, a data frame, an array or a list of arrays, or a `Dataset`.
+        data: a path, `-` for stdin, a data frame, an array or a list of arrays, a pair `(X, y)` or
+            `{"X": X, "y": y}`, or a `Dataset`.
+        target: the column that is to be predicted, or its values, one for each row.
         checkpoint: a run directory to write to while a fit by stochastic gradients is under way, so that
             `resume` can go on from there should the process die. Save the finished fit over it.
         progress: called after every step as (phase, step, ELBO, nats a parameter left to gain).
@@ -99,11 +103,14 @@ def fit(
     """
     began = time.perf_counter()
     model = engine.checked(model)
-    given, reading = _apart(options)
+    given, reading = _apart(options if target is None else options | {"target": target})
     settings = engine.settings_for(model, given)
     dataset = engine.read_for(model, data, reading)
     keep = None if checkpoint is None else runs.keeper(checkpoint)
     found = engine.fitted(model, dataset, settings, Course(progress), keep)
+    for note in found.trained.notes:
+        if isinstance(note, Change):
+            warn(f"{dataset.source}: {note}")
     return Fit.of(_noted(found, given), waited=time.perf_counter() - began)
 
 
@@ -223,7 +230,8 @@ def _shown(function: Any) -> Signature:
         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=about.plain)
         for name, (about, default) in every_setting().items()
     ]
-    options += [p.replace(kind=Parameter.KEYWORD_ONLY) for p in _reading().values()]
+    names = {p.name for p in before}
+    options += [p.replace(kind=Parameter.KEYWORD_ONLY) for p in _reading().values() if p.name not in names]
     return own.replace(parameters=[*before, *options])
 
 

@@ -1,7 +1,7 @@
 """Draws of parameters θ as plain tensors: what models, guides and verbs hand to one another."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -77,6 +77,10 @@ class Posterior:
         return len(self.log_p)
 
 
+DIMENSIONS = frozenset({"chain", "draw", "row", "sequence", "all", "latent"})
+"""Dimensions of groups for ArviZ, which no variable of theirs may be called."""
+
+
 def groups(total: int, each: int, budget: int = 2**23) -> Iterator[slice]:
     """Slices of `total` draws such that `each` numbers a draw stay within a budget of numbers.
 
@@ -121,6 +125,26 @@ def interval(values: np.ndarray, tails: tuple[float, float]) -> dict[str, float]
     inside = int(np.floor((tails[1] - tails[0]) * len(x)))
     first = int((x[inside:] - x[: len(x) - inside]).argmin())
     return dict(zip(names, (float(x[first]), float(x[first + inside])), strict=True))
+
+
+def free(name: str, taken: Container[str]) -> str:
+    """A name that is not taken: itself, or with as many underscores behind it as it takes.
+
+    Example:
+        >>> free("state", ["state", "state_"]), free("step", ["state"])
+        ('state__', 'step')
+    """
+    while name in taken:
+        name += "_"
+    return name
+
+
+def variable_names(names: Iterable[str]) -> list[str]:
+    """Columns' names as those of netCDF variables, apart from each other and from dimensions."""
+    found: list[str] = []
+    for name in names:
+        found.append(free(plain(name), {*DIMENSIONS, *found}))
+    return found
 
 
 def plain(name: str) -> str:

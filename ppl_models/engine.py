@@ -10,6 +10,7 @@ from ppl_models.bound import Bound
 from ppl_models.capabilities import Conditional
 from ppl_models.data import Dataset, read
 from ppl_models.data.files import budget
+from ppl_models.data.pairs import unwrapped
 from ppl_models.errors import DataError, UsageError
 from ppl_models.inference.loop import FROM_START, Course, resolve_device
 from ppl_models.inference.settings import Training, settings_of
@@ -57,6 +58,8 @@ def read_for(model: Model, data: Any, reading: Mapping[str, Any]) -> Dataset:
         if any(value is not None for value in reading.values()):
             raise UsageError(f"data was read already; {', '.join(reading)} can no longer apply")
         return data
+    if not any(bound.takes_arrays for bound in type(model).bounds()):
+        data = unwrapped(data)
     return read(data, refine=model.types, **model.reading(reading))
 
 

@@ -72,7 +72,21 @@ class Interrupted(PplError):
 
 
 class PplWarning(UserWarning):
-    """Something that a result should not be read without, and that is no error."""
+    """Something that a result should not be read without, and that is no error.
+
+    For instance what was done to the data that changes it: columns or rows left out, texts taken as missing.
+    """
 
     def __str__(self) -> str:
         return spoken(super().__str__())
+
+
+def warn(message: str) -> None:
+    """Warn of a change to the data or the like, at the line of the caller outside the package."""
+    import sys
+    import warnings
+
+    depth, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ppl_models":
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, PplWarning, stacklevel=depth)

@@ -8,7 +8,7 @@ import torch
 from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Fitted, Grouped, Priors
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Posterior, number_of, plain, select_draws
+from ppl_models.draws import Draws, Posterior, number_of, select_draws, variable_names
 from ppl_models.errors import Unsupported
 from ppl_models.inference.calibration import ALIKE, draw, evenness, number_of_draws
 from ppl_models.inference.psis import smooth
@@ -139,9 +139,9 @@ def groups_of_data(fit: Fitted, rows: np.ndarray | None = None) -> dict[str, "xr
     found = {"constant_data": xr.Dataset({"lengths": ("sequence", np.asarray(data.lengths))})}
     if 0 < data.values.size <= CELLS:
         rows = np.arange(data.rows) if rows is None else rows
-        columns = zip(data.names, data.values.T, strict=True)
+        columns = zip(variable_names(data.names), data.values.T, strict=True)
         found["observed_data"] = xr.Dataset(
-            {plain(name): ("row", cells[rows]) for name, cells in columns}, coords={"row": rows}
+            {name: ("row", cells[rows]) for name, cells in columns}, coords={"row": rows}
         )
     return found
 
@@ -217,7 +217,7 @@ def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]
         found["constant_data"] = xr.merge([found["constant_data"], constants], combine_attrs="override")
     number = REPLICATED // max(data.values.size, 1)
     if "observed_data" in found and number >= LEAST:
-        names, number = [plain(name) for name in data.names], min(p.draws, number)
+        names, number = variable_names(data.names), min(p.draws, number)
         drawn = replicate(fit, number)
         rows = np.arange(data.rows) if rows is None else rows
         drawn, seen = drawn[:, rows], data.values[rows]

@@ -57,6 +57,11 @@ class Record:
         return self.model.name
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the data, or noticed in it, and in the training: what the command line says."""
+        return (*self.data.notes, *self.trained.notes)
+
+    @property
     def params(self) -> dict[str, torch.Tensor]:
         """What was learned: of a conjugate model expected sufficient statistics."""
         return self.trained.params

@@ -27,6 +27,7 @@ import torch
 from ppl_models import registry, store
 from ppl_models.checks import Check, Report
 from ppl_models.data import Dataset, Schema, read
+from ppl_models.data.index import from_plain, to_plain
 from ppl_models.data.spill import SPILL_BYTES
 from ppl_models.draws import Posterior
 from ppl_models.errors import DataError, RunError, UsageError
@@ -209,6 +210,7 @@ def manifest(fit: Record) -> dict[str, Any]:
             "schema": data.schema.to_dict(),
             "sequence_ids": list(data.sequence_ids),
             "times": None if times is None else np.asarray(times).tolist(),
+            "index": to_plain(data.index),
             "notes": list(data.notes),
             "path": data.path,
             "stored": not _elsewhere(data),
@@ -367,6 +369,7 @@ def load(path: Any, model: Any = None) -> Record:
             weight=rows.get("weight"),
             weight_unit=float(m["data"].get("weight_unit", 1.0)),
             path=m["data"]["path"],
+            index=from_plain(m["data"].get("index")),
             arrays={k.removeprefix(ARRAY): v for k, v in rows.items() if k.startswith(ARRAY)},
         )
         restarts = m["restarts"]

@@ -1,6 +1,6 @@
 """What the verbs share: later data, as many draws as are affordable, and tables in the user's terms."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +8,11 @@ import numpy as np
 
 from ppl_models.annotations import count
 from ppl_models.capabilities import Sparing
-from ppl_models.data import Column, Dataset, Schema, read
-from ppl_models.data.dataset import decode
-from ppl_models.draws import Draws, number_of, select_draws
-from ppl_models.errors import DataError, UsageError
+from ppl_models.data import Column, Dataset, Kind, read
+from ppl_models.data.came import as_text, decode, numbers
+from ppl_models.data.pairs import unwrapped
+from ppl_models.draws import Draws, free, number_of, select_draws
+from ppl_models.errors import DataError, UsageError, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,11 +45,16 @@ def later(fit: "Record", data: Any, reading: Mapping[str, Any]) -> Dataset:
                 f"{', '.join(fit.data.names)}"
             )
         return data
+    if not fit.bound.takes_arrays:
+        data = unwrapped(data)
     needed = fit.bound.needed()
     found = read(
         data, schema=fit.data.schema, require_schema_columns=True if needed is None else needed, **reading
     )
-    return replace(found, notes=(*found.notes, *fit.bound.remarks(found)))
+    remarks = fit.bound.remarks(found)
+    for remark in remarks:
+        warn(f"{found.source}: {remark}")
+    return replace(found, notes=(*found.notes, *remarks))
 
 
 def some_draws(fit: "Record", data: Dataset, budget: int, least: int) -> Draws:
@@ -89,19 +95,70 @@ def averaging(
     return bound, some_draws(fit, data, budget, least)
 
 
-def index_frame(data: Dataset) -> "pd.DataFrame":
-    """The sequence and time columns of the data, as they were, for results by row."""
-    import pandas as pd
+class Result:
+    """The columns of a result: those of the data as they are called, ours out of their way.
 
-    columns: dict[str, Any] = {}
-    schema = data.schema
-    if len(data.lengths) > 1 or schema.sequence is not None:
-        name = schema.sequence or "sequence"
-        ids = [s or str(i) for i, s in enumerate(data.sequence_ids)]
-        columns[name] = np.repeat(np.array(ids, dtype=object), data.lengths)
+    Args:
+        own: names that the data's columns have, or will have, in it.
+        index: of the rows.
+    """
+
+    def __init__(self, own: Iterable[str] = (), index: Any = None) -> None:
+        self._taken, self._cells, self._index = {*own}, {}, index
+
+    def own(self, name: str, cells: Any) -> None:
+        """A column of the data."""
+        self._taken.add(name)
+        self._cells[name] = cells
+
+    def add(self, name: str, cells: Any) -> None:
+        """A column of ours; it gets a `_` behind its name where that is taken."""
+        name = free(name, self._taken)
+        self._taken.add(name)
+        self._cells[name] = cells
+
+    def frame(self) -> "pd.DataFrame":
+        """The table."""
+        import pandas as pd
+
+        return pd.DataFrame(self._cells, index=self._index)
+
+
+def by_row(data: Dataset, own: Iterable[str] = ()) -> Result:
+    """A result with a row for each of the data: with its index, sequences and times, and what was to be kept.
+
+    Args:
+        data: the rows.
+        own: further columns of the data that the result will have, which stand for those to be kept.
+    """
+    schema, own = data.schema, list(own)
+    kept = {} if data.kept is None else {str(name): cells.array for name, cells in data.kept.items()}
+    front: dict[str, Any] = {}
+    if schema.sequence is not None:
+        front[schema.sequence] = sequence_names(data)
     if schema.time is not None and data.times is not None:
-        columns[schema.time] = list(data.times)
-    return pd.DataFrame(columns, index=range(data.rows))
+        front[schema.time] = list(data.times)
+    front |= kept
+    index = range(data.rows) if data.index is None else data.index
+    result = Result([*front, *own], index)
+    if len(data.lengths) > 1 and schema.sequence is None:
+        result.add("sequence", sequence_names(data))
+    for name, cells in front.items():
+        if name not in own:
+            result.own(name, cells)
+    return result
+
+
+def sequence_names(data: Dataset) -> np.ndarray:
+    """The name of the sequence of each row, or its number."""
+    ids = [s or str(i) for i, s in enumerate(data.sequence_ids)]
+    return np.repeat(np.array(ids, dtype=object), data.lengths)
+
+
+def rounded(column: Column, cells: np.ndarray) -> np.ndarray:
+    """Numbers as the column can have them: whole ones of a count, or of integers."""
+    whole = column.kind is Kind.COUNT or (column.integer and column.dtype.lower().startswith(("int", "uint")))
+    return np.rint(cells) if whole else cells
 
 
 def seeded(fit: "Record", seed: int | None, offset: int) -> int:
@@ -126,45 +183,35 @@ def check_level(level: float) -> tuple[float, float]:
     return (1 - level) / 2, 1 - (1 - level) / 2
 
 
-def frame_of(schema: Schema, values: np.ndarray) -> "pd.DataFrame":
-    """Rows in the user's terms: labels for codes, whole numbers for counts."""
-    import pandas as pd
-
-    columns: dict[str, Any] = {}
-    for column, cells in zip(schema.columns, values.T, strict=True):
-        if column.labelled:
-            columns[column.name] = decode(cells, column.levels)
-        else:
-            columns[column.name] = cells.astype(np.int64) if column.kind == "count" else cells
-    return pd.DataFrame(columns)
+def in_users_terms(column: Column, cells: np.ndarray) -> Any:
+    """Drawn cells as the column has them: labels for codes, whole numbers for counts."""
+    if column.labelled:
+        return decode(cells, column)
+    return numbers(cells, replace(column, integer=True)) if column.kind is Kind.COUNT else cells
 
 
-def spread(column: Column, draws: np.ndarray, tails: tuple[float, float]) -> dict[str, np.ndarray]:
-    """What draws (S, T) of one column say of each of the T cells.
+def spread(result: Result, column: Column, draws: np.ndarray, tails: tuple[float, float]) -> None:
+    """Add what draws (S, T) of one column say of each of the T cells.
+
+    These are `x` (the mean), `x_sd`, `x_lower` and `x_upper` of a number; `x` (the likeliest) and
+    `x_probability` of a label.
 
     Args:
+        result: to which they are added.
         column: of which they are draws.
         draws: in the user's units, codes of labels.
         tails: the probabilities of the interval's ends.
-
-    Returns:
-        (T,) under each name: `x` (the mean), `x_sd`, `x_lower` and `x_upper` of a number; `x` (the likeliest)
-        and `x_probability` of a label.
     """
     if column.labelled:
         share = np.stack([(draws == code).mean(0) for code in range(len(column.levels))])
-        best = share.argmax(0)
-        return {
-            column.name: decode(best.astype(float), column.levels),
-            f"{column.name}_probability": share.max(0),
-        }
+        result.own(column.name, decode(share.argmax(0).astype(float), column))
+        result.add(f"{column.name}_probability", share.max(0))
+        return
     lower, upper = np.quantile(draws, tails, axis=0)
-    return {
-        column.name: draws.mean(0),
-        f"{column.name}_sd": draws.std(0),
-        f"{column.name}_lower": lower,
-        f"{column.name}_upper": upper,
-    }
+    result.own(column.name, draws.mean(0))
+    result.add(f"{column.name}_sd", draws.std(0))
+    result.add(f"{column.name}_lower", lower)
+    result.add(f"{column.name}_upper", upper)
 
 
 def given_row(fit: "Record", given: Mapping[str, Any]) -> Dataset:
@@ -182,7 +229,7 @@ def given_row(fit: "Record", given: Mapping[str, Any]) -> Dataset:
             )
         column = fit.data.schema.columns[names.index(name)]
         try:
-            row[name] = [str(value) if column.labelled else float(value)]
+            row[name] = [as_text(value) if column.labelled else float(value)]
         except (TypeError, ValueError):
             raise UsageError(f"given says {name} = {value!r}, which is not a number") from None
     return read(row, schema=fit.data.schema, require_schema_columns=False)

@@ -10,7 +10,7 @@ import click
 from ppl_models.annotations import Hint, Metavar, hints
 from ppl_models.cli.base import Option
 from ppl_models.cli.locate import complete_run
-from ppl_models.cli.values import Listed, Literals, Names, Pairs, Several
+from ppl_models.cli.values import Listed, Literals, Names, Order, Pairs, Several
 from ppl_models.data import reading_options
 from ppl_models.data.readers.base import Option as Reading
 from ppl_models.data.readers.base import Stage
@@ -52,6 +52,8 @@ def _reading_option(about: Reading) -> Callable[[F], F]:
         settings |= {"is_flag": True, "metavar": None}
     elif about.repeated:
         settings["multiple"] = True
+        if get_origin(about.type) is Mapping:
+            settings["type"] = Order()
     elif get_origin(about.type) is Literal:
         settings |= {"type": click.Choice(get_args(about.type)), "metavar": None}
     elif get_origin(about.type) is tuple:
@@ -64,6 +66,9 @@ def _reading_option(about: Reading) -> Callable[[F], F]:
 def read_with(options: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
     """The options of reading that were given."""
     given = {each.name: options[each.name] for each in reading_options(stage)}
+    for each in reading_options(stage):
+        if each.repeated and get_origin(each.type) is Mapping:
+            given[each.name] = dict(given[each.name]) or None
     return {name: value for name, value in given.items() if value is not False and value not in (None, ())}
 
 
@@ -75,7 +80,8 @@ def table_options() -> Callable[[F], F]:
             "-o",
             default="-",
             metavar="FILE",
-            help="Write to a file: .csv, .parquet or .jsonl by its name; - is stdout.",
+            help="Write to a file, as its name says: .csv, .tsv, .jsonl (or .gz of these), "
+            ".parquet, .feather or .xlsx; - is stdout.",
         ),
         option("--json", is_flag=True, help="Write JSON lines."),
     )

@@ -16,11 +16,14 @@ PATIENCE = 1.0
 """Seconds after a second signal in which the process may leave by itself."""
 
 
-def leave_soon(code: int) -> None:
+def leave_soon(code: int) -> threading.Timer:
     """End the process a second from now, whatever swallows exceptions or goes round in a loop.
 
     Args:
         code: What it exits with.
+
+    Returns:
+        What ends it, to be cancelled where the exception came through.
     """
 
     def leave() -> None:
@@ -31,6 +34,7 @@ def leave_soon(code: int) -> None:
     timer = threading.Timer(PATIENCE, leave)
     timer.daemon = True
     timer.start()
+    return timer
 
 
 class Stop:
@@ -48,6 +52,7 @@ class Stop:
         self.code = 0
         self.training = True
         self._before: dict[int, Any] = {}
+        self._last: threading.Timer | None = None
 
     def __enter__(self) -> Self:
         for name in SIGNALS:
@@ -61,6 +66,8 @@ class Stop:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._last is not None:  # nothing has swallowed the exception, so the process leaves by itself
+            self._last.cancel()
         if isinstance(error, SystemExit):
             raise Interrupted("stopped at once", self.code) from None
         if isinstance(error, KeyboardInterrupt):
@@ -73,7 +80,7 @@ class Stop:
 
     def _received(self, number: int, frame: Any) -> None:
         if self.code:
-            leave_soon(128 + number)
+            self._last = self._last or leave_soon(128 + number)
             raise SystemExit(128 + number)
         self.code = 128 + number
         if self.training:

@@ -38,6 +38,22 @@ class Pairs(click.ParamType):
         return pairs
 
 
+class Order(click.ParamType):
+    """A column and its levels in order: `size=small,medium,large`."""
+
+    name = "levels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The column, and a list of texts."""
+        if isinstance(value, tuple):
+            return value
+        column, sign, levels = str(value).partition("=")
+        found = [level.strip() for level in levels.split(",")]
+        if not sign or not column.strip() or not all(found):
+            self.fail(f"{value!r} is not of the form column=first,second,...", param, ctx)
+        return column.strip(), found
+
+
 class Several(click.ParamType):
     """One whole number, or several to choose from: `3`, `1:6` (with both ends) or `2,4,6`."""
 

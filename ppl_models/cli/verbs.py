@@ -48,6 +48,10 @@ def verb_command(name: str) -> click.Command:
         *([quiet_option()] * verb.takes_data),
     )
     def run(run: str, **options: Any) -> None:
+        if options["output"] != "-":
+            from ppl_models.data.writers import check_destination
+
+            check_destination(options["output"], options["json"])
         fit = opened(run, options)
         given = {each.name: options[each.name] for each in own if each is not None and each.name}
         if verb.takes_data:
@@ -85,6 +89,8 @@ def _later(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
     """Later data, read as the fit's data was."""
     data = options["data"]
     reading = read_with(options, "later")
+    if data is None and {*reading} == {"keep"} and fit.data.path is not None:
+        data = fit.data.path
     if data is None:
         if reading:
             raise UsageError(f"--{min(reading)} says how DATA is read, and none is given")
@@ -101,13 +107,21 @@ def _print(frames: "Iterator[pandas.DataFrame]", options: dict[str, Any]) -> Non
     first = next(frames)
     for each in () if options.get("quiet") else first.attrs.get("notes", ()):
         note(each)
-    named = first.index.name is not None
-    if named:
-        first = first.reset_index()
+    named = first.index.name == "parameter"
+    first, frames = _with_index(first), map(_with_index, frames)
     if named and options["output"] == "-" and not options["json"] and results().isatty():
         say(table(first.to_dict("records")))
     else:
         emit(chain([first], frames), output=options["output"], json=options["json"])
+
+
+def _with_index(frame: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The table with its index as columns, where it has a name."""
+    from ppl_models.draws import free
+
+    if all(name is None for name in frame.index.names):
+        return frame
+    return frame.reset_index(names=[free(str(n or "index"), frame.columns) for n in frame.index.names])
 
 
 @click.command(

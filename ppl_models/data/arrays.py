@@ -13,7 +13,7 @@ from ppl_models.data.cells import EXACT
 from ppl_models.data.messages import clean, quoted
 from ppl_models.data.schema import Kind
 from ppl_models.data.spill import blocks, stays_on_disk
-from ppl_models.data.table import Table
+from ppl_models.data.table import Came, Table
 from ppl_models.errors import DataError
 
 
@@ -63,7 +63,8 @@ def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | N
         columns = {name: array[name] for name in array.dtype.names}
         for name, cells in columns.items():
             _check_dtype(cells, f"{source}, column {quoted(name)}")
-        return Table(source, columns, len(array), lengths=lengths)
+        came = {name: Came(cells.dtype.name) for name, cells in columns.items()}
+        return Table(source, columns, len(array), lengths=lengths, held=True, came=came)
     _check_dtype(array, source)
     image = array.shape[1:] if is_images(array.shape) else None
     if array.ndim not in (1, 2) and image is None:
@@ -81,7 +82,8 @@ def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | N
         _check_exact(matrix, source)
         matrix = np.ascontiguousarray(matrix, dtype=np.float64)
     columns = {name: matrix[:, j] for j, name in enumerate(names)}
-    table = Table(source, columns, len(matrix), matrix=matrix, lengths=lengths, parts=parts)
+    table = Table(source, columns, len(matrix), matrix=matrix, lengths=lengths, parts=parts, held=True)
+    table.came = dict.fromkeys(names, Came(array.dtype.name))
     return table if image is None else images(table, image)
 
 

@@ -1,12 +1,15 @@
 """The cells of one column, each for itself: numbers, labels, or dates.
 
-Text is trimmed. These texts are missing cells everywhere: an empty one, NA, N/A, NaN, nan, null, None, ?
-and a few spellings of them (`MISSING`). What the cells of a column are together is judged in `survey`.
+Text is trimmed, but for the categories of a categorical. These texts are missing cells in a source
+without types, such as CSV: an empty one, NA, N/A, NaN, nan, null, None, ? and a few spellings of them
+(`MISSING`). In one with types and missing cells of its own, such as Parquet or a data frame, "NA" and
+blanks are labels, unless all else in the column is numbers. What the cells of a column are together is
+judged in `survey`.
 """
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +21,9 @@ from ppl_models.errors import DataError
 if TYPE_CHECKING:
     import pyarrow
 
-MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None", "?")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+CODE = re.compile(r"[+-]?0\d+", re.ASCII)
+"""A whole number with leading zeros, which is a code, as a number would lose them."""
 EXACT = 2**53
 
 
@@ -34,12 +38,14 @@ class Numbers:
 class Labels:
     """(n,) codes, -1 where missing, and the text each stands for, in order of first appearance.
 
-    `typed` if the data itself said that these are categories or truth values.
+    `typed` if the data itself said that these are categories or truth values; `dropped` says which texts were
+    taken as missing, and in how many cells.
     """
 
     codes: np.ndarray
     labels: tuple[str, ...]
     typed: bool = False
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,17 @@ def scan(table: Table, name: str, *, missing: Collection[str] = (), text: bool =
     kind = cells.type
     if not pa.types.is_dictionary(kind):
         return _scan_arrow(table, name, cells, missing, text)
-    parsed = _scan_arrow(table, name, cells.cast(kind.value_type), missing, text=True)
-    return Labels(parsed.codes, parsed.labels, typed=True) if isinstance(parsed, Labels) else parsed
+    parsed = _scan_arrow(table, name, cells.cast(kind.value_type), missing, text=True, trim=False)
+    return replace(parsed, typed=True) if isinstance(parsed, Labels) else parsed
 
 
 def _scan_arrow(
-    table: Table, name: str, cells: "pyarrow.ChunkedArray", missing: Collection[str], text: bool
+    table: Table,
+    name: str,
+    cells: "pyarrow.ChunkedArray",
+    missing: Collection[str],
+    text: bool,
+    trim: bool = True,
 ) -> Parsed:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -90,11 +101,13 @@ def _scan_arrow(
         return Labels(codes.astype(np.int64), ("false", "true"), typed=True)
     if is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind):
         if is_type.is_integer(kind):
+            if text and beyond_exact(cells):  # as labels they stay what they are
+                return _labels(cells.cast(pa.large_string()), missing)
             _check_exact(table, name, cells)
         values = pc.fill_null(cells.cast(pa.float64(), safe=False), np.nan).to_numpy()
         return _numbers(table, name, values, missing, text)
     if is_type.is_string(kind) or is_type.is_large_string(kind) or is_type.is_string_view(kind):
-        return _labels(cells.cast(pa.large_string()), {*MISSING, *missing})
+        return _labels(cells.cast(pa.large_string()), {*table.usual, *missing}, trim=trim)
     if is_type.is_temporal(kind):
         return Dates()
     raise table.column_error(
@@ -118,7 +131,7 @@ def _numbers(
     return Labels(codes, tuple(label(value) for value in distinct.tolist()))
 
 
-def _labels(cells: "pyarrow.ChunkedArray", missing: Collection[str]) -> Labels:
+def _labels(cells: "pyarrow.ChunkedArray", missing: Collection[str], *, trim: bool = True) -> Labels:
     """Trim the labels, merge those that become equal, and drop those that mean a missing cell."""
     import pyarrow.compute as pc
 
@@ -128,19 +141,38 @@ def _labels(cells: "pyarrow.ChunkedArray", missing: Collection[str]) -> Labels:
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     raw = encoded.dictionary.to_pylist()
     position: dict[str, int] = {}
+    dropped: dict[str, int] = {}
     target = np.empty(len(raw) + 1, dtype=np.int64)
     target[-1] = -1
     for i, each in enumerate(raw):
-        each = each.strip()
+        each = each.strip() if trim else each
         target[i] = -1 if each in missing else position.setdefault(each, len(position))
-    return Labels(target[codes], tuple(position))
+        if each in missing:
+            dropped[each] = dropped.get(each, 0) + int((codes == i).sum())
+    return Labels(target[codes], tuple(position), dropped=dropped)
 
 
-def _check_exact(table: Table, name: str, cells: "pyarrow.ChunkedArray") -> None:
+def beyond_exact(cells: "pyarrow.ChunkedArray") -> bool:
+    """Whether some of these integers are beyond 2⁵³."""
     import pyarrow.compute as pc
 
     ends = pc.min_max(cells).as_py()  # pyright: ignore[reportAttributeAccessIssue]
-    if ends["min"] is None or (ends["max"] <= EXACT and ends["min"] >= -EXACT):
+    return ends["min"] is not None and (ends["max"] > EXACT or ends["min"] < -EXACT)
+
+
+def identifiers(cells: "pyarrow.ChunkedArray") -> bool:
+    """Whether these are integers of which most are beyond 2⁵³: nobody measures such, they are names."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_integer(cells.type) or not beyond_exact(cells):
+        return False
+    large = pc.sum(pc.greater(pc.abs(cells), EXACT)).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
+    return 2 * large > len(cells) - cells.null_count
+
+
+def _check_exact(table: Table, name: str, cells: "pyarrow.ChunkedArray") -> None:
+    if not beyond_exact(cells):
         return
     for row, value in enumerate(cells.to_pylist()):
         if value is not None and abs(value) > EXACT:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ppl_models.data.cells import Dates
 from ppl_models.data.matrix import matrix
-from ppl_models.data.messages import listed, plural, quoted
+from ppl_models.data.messages import Change, listed, plural, quoted
 from ppl_models.data.schema import Column, Schema
 from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, Summary
 from ppl_models.data.survey import Survey
@@ -54,7 +54,7 @@ def conform(
             f"lacks the {noun} {listed(needed)} that the model was fitted to; it has {listed(table.names)}"
         )
     if lacking and not required:
-        notes.append(f"not in the data, so missing in every row: {listed(lacking)}")
+        notes.append(Change(f"not in the data, so missing in every row: {listed(lacking)}"))
 
     present = [column for column in schema.columns if column.name not in absent]
     kinds = {column.name: column.kind for column in present}
@@ -65,7 +65,7 @@ def conform(
         new = _check(table, column, survey.summaries[column.name], unseen)
         strangers = strangers or bool(new and column.labelled)
         notes += new
-    return matrix(survey, schema.columns, absent, changed=strangers), notes
+    return matrix(survey, schema.columns, absent, changed=strangers), [*notes, *survey.notes]
 
 
 def _by_position(table: Table, schema: Schema) -> Table:
@@ -110,7 +110,7 @@ def _check_labels(table: Table, column: Column, found: LabelSummary, unseen: str
         number = sum(found.counts[text] for text in strangers)
         cells = f"more than {number:,} cells" if found.overflow else plural(number, "cell")
         note = f"column {quoted(column.name)}: {cells} with labels never seen in the fit, taken as missing"
-        return [f"{note}: {listed(sorted(strangers))}"]
+        return [Change(f"{note}: {listed(sorted(strangers))}")]
     text = min(strangers, key=lambda text: found.first[text])
     first, levels = quoted(text), listed(column.levels)
     if all(map(is_number, strangers)) and not any(map(is_number, column.levels)):
@@ -122,7 +122,7 @@ def _check_labels(table: Table, column: Column, found: LabelSummary, unseen: str
     raise table.column_error(column.name, reason, found.first[text])
 
 
-def as_text(schema: Schema) -> set[str]:
+def read_as_text(schema: Schema) -> set[str]:
     """The columns whose cells are not to be taken for numbers while reading."""
     labelled = {column.name for column in schema.columns if column.labelled}
     return labelled | {name for name in (schema.sequence, schema.time) if name is not None}

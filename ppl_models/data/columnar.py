@@ -126,7 +126,7 @@ def on_disk(
         check_memory(source, 3 * 8 * rows)
         return pa.chunked_array([chunk for part in parts([name]) for chunk in part[name].chunks])
 
-    return Table(source, _Columns(columns, whole), rows, notes, names=names, parts=parts)
+    return Table(source, _Columns(columns, whole), rows, notes, names=names, parts=parts, typed=True)
 
 
 class _Columns(Mapping[str, "pyarrow.ChunkedArray"]):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppl_models.data.came import decode, numbers
 from ppl_models.data.schema import Schema
 from ppl_models.data.spill import blocks, take
 
@@ -34,6 +35,8 @@ class Dataset:
         weight_unit: What the user wrote for a weight of 1.
         path: The absolute path of the file it was read from, or None.
         arrays: Numbers of other shapes beside the rows, by name, for user-defined models.
+        index: The index of the data frame that it was; None if rows are only counted.
+        kept: Columns of the data that are carried through to results, as they were; None if none are.
     """
 
     values: np.ndarray
@@ -47,6 +50,8 @@ class Dataset:
     path: str | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     weight_unit: float = 1.0
+    index: "pandas.Index | None" = None
+    kept: "pandas.DataFrame | None" = None
 
     @cached_property
     def sha256(self) -> str:
@@ -119,6 +124,8 @@ class Dataset:
             weight=None if self.weight is None else self.weight[index],
             arrays=self.arrays,
             weight_unit=self.weight_unit,
+            index=None if self.index is None else self.index[index],
+            kept=None if self.kept is None else self.kept.iloc[index],
         )
 
     def correlation(self) -> np.ndarray:
@@ -154,30 +161,16 @@ class Dataset:
         if self.schema.sequence is not None and self.sequence_ids != ("",):
             columns[self.schema.sequence] = np.repeat(np.array(self.sequence_ids, dtype=object), self.lengths)
         if self.schema.time is not None and self.times is not None:
-            columns[self.schema.time] = self.times
+            columns[self.schema.time] = list(self.times)
         if self.schema.weights is not None and self.weight is not None:
             unit = self.weight_unit  # fifteen digits: what was divided by it comes back as it was written
             columns[self.schema.weights] = self.weight if unit == 1 else _fifteen(self.weight * unit)
         for j, column in enumerate(self.schema.columns):
             cells = values[:, j]
-            if column.labelled:
-                columns[column.name] = decode(cells, column.levels)
-            elif (
-                column.integer and (cells == np.rint(cells)).all() and np.abs(cells).max(initial=0.0) < 2**53
-            ):
-                columns[column.name] = cells.astype(np.int64)
-            else:
-                columns[column.name] = cells
-        return pd.DataFrame(columns)
+            columns[column.name] = (decode if column.labelled else numbers)(cells, column)
+        return pd.DataFrame(columns, index=self.index)
 
 
 def _fifteen(x: np.ndarray) -> np.ndarray:
     """Numbers to fifteen significant digits."""
     return np.array([float(f"{value:.15g}") for value in x.tolist()])
-
-
-def decode(codes: np.ndarray, levels: tuple[str, ...]) -> np.ndarray:
-    """Labels for codes, None where the code is NaN: (n,) float64 to (n,) object."""
-    labels = np.array([*levels, None], dtype=object)
-    rounded = np.rint(np.where(np.isnan(codes), len(levels), np.clip(codes, 0, len(levels) - 1)))
-    return labels[rounded.astype(np.int64)]

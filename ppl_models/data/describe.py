@@ -2,20 +2,25 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from ppl_models.data.came import of_texts
 from ppl_models.data.cells import Dates, Numbers
 from ppl_models.data.matrix import matrix
-from ppl_models.data.messages import listed, quoted
+from ppl_models.data.messages import Change, listed, plural, quoted
 from ppl_models.data.schema import Column, Kind
 from ppl_models.data.spill import blocks
 from ppl_models.data.summaries import LabelSummary, NumberSummary, Summary
 from ppl_models.data.survey import Survey
-from ppl_models.data.table import Table
+from ppl_models.data.table import MISSING, UNKNOWN, Table
 from ppl_models.data.targets import first_kind, target_column, with_numbers
 from ppl_models.data.types import MOST_LEVELS, column, infer
+
+_AMBIGUOUS = ("NA", "NULL", "null", "None", "?")
+"""Texts that mean a missing cell, and might as well be labels."""
 
 _ID_ROWS = 20
 _NUMBERED_ROWS = 10
@@ -54,28 +59,33 @@ def describe(
     if target is not None and target not in kinds:
         table = with_numbers(table, target, decimal)
         kinds |= first_kind(table, target)
-    survey = Survey(table, names, kinds=kinds, missing=missing, decimal=decimal)
+    survey = Survey(table, names, kinds=kinds, missing=missing, decimal=decimal, codes=True)
     for position, name in enumerate(names):
         found = survey.summaries[name]
         if name == target:
-            columns.append(target_column(survey, name, types.get(name)))
+            columns.append(dressed(table, target_column(survey, name, types.get(name))))
             continue
         first = position == 0 and len(names) > 1 and table.matrix is None
-        why = _left_out(table, name, found, chosen=name in selected or name in types, first=first)
-        if why is None and name not in selected and name not in types and _identifies(survey, name, found):
-            why = f"left out {quoted(name)} (a number that differs in every row, and is called an identifier)"
+        coded = name in survey.codes
+        why = _left_out(table, name, found, chosen=name in selected, first=first, coded=coded)
+        if why is None and name not in selected and _identifies(survey, name, found):
+            why = (
+                f"left out {quoted(name)} (whole numbers that differ in every row, named as an identifier); "
+                "name it in --columns to use it"
+            )
         if why is not None:
-            notes.append(why)
+            notes.append(Change(why))
             continue
         if isinstance(found, Dates):
             raise table.column_error(
                 name, "dates are not modelled; name the column with --time, or leave it out"
             )
-        columns.append(column(table, name, found, types.get(name) or table.kinds.get(name) or infer(found)))
+        kind = types.get(name) or table.kinds.get(name) or infer(found)
+        columns.append(dressed(table, column(table, name, found, kind)))
     if not columns:
         raise table.error("has no column that can be modelled; " + ("; ".join(notes) or "none is left"))
     values = matrix(survey, columns)
-    notes += survey.notes + sentinels(values, columns)
+    notes += [*survey.notes, *words(table, survey, columns), *sentinels(values, columns)]
     return values, tuple(columns), notes + remarks(values, columns, types)
 
 
@@ -90,7 +100,8 @@ def _identifies(survey: Survey, name: str, found: Summary) -> bool:
     """Whether whole numbers are names of rows: called so, and all different."""
     if not isinstance(found, NumberSummary) or not found.whole or found.count < _ID_ROWS:
         return False
-    if survey.table.matrix is not None or survey.table.parts is not None:
+    table = survey.table
+    if table.matrix is not None or table.parts is not None or (table.held and found.numbered):
         return False
     if not (_IDENTIFIER.fullmatch(name) or _IDENTIFIER.fullmatch(name.lower())):
         return False
@@ -99,16 +110,59 @@ def _identifies(survey: Survey, name: str, found: Summary) -> bool:
     return len(np.unique(values)) == len(values) > 0
 
 
-def _left_out(table: Table, name: str, found: Summary, *, chosen: bool, first: bool) -> str | None:
+def dressed(table: Table, found: Column) -> Column:
+    """The column, with as what its cells came."""
+    came = table.came.get(found.name, UNKNOWN)
+    dtype = came.dtype
+    if dtype is None:
+        dtype = of_texts(found.levels) if found.labelled else ""
+    categories = came.categories if found.labelled else ()
+    if categories:  # of a file that is read block by block, the first block may not know all
+        categories = (*categories, *(level for level in found.levels if level not in categories))
+    return replace(found, dtype=dtype, categories=categories, ordered=came.ordered and bool(categories))
+
+
+def words(table: Table, survey: Survey, columns: Sequence[Column]) -> list[str]:
+    """What became of texts such as NA and None in columns of labels."""
+    notes = []
+    for each in columns:
+        found = survey.summaries[each.name]
+        if not each.labelled or not isinstance(found, LabelSummary):
+            continue
+        if table.typed and not each.categories:
+            kept = [text for text in found.seen if text.strip() in MISSING]
+            if kept:
+                advice = "--missing says which mean a missing cell"
+                notes.append(f"column {quoted(each.name)}: {listed(kept)} taken as labels; {advice}")
+        elif dropped := _unasked(found, survey):
+            advice = f"--na-values {quoted('')} keeps labels"
+            cells = plural(sum(dropped.values()), "cell")
+            notes.append(
+                Change(f"column {quoted(each.name)}: {cells} of {listed(dropped)} taken as missing; {advice}")
+            )
+    return notes
+
+
+def _unasked(found: LabelSummary, survey: Survey) -> dict[str, int]:
+    """Texts that were taken as missing and might as well be labels, but for those that the user named."""
+    return {w: k for w, k in found.dropped.items() if w in _AMBIGUOUS and w not in survey.missing}
+
+
+def _left_out(
+    table: Table, name: str, found: Summary, *, chosen: bool, first: bool, coded: bool
+) -> str | None:
     """Why a column is not modelled, if it is not."""
     numbered = first and isinstance(found, NumberSummary) and found.numbered
+    if coded and not chosen:
+        advice = f"--types {quoted(name + '=categorical')} takes them as labels"
+        return f"left out {quoted(name)} (whole numbers beyond 2⁵³: identifiers); {advice}"
     if not name.strip():
         if numbered:
             return "left out the first column, which has no name (row numbers)"
         return "left out the first column, which has no name (an index); name it to use it"
     if chosen:
         return None
-    if numbered and table.rows >= _NUMBERED_ROWS:
+    if numbered and table.rows >= _NUMBERED_ROWS and not table.held:
         return f"left out {quoted(name)} (row numbers); name it in --columns to use it"
     if isinstance(found, Dates):
         return f"left out {quoted(name)} (dates); name it with --time to check the order of the rows"

@@ -1,14 +1,17 @@
 """Data frames of any library, and dictionaries of columns."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ppl_models.data.arrays import is_array, to_numpy
+from ppl_models.data.came import of_arrow, of_pandas
 from ppl_models.data.columnar import by_name, from_stream
 from ppl_models.data.messages import clean, quoted
 from ppl_models.data.table import Table, check_names
+from ppl_models.data.types import natural
 from ppl_models.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ def from_frame(data: Any, source: str = "data frame") -> Table:
     """
     import narwhals as nw
 
+    data = _printable_categories(data)
     names = data.columns if hasattr(data, "iloc") and hasattr(data, "columns") else None
     if names is not None:
         check_names(source, [str(name) for name in names])
@@ -47,7 +51,50 @@ def from_frame(data: Any, source: str = "data frame") -> Table:
     if isinstance(frame, nw.Series):
         frame = frame.alias(frame.name or "x0").to_frame()
     check_names(source, [str(name) for name in frame.columns])
-    return _table(source, {str(series.name): _series(series) for series in frame.iter_columns()})
+    table = _table(source, {str(series.name): _series(series) for series in frame.iter_columns()})
+    if not hasattr(data, "iloc"):
+        for series in frame.iter_columns():
+            if series.dtype == nw.Categorical:  # has no order but that of its words, unlike an Enum
+                came = table.came[str(series.name)]
+                table.came[str(series.name)] = replace(
+                    came, order=(), categories=tuple(sorted(came.categories, key=natural))
+                )
+    index = nw.maybe_get_index(frame)
+    if index is not None and hasattr(data, "iloc"):
+        for name, dtype in zip(table.columns, _dtypes(data), strict=True):
+            table.came[name] = of_pandas(dtype, table.columns[name])  # pyright: ignore[reportArgumentType]
+        table.index = None if _counted(index) else index
+    return table
+
+
+def _dtypes(data: Any) -> list[Any]:
+    """The types of a pandas table, or of a column as a table of its own."""
+    return list(data.dtypes) if hasattr(data, "columns") else [data.dtype]
+
+
+def _counted(index: Any) -> bool:
+    """Whether an index only counts the rows from 0, as every result does anyway."""
+    import pandas as pd
+
+    counted = isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
+    return counted and index.name is None
+
+
+def _printable_categories(data: Any) -> Any:
+    """A pandas table in which categories that are neither text, numbers nor truth values are text."""
+    if not hasattr(data, "iloc") or not hasattr(data, "columns"):
+        return data
+    odd = {}
+    for position, dtype in enumerate(data.dtypes):
+        categories = getattr(dtype, "categories", None)
+        if getattr(dtype, "name", "") == "category" and categories is not None:
+            if categories.inferred_type not in ("string", "integer", "floating", "boolean", "empty"):
+                odd[position] = [str(each) for each in categories]
+    if odd:
+        data = data.copy(deep=False)
+        for position, texts in odd.items():
+            data.isetitem(position, data.iloc[:, position].cat.rename_categories(texts))
+    return data
 
 
 def _from_stream(data: Any, source: str) -> Table:
@@ -106,7 +153,8 @@ def _table(source: str, columns: dict[str, Any]) -> Table:
     length = next(iter(rows.values()))
     if not length:
         raise DataError(f"{source}: has no rows")
-    return Table(source, columns, length)
+    came = {name: of_arrow(cells) for name, cells in columns.items() if not isinstance(cells, np.ndarray)}
+    return Table(source, columns, length, typed=True, held=True, came=came)
 
 
 def column(values: Any) -> "pyarrow.ChunkedArray":

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import numpy as np
 
 from ppl_models.data.arrays import is_array, to_numpy
+from ppl_models.data.came import as_text
 from ppl_models.data.messages import listed, quoted
 from ppl_models.data.options import reading_options
 from ppl_models.data.readers import format_options
@@ -142,3 +143,28 @@ def check_unseen(unseen: str) -> None:
     """
     if unseen not in ("error", "missing"):
         raise UsageError(f"unseen must be error or missing, got {quoted(unseen)}")
+
+
+def levels_of(levels: Any) -> dict[str, tuple[str, ...]]:
+    """The order of levels by column, as texts.
+
+    Raises:
+        UsageError: It is no dictionary of lists, or names a level twice.
+    """
+    if levels is None:
+        return {}
+    if not isinstance(levels, Mapping):
+        raise UsageError(f"levels must be a dictionary of columns and their levels, got {quoted(levels)}")
+    found = {}
+    for name, given in levels.items():
+        order = [text.strip() for text in given.split(",")] if isinstance(given, str) else None
+        if order is None:
+            if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+                raise UsageError(f"the levels of {quoted(name)} must be a list, got {quoted(given)}")
+            order = [as_text(each) for each in given]
+        if len(order) < 2 or len(set(order)) < len(order):
+            raise UsageError(
+                f"the levels of {quoted(name)} must be two or more, each once, got {listed(order)}"
+            )
+        found[str(name)] = tuple(order)
+    return found

@@ -32,7 +32,6 @@ class Layout:
         delimiter: What separates cells.
         header: The names of the columns, if they are not simply the first record.
         decimal: The decimal mark, if cells tell it.
-        texts: Columns with numbers that begin with a zero, such as `02134`, which are no quantities.
         notes: What was found, a sentence each.
     """
 
@@ -40,7 +39,6 @@ class Layout:
     delimiter: str
     header: list[str] | None = None
     decimal: str | None = None
-    texts: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
 
@@ -188,9 +186,6 @@ def _frame(made: Layout, lines: list[bytes], gone: set[int]) -> None:
     commas, points = (sum(bool(mark.fullmatch(cell)) for cell in cells) for mark in (_COMMA, _POINT))
     if commas and not points and made.delimiter != ",":
         made.decimal = ","
-    made.texts = {
-        j for _, row in body for j, cell in enumerate(row) if re.fullmatch(r"0\d+", cell.strip(), re.A)
-    }
 
 
 def _after_preamble(

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ppl_models.data.arrays import from_array, from_list, is_array, to_numpy
+from ppl_models.data.came import of_table
 from ppl_models.data.files import checked, read_bytes, read_stdin
 from ppl_models.data.frames import from_columns, from_frame
 from ppl_models.data.messages import clean
+from ppl_models.data.pairs import from_sparse, is_sparse
 from ppl_models.data.readers import (
     format_options,
     formats,
@@ -41,6 +43,8 @@ def load(data: Any, request: Request) -> Table:
         name = os.fsdecode(data)
         return _from_stdin(request) if name == "-" else _from_path(Path(name), request)
     _own(None, request, "data that is not in a file")
+    if is_sparse(data):
+        return from_sparse(data)
     if is_array(data):
         return from_array(to_numpy(data))
     if isinstance(data, Mapping):
@@ -63,13 +67,21 @@ def _from_path(path: Path, request: Request) -> Table:
         raise DataError(f"{name}: files of this name are not known; the name must end in one of {known}")
     request = _own(reader, request, name)
     _check_installed(reader, name)
-    return reader.read(File(name, suffix_of(path)[0], path, partial(read_bytes, path)), request)
+    return _of_file(reader.read(File(name, suffix_of(path)[0], path, partial(read_bytes, path)), request))
+
+
+def _of_file(table: Table) -> Table:
+    """A table that was read from a file, with as what its columns came."""
+    table.held, table.came = False, table.came or of_table(table)
+    return table
 
 
 def _from_stdin(request: Request) -> Table:
     content = read_stdin()
     reader = reader_of_text(content.removeprefix(b"\xef\xbb\xbf").lstrip()[:16])
-    return reader.read(File("stdin", "", Path("-"), lambda: content), _own(reader, request, "stdin"))
+    return _of_file(
+        reader.read(File("stdin", "", Path("-"), lambda: content), _own(reader, request, "stdin"))
+    )
 
 
 def _own(reader: Reader | None, request: Request, source: str) -> Request:

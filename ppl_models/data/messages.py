@@ -5,6 +5,12 @@ from collections.abc import Iterable
 _LONGEST = 60
 
 
+class Change(str):
+    """A note on something that was done to the data, such as a column left out, of which Python is warned."""
+
+    __slots__ = ()
+
+
 def clean(text: object, longest: int = 200) -> str:
     r"""Escape what a terminal could obey (control codes, line ends) and shorten what is very long.
 

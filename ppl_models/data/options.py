@@ -84,6 +84,33 @@ _CELLS = (
         repeated=True,
     ),
     Option(
+        name="na_values",
+        help="The texts that mean a missing cell, instead of the usual ones; an empty cell always does.",
+        metavar="A,B",
+        type=tuple[str, ...],
+    ),
+    Option(
+        name="levels",
+        help="The order of a column's levels, the reference first; may be repeated.",
+        metavar="COL=A,B,C",
+        type=Mapping[str, tuple[str, ...]],
+        repeated=True,
+        stages=_FIT,
+    ),
+    Option(
+        name="positive",
+        help="The class of a target of two that counts as yes.",
+        metavar="LABEL",
+        stages=_FIT,
+    ),
+    Option(
+        name="keep",
+        help="Columns of DATA to carry through to the results, or all.",
+        metavar="A,B",
+        type=tuple[str, ...],
+        stages=_LATER,
+    ),
+    Option(
         name="unseen",
         help="What a label never seen in the fit is; an error if not given.",
         metavar="error|missing",
@@ -113,6 +140,8 @@ class Later(FormatOptions, total=False):
         decimal: The decimal mark of numbers in text, `.` or `,`.
         encoding: The encoding of text.
         missing: Further texts, or numbers, that mean a missing cell.
+        na_values: The texts, or numbers, that mean a missing cell, instead of the usual ones.
+        keep: Columns of the data to carry through to the results, or `all`.
         unseen: What a label that the fit has never seen is: an `error`, or `missing`.
         lengths: The number of rows of each sequence, of an array.
         sequence: The column that names the sequence of a row; the fit's if not given.
@@ -125,6 +154,8 @@ class Later(FormatOptions, total=False):
     decimal: str
     encoding: str
     missing: Names | float | None
+    na_values: Names | float | None
+    keep: Names | None
     unseen: Unseen
     lengths: Any
     sequence: str | None

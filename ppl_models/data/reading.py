@@ -3,11 +3,13 @@
 import difflib
 import os
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Unpack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from ppl_models.data.check import as_text, conform
+from ppl_models.data.came import as_text
+from ppl_models.data.check import conform, read_as_text
 from ppl_models.data.dataset import Dataset
 from ppl_models.data.dates import check_format
 from ppl_models.data.describe import describe
@@ -15,20 +17,29 @@ from ppl_models.data.given import (
     check_meaning,
     check_unseen,
     kinds_of,
+    levels_of,
     name_of,
     names_of,
     own_options,
     text_options,
 )
 from ppl_models.data.loading import load
-from ppl_models.data.messages import clean, listed, quoted
+from ppl_models.data.messages import Change, clean, listed, quoted
 from ppl_models.data.options import FormatOptions, Names
+from ppl_models.data.pairs import Pair, as_pair, with_target
 from ppl_models.data.readers.base import Request
 from ppl_models.data.schema import LABELLED, Kind, Meaning, Schema
 from ppl_models.data.sequences import check_lengths, joined, ordered_times, runs, sorted_rows
-from ppl_models.data.table import Table
+from ppl_models.data.table import MISSING, UNKNOWN, Table
 from ppl_models.data.weights import meaning_of, unit_of, weight_array, weight_column, weight_note
-from ppl_models.errors import DataError, UsageError
+from ppl_models.errors import DataError, UsageError, warn
+
+if TYPE_CHECKING:
+    import pandas
+
+
+SIZES = (8, 16, 32, 64)
+"""Bits of integers."""
 
 
 def read(
@@ -41,7 +52,7 @@ def read(
     time: str | None = None,
     date_format: str | None = None,
     sort: bool = False,
-    target: str | None = None,
+    target: Any = None,
     weights: Any = None,
     weights_are: Meaning | None = None,
     lengths: Any = None,
@@ -49,6 +60,10 @@ def read(
     decimal: str = ".",
     encoding: str = "utf-8",
     missing: Names | float | None = None,
+    na_values: Names | float | None = None,
+    levels: Mapping[str, Any] | None = None,
+    positive: Any = None,
+    keep: Names | None = None,
     schema: Schema | None = None,
     require_schema_columns: bool | Collection[str] = True,
     unseen: str = "error",
@@ -59,7 +74,8 @@ def read(
 
     Args:
         data: A path; `-` for standard input; a pandas, Polars or Arrow table, or a DuckDB relation; an array
-            or tensor (n,) or (n, D); a list of arrays, one for each sequence; or a dictionary of columns.
+            or tensor (n,) or (n, D), or a sparse matrix, which is made dense; a list of arrays, one for each
+            sequence; a dictionary of columns; or a tuple (X, y) of predictors and the target.
             What a file holds is known by its name: see `ppl_models.data.formats`.
         columns: The only columns to model, as a list or with commas between them, and their order. Those of
             a set are in the order of the data.
@@ -71,9 +87,10 @@ def read(
         date_format: How its dates are written, where their cells do not tell: `dmy`, `mdy`, or a format of
             `strptime` such as `%d.%m.%Y`.
         sort: Whether to put the rows of a sequence together, in the order of their times.
-        target: The column that is to be predicted. It becomes the last column; its cells may be missing.
-            Text, truth values and whole numbers of at most 50 values are labels, binary or categorical;
-            other numbers are continuous or counts: see `ppl_models.data.targets`.
+        target: The column that is to be predicted, or its values, one for each row. It becomes the last
+            column; its cells may be missing. Text, truth values and whole numbers of at most 50 values are
+            labels, binary or categorical; other numbers are continuous or counts: see
+            `ppl_models.data.targets`.
         weights: How often each row counts, or how much it matters, 0 or more: the name of a column, which
             is not modelled, or n numbers.
         weights_are: `counts` of rows like each row, or `importance`, which adds no information: the weights
@@ -84,6 +101,11 @@ def read(
         decimal: The decimal mark of numbers in text, `.` or `,`.
         encoding: The encoding of text.
         missing: Further texts, or numbers, that mean a missing cell.
+        na_values: The texts, or numbers, that mean a missing cell, instead of the usual ones (see
+            `ppl_models.data.cells`). An empty cell of a file without types is missing all the same.
+        levels: The order of the levels of some columns, which are labels then: the first is the reference.
+        positive: The label of a target of two classes that counts as yes: it becomes the second.
+        keep: Columns to carry through to the results of verbs, or `all`.
         schema: The schema of a fit that this data must conform to: columns are matched by name, those of
             an array by position. Columns of the target, the weights, the sequences and the time need not be
             there; all others of the schema must.
@@ -115,11 +137,22 @@ def read(
         >>> data.schema.columns[1].levels
         ('a', 'b')
     """
+    pair = as_pair(data)
+    if target is not None and not isinstance(target, str | int | np.integer):
+        pair, target = Pair(data, target), None
+    elif isinstance(pair, Pair) and target is not None:
+        raise UsageError("the target was given twice, beside the predictors and by name")
+    if isinstance(pair, Pair):
+        if schema is not None and schema.target is None:
+            raise UsageError("the model was fitted without a target; give the predictors alone")
+        data = pair.X
     selected, ignored = names_of("columns", columns), names_of("ignore", ignore) or []
-    tokens = tuple(names_of("missing", missing) or ())
-    kinds = kinds_of(types)
     if isinstance(sequence, list | tuple):
         sequence = ",".join(map(str, sequence))
+    instead = None if na_values is None else tuple(names_of("na_values", na_values) or ())
+    tokens = (*(names_of("missing", missing) or ()), *(instead or ()))
+    kinds, order, kept = kinds_of(types), levels_of(levels), names_of("keep", keep) or []
+    kinds = {name: Kind.CATEGORICAL for name in order if name != target} | kinds
     sequence, time, target = name_of("sequence", sequence), name_of("time", time), name_of("target", target)
     weights = str(weights) if isinstance(weights, str) else weights
     text = text_options(delimiter, decimal, encoding)
@@ -135,23 +168,31 @@ def read(
         selected, ignored, kinds, target = None, [], {}, None
     weighted_by = weights if isinstance(weights, str) else None
     parts = [] if sequence is None or "," not in sequence else [each.strip() for each in sequence.split(",")]
-    order = [name for name in (sequence, time, *parts) if name is not None]
-    beside = [*order, *([] if weighted_by is None else [weighted_by])]
+    rows_by = [name for name in (sequence, time, *parts) if name is not None]
+    beside = [*rows_by, *([] if weighted_by is None else [weighted_by])]
     _check_target(target, [*beside, *ignored])
     targets = [] if target is None else [target]
+    if positive is not None and target is None and not isinstance(pair, Pair):
+        raise UsageError("positive is a label of the target; name that with target")
     wanted = schema.names if schema is not None else selected
     labelled = {name for name, kind in kinds.items() if kind in LABELLED}
     as_written = [name for name in targets if kinds.get(name, Kind.CATEGORICAL) in LABELLED]
     request = Request(
-        wanted=None if wanted is None else frozenset([*wanted, *kinds, *beside, *targets]),
-        unwanted=frozenset(ignored) - set(beside),
-        as_text=frozenset([*labelled, *order, *as_written, *(as_text(schema) if schema is not None else ())]),
+        wanted=None
+        if wanted is None or "all" in kept
+        else frozenset([*wanted, *kinds, *beside, *targets, *kept]),
+        unwanted=frozenset(ignored) - {*beside, *kept},
+        as_text=frozenset(
+            [*labelled, *rows_by, *as_written, *kept, *(read_as_text(schema) if schema is not None else ())]
+        ),
         missing=tokens,
+        usual=MISSING if instead is None else ("",),
         target=target if schema is None else schema.target,
         options=text | own,
     )
     try:
         table = load(data, request)
+        table.usual = () if table.typed else request.usual
         decimal = table.decimal if decimal == "." else decimal
         if parts and sequence not in table.columns and set(parts) <= {*table.columns}:
             table = joined(table, parts, str(sequence))
@@ -159,8 +200,14 @@ def read(
             _check_columns(table, parts)
         else:
             beside = [name for name in beside if name not in parts]
+        if isinstance(pair, Pair):
+            called = with_target(table, pair, None if schema is None else schema.target)
+            if schema is None:
+                target, targets = called, [called]
+                _check_target(target, [*beside, *ignored])
         if schema is None:
             _check_columns(table, [*(selected or []), *ignored, *kinds, *beside, *targets])
+            _order(table, order, target, positive)
             if selected is not None and isinstance(columns, set | frozenset):
                 selected = [name for name in table.columns if name in selected]
         else:
@@ -169,6 +216,7 @@ def read(
             )
         if sort:
             table = sorted_rows(table, sequence, time, date_format)
+        carried = _carried(table, kept)
         sizes, ids = _sequences(table, sequence, lengths)
         times = None if time is None else ordered_times(table, time, sizes, date_format)
         weight = None
@@ -219,12 +267,82 @@ def read(
             )
     except MemoryError:
         raise DataError(f"{_called(data)}: does not fit into memory") from None
-    notes = tuple(clean(note, 400) for note in (*table.notes, *said, *notes))
-    again = not (own or tokens or date_format or sort or parts or text != text_options())
-    path = _path(data) if again else None
-    return Dataset(
-        values, schema, sizes, ids, times, clean(table.source), notes, weight, path, table.arrays, unit
+    notes = tuple(_cleaned(note) for note in (*table.notes, *said, *notes))
+    for note in notes:
+        if isinstance(note, Change):
+            warn(f"{clean(table.source)}: {note}")
+    again = not (
+        own or tokens or instead is not None or date_format or sort or parts or text != text_options()
     )
+    path = _path(data) if again else None
+    source = clean(table.source)
+    return Dataset(
+        values,
+        schema,
+        sizes,
+        ids,
+        times,
+        source,
+        notes,
+        weight,
+        path,
+        table.arrays,
+        unit,
+        table.index,
+        carried,
+    )
+
+
+def _cleaned(note: str) -> str:
+    return type(note)(clean(note, 400))
+
+
+def _carried(table: Table, names: list[str]) -> "pandas.DataFrame | None":
+    """Columns as they are, for results; `all` of them, unless a column is called that.
+
+    Raises:
+        UsageError: There is no such column.
+    """
+    if not names:
+        return None
+    import pandas as pd
+
+    if "all" in names and "all" not in table.names:
+        names = list(table.columns)
+    _check_columns(table, names)
+    whole = {
+        f"{sign}int{size}": f"{name}Int{size}" for sign, name in (("", ""), ("u", "U")) for size in SIZES
+    }
+
+    def plain(cells: Any) -> Any:
+        if isinstance(cells, np.ndarray):
+            return np.array(cells)
+        found = (
+            cells.to_pandas(
+                types_mapper=lambda kind: (
+                    pd.api.types.pandas_dtype(whole[str(kind)]) if str(kind) in whole else None
+                )
+            )
+            if cells.null_count
+            else cells.to_pandas()
+        )
+        return found.array
+
+    return pd.DataFrame({name: plain(table.columns[name]) for name in names}, index=table.index)
+
+
+def _order(table: Table, levels: Mapping[str, tuple[str, ...]], target: str | None, positive: Any) -> None:
+    """Set the order of levels that the user gave.
+
+    Raises:
+        UsageError: A column has no such label.
+    """
+    _check_columns(table, list(levels))
+    for name, order in levels.items():
+        table.came[name] = replace(table.came.get(name, UNKNOWN), order=order, given=True)
+    if positive is not None and target is not None:
+        came = table.came.get(target, UNKNOWN)
+        table.came[target] = replace(came, positive=as_text(positive))
 
 
 def _path(data: Any) -> str | None:

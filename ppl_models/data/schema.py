@@ -37,6 +37,9 @@ class Column:
         missing: How many cells were missing.
         resolution: The step of its values when the model was fitted, kept where a prior refers to it; else 0.
         shares: Of each level in the observed cells, kept where a prior refers to it.
+        dtype: The pandas type that its cells came as, such as `int64` or `boolean`; "" for text.
+        categories: Of a categorical all of its categories in order, also those that no cell has.
+        ordered: Whether these are ordered.
     """
 
     name: str
@@ -50,6 +53,9 @@ class Column:
     missing: int = 0
     resolution: float = 0.0
     shares: tuple[float, ...] = ()
+    dtype: str = ""
+    categories: tuple[str, ...] = ()
+    ordered: bool = False
 
     @property
     def labelled(self) -> bool:
@@ -58,14 +64,16 @@ class Column:
 
     def to_dict(self) -> dict[str, Any]:
         """The column as plain JSON values."""
-        lists = {"levels": list(self.levels), "shares": list(self.shares)}
+        names = ("levels", "shares", "categories")
+        lists = {name: list(getattr(self, name)) for name in names}
         return asdict(self) | {"kind": self.kind.value} | lists
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Column":
         """The inverse of `to_dict`."""
-        lists = {name: tuple(fields.get(name, ())) for name in ("levels", "shares")}
-        return cls(**fields | {"kind": Kind(fields["kind"])} | lists)
+        typed: dict[str, Any] = {"kind": Kind(fields["kind"])}
+        typed |= {name: tuple(fields.get(name, ())) for name in ("levels", "shares", "categories")}
+        return cls(**fields | typed)
 
 
 @dataclass(frozen=True)

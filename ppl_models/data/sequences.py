@@ -50,7 +50,7 @@ def _labels(table: Table, name: str) -> Labels:
     cells = table.columns[name]
     if not isinstance(cells, np.ndarray) and pa.types.is_temporal(cells.type):
         cells = iso(cells)
-        table = Table(table.source, {name: cells}, table.rows, place=table.place)
+        table = replace(table, columns={name: cells}, matrix=None, parts=None)
     parsed = parse(table, name, text=True)
     if not isinstance(parsed, Labels) or not parsed.labels:
         raise table.column_error(name, "every cell is missing, and it is to name the sequences")

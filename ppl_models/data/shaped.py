@@ -33,10 +33,10 @@ def json_object(content: bytes) -> dict[str, Any] | None:
 
 def shaped(data: Mapping[Any, Any]) -> bool:
     """Whether it holds numbers or nested lists; columns alone that differ in length are a mistake."""
-    return any(_outer(value)[0] not in (1, -1) for value in data.values())
+    return any(outer(value)[0] not in (1, -1) for value in data.values())
 
 
-def _outer(value: Any) -> tuple[int, int]:
+def outer(value: Any) -> tuple[int, int]:
     """How deep a value is nested, −1 for what is no number, and how long it is."""
     if is_array(value):
         array = to_numpy(value)
@@ -59,8 +59,8 @@ def from_shapes(data: Mapping[Any, Any], source: str) -> Table:
     columns: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
     for name, value in zip(names, data.values(), strict=True):
-        (columns if _outer(value)[0] == 1 else arrays)[name] = value
-    if len({_outer(value)[1] for value in columns.values()}) > 1:
+        (columns if outer(value)[0] == 1 else arrays)[name] = value
+    if len({outer(value)[1] for value in columns.values()}) > 1:
         arrays, columns = {name: data[name] for name in names}, {}
     made = {name: _numbers(source, name, value) for name, value in arrays.items()}
     if not columns:

@@ -132,6 +132,7 @@ class LabelSummary:
         counts: How many cells have each label, in order of first appearance; 0 for a truth value not seen.
         first: The row in which each was seen first.
         overflow: Whether there are labels that are not remembered.
+        dropped: Texts that were taken as missing, and in how many cells.
     """
 
     typed: bool
@@ -141,9 +142,12 @@ class LabelSummary:
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, int] = field(default_factory=dict)
     overflow: bool = False
+    dropped: dict[str, int] = field(default_factory=dict)
 
     def add(self, cells: Labels) -> None:
         """Take in the next cells."""
+        for word, number in cells.dropped.items():
+            self.dropped[word] = self.dropped.get(word, 0) + number
         number = np.bincount(cells.codes + 1, minlength=len(cells.labels) + 1)[1:].tolist()
         first = np.full(len(cells.labels) + 1, -1)
         first[cells.codes[::-1]] = np.arange(self.rows + len(cells.codes) - 1, self.rows - 1, -1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ppl_models.data.cells import (
+    CODE,
     EXACT,
     NUMBER,
     Dates,
@@ -14,23 +15,24 @@ from ppl_models.data.cells import (
     Numbers,
     Parsed,
     drop,
+    identifiers,
     infinite_error,
     scan,
     too_large,
 )
 from ppl_models.data.dates import are_dates
 from ppl_models.data.marks import BLANK, Form, form_of
-from ppl_models.data.messages import clean, quoted
+from ppl_models.data.messages import Change, clean, listed, plural, quoted
 from ppl_models.data.schema import LABELLED, Kind
 from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, NumberSummary, Summary
-from ppl_models.data.table import Table
+from ppl_models.data.table import MISSING, Table
 from ppl_models.errors import DataError
 
+_GROUPED = re.compile(r"[+-]?\d{1,3}(_\d{3})+(\.\d*)?", re.ASCII)
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII)
 _COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
 _UNIT = re.compile(r"[$€£¥]?\s*[+-]?[$€£¥]?\d[\d.,]*\s*[%$€£¥]?")
-_PADDED = re.compile(r"0\d+", re.ASCII)
 _THREE = re.compile(r"\D*\d{1,3},\d{3}\D*", re.ASCII)
 _SURE = re.compile(r"\d,\d{3}[.,]\d", re.ASCII)
 
@@ -44,8 +46,9 @@ class Survey:
         table: The table.
         names: The columns that were looked at.
         summaries: What was found in each.
-        notes: How numbers with marks were read.
         missing: Further texts and numbers that mean a missing cell.
+        codes: The columns whose numbers were taken for codes or identifiers, which are labels.
+        notes: What else was decided, such as how numbers with marks were read.
 
     Raises:
         DataError: Numbers and words are mixed, or a value is infinite or too large to be exact.
@@ -59,12 +62,18 @@ class Survey:
         kinds: Mapping[str, Kind],
         missing: Collection[str] = (),
         decimal: str = ".",
+        codes: bool = False,
     ) -> None:
         self.table, self.names, self.missing = table, list(names), missing
         self._kinds, self._decimal = dict(kinds), decimal
+        self._look_for_codes = codes
+        self.codes: set[str] = set()
+        self.notes: list[str] = []
+        if codes and table.parts is None:
+            self.codes = {name for name in self.names if name not in kinds and _named_by(table, name)}
+            self._kinds |= dict.fromkeys(self.codes, Kind.CATEGORICAL)
         self._numeric: set[str] = set()
         self._forms: dict[str, Form] = {}
-        self.notes: list[str] = []
         self._kept: dict[str, Parsed] | None = None
         self.summaries: dict[str, Summary] = {}
         self._look(self.names)
@@ -161,34 +170,35 @@ class Survey:
 
     def _judge_text(self, name: str, found: LabelSummary) -> None:
         """Whether text is numbers, dates or labels."""
-        plain = [self.plain(text) for text in found.seen]
+        texts = [text for text in found.seen if not self._unsaid(text)]
+        plain = [self.plain(text) for text in texts]
         numeric = np.array([bool(NUMBER.fullmatch(p) or _INFINITE.fullmatch(p)) for p in plain], dtype=bool)
         if self._decimal == ",":  # a point is of thousands then
-            numeric &= np.array(["." not in text for text in found.seen], dtype=bool)
-        if any(map(_PADDED.fullmatch, found.seen)):
-            return  # 02134 and 007 are names of things, whatever else the column holds
-        if numeric.all():
+            numeric &= np.array(["." not in text for text in texts], dtype=bool)
+        if texts and self._are_codes(name, found, texts, plain, numeric):
+            return
+        if numeric.all() and texts:
             if found.overflow:
                 reason = f"numbers as text, more than {MOST_TEXTS:,} different ones; store them as numbers"
                 raise self.table.column_error(name, f"{reason}, or leave the column out with --ignore")
-            self._check_digits(name, found, plain)
+            self._check_digits(name, found, texts, plain)
             self._numeric.add(name)
-        elif are_dates(found.seen):
+            self._note_numbers(name, found, texts)
+        elif texts and are_dates(texts):
             self.summaries[name] = Dates()
-        elif not found.overflow and (form := self._form(found)) is not None:
+        elif not found.overflow and (form := self._form(texts)) is not None:
             self._forms[name] = form
             self.notes.append(f"column {quoted(name)}: {form.note}")
             self._numeric.add(name)
         elif not found.overflow:
-            self._check_words(name, found, numeric)
+            self._check_words(name, found, texts, numeric)
 
-    def _form(self, found: LabelSummary) -> Form | None:
+    def _form(self, texts: list[str]) -> Form | None:
         """How the numbers of a column are written, if it is numbers with marks.
 
         A comma before three digits is of thousands in a file of which commas separate cells, or where another
         cell says so; else it may as well be a decimal one.
         """
-        texts = found.seen
         if self._decimal == "." and all(map(_THREE.fullmatch, (t for t in texts if "," in t))):
             sure = self.table.quoted_commas or any(_SURE.search(text) for text in texts)
             if not sure and any("," in text for text in texts):
@@ -196,8 +206,47 @@ class Survey:
         return form_of(texts, self._decimal)
 
     def plain(self, text: str) -> str:
-        """A text with a point for the decimal mark."""
-        return text.replace(self._decimal, ".") if self._decimal != "." else text
+        """A text with a point for the decimal mark, and without underscores between thousands."""
+        text = text.strip()
+        text = text.replace(self._decimal, ".") if self._decimal != "." else text
+        return text.replace("_", "") if "_" in text and _GROUPED.fullmatch(text) else text
+
+    def _unsaid(self, text: str) -> bool:
+        """Whether a text of a source with types may stand for a missing number."""
+        return self.table.typed and text.strip() in MISSING
+
+    def _are_codes(
+        self, name: str, found: LabelSummary, texts: list[str], plain: list[str], numeric: np.ndarray
+    ) -> bool:
+        """Whether numbers in text are codes, with leading zeros, or identifiers, mostly beyond 2⁵³."""
+        if not self._look_for_codes or name in self._kinds:
+            return False
+        large = (
+            found.counts[t] for t, p in zip(texts, plain, strict=True) if p.isdigit() and int(p[:400]) > EXACT
+        )
+        if 2 * sum(large) > found.count:
+            self.codes.add(name)
+            return True
+        whole = [p for p in plain if CODE.fullmatch(p)]
+        if not whole or not all(p.lstrip("+-").isdigit() for p, n in zip(plain, numeric, strict=True) if n):
+            return False
+        advice = f"--types {quoted(name + '=continuous')} says otherwise"
+        self.notes.append(
+            f"column {quoted(name)}: taken as labels, as {quoted(whole[0])} has a leading zero; {advice}"
+        )
+        return True
+
+    def _note_numbers(self, name: str, found: LabelSummary, texts: list[str]) -> None:
+        """Say what in a column of numbers is read otherwise than it is written."""
+        words = [text for text in found.seen if self._unsaid(text)]
+        if words:
+            cells = plural(sum(found.counts[text] for text in words), "cell")
+            self.notes.append(
+                Change(f"column {quoted(name)}: {listed(words)} among numbers, {cells} taken as missing")
+            )
+        grouped = next((text for text in texts if "_" in text), None)
+        if grouped is not None:
+            self.notes.append(f"column {quoted(name)}: {quoted(grouped)} read as {self.plain(grouped)}")
 
     def _recast(self, name: str, cells: Numbers | Labels) -> Numbers | Labels:
         """Numbers for the labels of a column of numbers."""
@@ -206,18 +255,23 @@ class Survey:
         if cells.typed:
             return Numbers(np.where(cells.codes < 0, np.nan, cells.codes))
         form = self._forms.get(name)
-        numbers = [form.numbers[t] if form else float(self.plain(t)) for t in cells.labels]
+        numbers = (
+            np.nan if self._unsaid(text) else form.numbers[text] if form else float(self.plain(text))
+            for text in cells.labels
+        )
         values = np.array([*numbers, np.nan])[cells.codes]
         return Numbers(drop(values, self.missing))
 
-    def _check_digits(self, name: str, found: LabelSummary, plain: list[str]) -> None:
-        for text, number in zip(found.seen, plain, strict=True):
+    def _check_digits(self, name: str, found: LabelSummary, texts: list[str], plain: list[str]) -> None:
+        for text, number in zip(texts, plain, strict=True):
             if number.lstrip("+-").isdigit() and abs(int(number[:400])) > EXACT:
                 raise too_large(self.table, name, number, found.first[text])
 
-    def _check_words(self, name: str, found: LabelSummary, numeric: np.ndarray) -> None:
+    def _check_words(self, name: str, found: LabelSummary, texts: list[str], numeric: np.ndarray) -> None:
         """Refuse numbers with a mark, if else the column would be numeric, and words among numbers."""
-        odd = [text for text, is_number in zip(found.seen, numeric, strict=True) if not is_number]
+        odd = [text for text, is_number in zip(texts, numeric, strict=True) if not is_number]
+        if not odd:
+            return
         word, row = quoted(odd[0]), found.first[odd[0]]
         other = quoted(name + "=categorical")
         thousands = all(_THOUSANDS.fullmatch(text) for text in odd)
@@ -230,7 +284,9 @@ class Survey:
             advice = "has a decimal comma; use --decimal ,"
         elif all(_UNIT.fullmatch(text) for text in odd):
             advice = f"is a number with a mark; remove the mark, or use --types {other}"
-        elif (few := self._wordy(odd)) and sum(found.counts[text] for text in few) < 0.5 * found.count:
+        elif (few := self._wordy(odd)) and sum(found.counts[text] for text in few) < 0.5 * sum(
+            found.counts[text] for text in texts
+        ):
             word, row = quoted(few[0]), found.first[few[0]]
             advice = (
                 f"is not a number, as most of the column is; correct it, or use --missing {word} if the "
@@ -251,6 +307,11 @@ class Survey:
             text = self.table.cell(found.first_inexact, name)
             if text.strip().lstrip("+-").isdigit():
                 raise too_large(self.table, name, text, found.first_inexact)
+
+
+def _named_by(table: Table, name: str) -> bool:
+    cells = table.columns[name]
+    return not isinstance(cells, np.ndarray) and identifiers(cells)
 
 
 MOST_PROBLEMS = 8

@@ -10,9 +10,38 @@ from ppl_models.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
     import pyarrow
 
     Cells = np.ndarray | pyarrow.ChunkedArray
+
+
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None", "?")
+"""The texts that mean a missing cell, where the data has no missing cells of its own."""
+
+
+@dataclass(frozen=True)
+class Came:
+    """As what the cells of a column came, so that results can be the same.
+
+    Attributes:
+        dtype: The pandas type, such as `int64`; "" for text; None if the source has no types.
+        order: Labels in the order of the levels, if that was given.
+        given: Whether it was given by the user, so that it names all levels.
+        positive: The label that is to be the second of two.
+        categories: All categories of a categorical, in order.
+        ordered: Whether these are ordered.
+    """
+
+    dtype: str | None = None
+    order: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    ordered: bool = False
+    given: bool = False
+    positive: str | None = None
+
+
+UNKNOWN = Came()
 
 
 @dataclass
@@ -36,6 +65,11 @@ class Table:
         shape: Height, width and perhaps channels, if the columns named x… are the pixels of images.
         decimal: The decimal mark of its numbers, where that was found out.
         quoted_commas: Whether commas separate cells, so that those inside of numbers are of thousands.
+        usual: Texts that mean a missing cell unless the user says otherwise.
+        typed: Whether the source has types, and missing cells of its own: then its words are data.
+        held: Whether it was in memory, where a column is there because somebody put it there.
+        came: As what the cells of columns came, where the source says so.
+        index: The index of the rows, of a pandas data frame.
     """
 
     source: str
@@ -53,6 +87,11 @@ class Table:
     shape: tuple[int, ...] | None = None
     decimal: str = "."
     quoted_commas: bool = False
+    usual: tuple[str, ...] = MISSING
+    typed: bool = False
+    held: bool = False
+    came: dict[str, Came] = field(default_factory=dict)
+    index: "pandas.Index | None" = None
 
     def __post_init__(self) -> None:
         self.names = self.names or list(self.columns)
@@ -69,7 +108,9 @@ class Table:
         start = 0
         for columns in self.parts(names):
             rows = len(next(iter(columns.values())))
-            yield Table(self.source, columns, rows, place=self._after(start))
+            yield replace(
+                self, columns=columns, rows=rows, place=self._after(start), names=[], matrix=None, parts=None
+            )
             start += rows
         if start != self.rows:
             raise self.error(

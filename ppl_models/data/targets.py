@@ -14,12 +14,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ppl_models.data.cells import EXACT, Dates, Labels, label
+from ppl_models.data.cells import CODE, EXACT, Dates, Labels, label
 from ppl_models.data.schema import LABELLED, Column, Kind
 from ppl_models.data.summaries import LabelSummary, NumberSummary, Summary
 from ppl_models.data.survey import Survey
-from ppl_models.data.table import Table
-from ppl_models.data.types import MOST_LEVELS, column, infer, is_number, levels_of, natural, of_labels, two
+from ppl_models.data.table import UNKNOWN, Table
+from ppl_models.data.types import (
+    MOST_LEVELS,
+    column,
+    infer,
+    is_number,
+    levels_of,
+    natural,
+    of_labels,
+    ordered,
+    two,
+)
 
 if TYPE_CHECKING:
     import pyarrow
@@ -61,9 +71,13 @@ def with_numbers(table: Table, name: str, decimal: str) -> Table:
     try:
         if decimal != "." and pc.any(pc.match_substring(cells, ".")).as_py():  # pyright: ignore
             return table  # points are of thousands
+        usual = pa.array([*table.usual], pa.string())
+        cells = pc.if_else(pc.is_in(cells, usual), pa.scalar(None, pa.string()), cells)  # pyright: ignore[reportAttributeAccessIssue]
         plain = cells if decimal == "." else pc.replace_substring(cells, decimal, ".")  # pyright: ignore[reportAttributeAccessIssue]
         numbers = pc.utf8_trim_whitespace(plain).cast(pa.float64())  # pyright: ignore[reportAttributeAccessIssue]
     except pa.ArrowInvalid:
+        return table
+    if pc.any(pc.match_substring_regex(plain, r"^\s*[+-]?0\d+\s*$")).as_py():  # pyright: ignore[reportAttributeAccessIssue]
         return table
     values = numbers.drop_null().to_numpy()
     whole = bool((values == np.trunc(values)).all())
@@ -92,7 +106,8 @@ def target_column(survey: Survey, name: str, kind: Kind | None) -> Column:
         raise table.column_error(name, "every cell of the target is missing; name another target")
     if isinstance(found, NumberSummary) or (kind is not None and kind not in LABELLED):
         return column(table, name, found, kind or infer(found))
-    levels = levels_of(found) if kind is not None else _levels(table, name, found)
+    came = table.came.get(name, UNKNOWN)
+    levels = levels_of(found, came) if kind is not None else _levels(table, name, found)
     if kind is Kind.BINARY or levels in (("0",), ("1",)):
         levels = two(table, name, levels)
     return of_labels(name, found, kind or (Kind.BINARY if len(levels) == 2 else Kind.CATEGORICAL), levels)
@@ -106,6 +121,8 @@ def _found_out(survey: Survey, name: str) -> Summary:
         return survey.again(name, Kind.CATEGORICAL) if few else found
     if isinstance(found, Dates) or found.typed:
         return found
+    if not found.overflow and any(CODE.fullmatch(survey.plain(text)) for text in found.seen):
+        return found  # with leading zeros they are codes
     numbers = {float(plain) for text in found.seen if is_number(plain := survey.plain(text))}
     fractions = any(number != int(number) for number in numbers)
     all_numbers = len(found.seen) and all(is_number(survey.plain(text)) for text in found.seen)
@@ -130,12 +147,15 @@ def _many(survey: Survey, name: str) -> bool:
 
 def _levels(table: Table, name: str, found: LabelSummary) -> tuple[str, ...]:
     """The levels, whole numbers in one spelling, if there are few enough."""
-    levels = levels_of(found)
+    came = table.came.get(name, UNKNOWN)
+    levels = levels_of(found, came)
     if len(levels) > MOST_LEVELS or found.overflow:
         raise table.column_error(
             name, f"a target has at most {MOST_LEVELS} levels, this one has {len(levels):,}; group them"
         )
     numbers = [float(text) for text in levels if is_number(text)]
-    if len(numbers) == len(levels) and max(map(abs, numbers)) <= EXACT:
-        return tuple(sorted({label(number) for number in numbers}, key=natural))
+    same = {label(number) for number in numbers} if len(numbers) == len(levels) else set()
+    as_written = any(map(CODE.fullmatch, levels)) or (table.typed and len(same) == len(levels))
+    if same and not as_written and max(map(abs, numbers)) <= EXACT:
+        return ordered(sorted(same, key=natural), came)
     return levels

@@ -1,12 +1,17 @@
 """Rows that repeat what others say: subtotals and totals among the rows of an export."""
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ppl_models.data.messages import listed, plural
 from ppl_models.data.table import Table
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _TOTAL = re.compile(
     r"((sub|grand|zwischen|gesamt)[- ]?)?(total|totals|totale|summe|sum|somme|suma|insgesamt|gesamt)\b.*",
@@ -14,11 +19,29 @@ _TOTAL = re.compile(
 )
 
 
-def without_totals(table: Table) -> Table:
+def filled(cells: "pyarrow.ChunkedArray", usual: Collection[str]) -> np.ndarray:
+    """(n,) truth values: which cells hold something.
+
+    Args:
+        cells: Of a column.
+        usual: The texts that mean a missing cell.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    there = ~pc.is_null(cells).to_numpy()
+    if pa.types.is_string(cells.type):
+        trimmed = pc.utf8_trim_whitespace(cells)  # pyright: ignore[reportAttributeAccessIssue]
+        there &= ~pc.is_in(trimmed, pa.array([*usual], pa.string())).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+    return there
+
+
+def without_totals(table: Table, usual: Collection[str]) -> Table:
     """The table without rows that say `total` and leave another label blank that other rows have.
 
     Args:
         table: In memory.
+        usual: The texts that mean a missing cell.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -30,13 +53,12 @@ def without_totals(table: Table) -> Table:
         where = np.flatnonzero(pc.fill_null(hit, False).to_numpy(zero_copy_only=False))
         if not len(where) or len(where) > table.rows // 2:
             continue
-        others = [table.columns[other] for other in table.columns if other != name]
-        full = [each for each in others if each.null_count <= 2 * len(where)]  # pyright: ignore[reportAttributeAccessIssue]
+        others = [filled(table.columns[other], usual) for other in table.columns if other != name]  # pyright: ignore
+        full = [each for each in others if (~each).sum() <= 2 * len(where)]
         rows = [
             int(row)
             for row in where
-            if _TOTAL.fullmatch(cells[int(row)].as_py().strip())
-            and any(not each[int(row)].is_valid for each in full)
+            if _TOTAL.fullmatch(cells[int(row)].as_py().strip()) and any(not each[row] for each in full)
         ]
         if rows:
             return _without(table, rows, [cells[row].as_py() for row in rows])

@@ -8,6 +8,7 @@ The rules, for cells that are not missing:
   Counts of rare things come near zero; measurements in whole units (a length of 172 to 231 mm, a year, a
   wait of 43 to 96 minutes) do not.
 - Other numbers: continuous.
+- Whole numbers with leading zeros, and such beyond 2⁵³, are codes and identifiers: text.
 - Other text: categorical, also if there are only two values. The levels are in natural order: `a2` before
   `a10`.
 
@@ -16,15 +17,16 @@ A rule cannot know what a number means, which is why every kind can be given ins
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ppl_models.data.cells import Labels, Numbers, label
+from ppl_models.data.cells import CODE, NUMBER, Labels, Numbers, label
 from ppl_models.data.messages import listed, quoted
 from ppl_models.data.schema import LABELLED, Column, Kind
 from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, NumberSummary
-from ppl_models.data.table import Table
+from ppl_models.data.table import UNKNOWN, Came, Table
+from ppl_models.errors import DataError
 
 MOST_LEVELS = 50
 _LARGEST_COUNT = 1000
@@ -36,8 +38,7 @@ _YES = {"yes", "y", "true", "t", "on"}
 def infer(found: NumberSummary | LabelSummary) -> Kind:
     """The kind that the module's rules give to a column."""
     if isinstance(found, LabelSummary):
-        truth = {text.lower() for text in found.counts} in _NO_YES and len(found.counts) == 2
-        return Kind.BINARY if truth else Kind.CATEGORICAL
+        return Kind.BINARY if says_yes(found) else Kind.CATEGORICAL
     if not found.whole or not found.count:
         return Kind.CONTINUOUS
     if found.low >= 0 and found.high <= 1:
@@ -46,27 +47,60 @@ def infer(found: NumberSummary | LabelSummary) -> Kind:
     return Kind.COUNT if small else Kind.CONTINUOUS
 
 
-def levels_of(found: NumberSummary | LabelSummary) -> tuple[str, ...]:
-    """The levels of a column in their order: no before yes, then natural order.
+def says_yes(found: LabelSummary) -> bool:
+    """Whether the labels say yes and no, in whatever case; categories of a categorical are what they are."""
+    words = {text.lower() for text in found.counts}
+    return words in _NO_YES and (len(found.counts) == 2 or not found.typed)
+
+
+def levels_of(found: NumberSummary | LabelSummary, came: Came = UNKNOWN) -> tuple[str, ...]:
+    """The levels of a column in their order: that which was given, else no before yes, then natural order.
+
+    Of yes and no in several cases each is one level, spelled as it is most often.
 
     Args:
         found: What was seen of it. Numbers have levels only where all of them are 0 or 1.
+        came: As what it came: the order of the categories of a categorical, or one that the user gave.
     """
     if isinstance(found, NumberSummary):
-        return ("0", "1")
+        return ordered(("0", "1"), came)
     if found.truth:
-        return ("false", "true")
-    binary = infer(found) is Kind.BINARY
-    return tuple(sorted(found.seen, key=lambda text: (binary and text.lower() in _YES, *natural(text))))
+        return ordered(("false", "true"), came)
+    yes, seen = says_yes(found), found.seen
+    if yes and len(seen) > 2:
+        common: dict[str, str] = {}
+        for text in sorted(seen, key=lambda text: -found.counts[text]):
+            common.setdefault(text.lower(), text)
+        seen = list(common.values())
+    return ordered(sorted(seen, key=lambda text: (yes and text.lower() in _YES, *natural(text))), came)
+
+
+def ordered(levels: Sequence[str], came: Came) -> tuple[str, ...]:
+    """Levels in the order in which they are to be, as far as that is said.
+
+    Raises:
+        DataError: The user gave the levels, and there are others; or the positive one is not there.
+    """
+    spelled = respelling(tuple(levels))
+    first = [each for each in map(spelled, came.order) if each in levels]
+    rest = [level for level in levels if level not in first]
+    if came.given and rest:
+        raise DataError(f"levels names {listed(came.order)}, and the column has {listed(rest)} as well")
+    found = (*first, *rest)
+    if came.positive is None:
+        return found
+    last = spelled(came.positive)
+    if len(found) != 2 or last not in found:
+        raise DataError(f"positive must be one of two classes, got {quoted(last)}; there are {listed(found)}")
+    return (*(level for level in found if level != last), last)
 
 
 def natural(text: str) -> tuple:
     """A sorting key: numbers by value, first; digits inside text by value."""
-    try:
+    if is_number(text):
         return (0, float(text), [], text)
-    except ValueError:
-        parts = re.split(r"([0-9]+)", text)
-        return (1, 0.0, [(int(p), "") if p.isdecimal() else (-1, p.casefold()) for p in parts], text)
+    parts = re.split(r"([0-9]+)", text)
+    return (1, 0.0, [(int(p), "") if p.isdecimal() else (-1, p.casefold()) for p in parts], text)
 
 
 def column(table: Table, name: str, found: NumberSummary | LabelSummary, kind: Kind) -> Column:
@@ -88,7 +122,7 @@ def column(table: Table, name: str, found: NumberSummary | LabelSummary, kind: K
     if isinstance(found, LabelSummary) and found.overflow:
         reason = f"more than {MOST_TEXTS:,} different texts; leave the column out with --ignore"
         raise table.column_error(name, reason)
-    levels = levels_of(found)
+    levels = levels_of(found, table.came.get(name, UNKNOWN))
     return of_labels(name, found, kind, two(table, name, levels) if kind is Kind.BINARY else levels)
 
 
@@ -187,11 +221,10 @@ def values_of(described: Column, cells: Numbers | Labels) -> np.ndarray:
 
 
 def respelling(levels: tuple[str, ...]) -> Callable[[str], str]:
-    """A function that spells labels like the levels: `true` for TRUE, `1` for 1.0."""
+    """A function that spells labels like the levels: `true` for TRUE, `1` for 1.0, but not for 01."""
     known = {*levels}
-    truth = (
-        {level.lower(): level for level in levels} if {x.lower() for x in levels} == {"false", "true"} else {}
-    )
+    words = {level.lower(): level for level in levels}
+    truth = words if words.keys() in _NO_YES and len(levels) == 2 else {}
     numbers = {float(level): level for level in levels if is_number(level) and label(float(level)) == level}
 
     def spelled(text: str) -> str:
@@ -199,17 +232,11 @@ def respelling(levels: tuple[str, ...]) -> Callable[[str], str]:
             return text
         if text.lower() in truth:
             return truth[text.lower()]
-        try:
-            return numbers.get(float(text), text)
-        except ValueError:
-            return text
+        return numbers.get(float(text), text) if is_number(text) and not CODE.fullmatch(text) else text
 
     return spelled
 
 
 def is_number(text: str) -> bool:
     """Whether a label is a finite number."""
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))

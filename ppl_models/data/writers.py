@@ -1,21 +1,25 @@
-"""Results as CSV, JSON lines or Parquet: whole or not at all, and some rows at a time."""
+"""Results as CSV, TSV, JSON lines, Parquet, Arrow or Excel, by the name of the file: whole or not at all."""
 
 import contextlib
+import gzip
 import json as json_library
 import math
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from ppl_models.data.messages import clean
-from ppl_models.errors import OutputError
+from ppl_models.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     import pandas
+
+    Parts = Iterator[pandas.DataFrame]
+    """Tables with the same columns that follow one another."""
 
 ROWS = 100_000
 """Rows that are made text at a time."""
@@ -31,17 +35,20 @@ def write_table(
 ) -> None:
     """Write a table to a file, or to standard output for `-`.
 
-    The name decides: `.parquet`; `.jsonl`, `.ndjson` or `.json` (JSON lines); anything else is CSV. In
-    CSV, text that a spreadsheet would run as a formula gets a quote in front; numbers, negative ones
-    too, are as they are. A file appears complete or not at all; only then is an older one replaced.
+    The name decides: `.csv` or `.txt`; `.tsv`; `.jsonl`, `.ndjson` or `.json` (JSON lines), each with `.gz`
+    behind it if that is wanted; `.parquet`; `.feather` or `.arrow`; `.xlsx`. A name without an ending is CSV;
+    any other is refused. In CSV and Excel, text that a spreadsheet would run as a formula gets a quote in
+    front; numbers, negative ones too, are as they are. A file appears complete or not at all; only then is an
+    older one replaced.
 
     Args:
         frame: The table, or tables with the same columns that follow one another: each is written before
             the next is asked for. Their index is not written.
         destination: A path, or `-`.
-        json: Write JSON lines whatever the name.
+        json: Write JSON lines; the name must then end in nothing, in `.txt` or as theirs does.
 
     Raises:
+        UsageError: There is no writing files of this name.
         OutputError: The file cannot be written. Nothing is left behind.
     """
     name, parts = os.fspath(destination), _parts([frame] if hasattr(frame, "columns") else frame)
@@ -49,24 +56,58 @@ def write_table(
         _to_stdout(parts, json)
         return
     path = Path(name)
-    suffix = ".jsonl" if json else path.suffix.lower()
+    suffix, packed = check_destination(path, json)
     try:
-        _replace(path, parts, suffix)
+        _replace(path, parts, suffix, packed)
     except (OSError, ValueError) as error:
         reason = clean(getattr(error, "strerror", None) or error)
         raise OutputError(f"{clean(path)}: cannot be written ({reason})") from None
 
 
-def _parts(frames: "Iterable[pandas.DataFrame]") -> "Iterator[pandas.DataFrame]":
+def _parts(frames: "Iterable[pandas.DataFrame]") -> "Parts":
     """The rows of tables, `ROWS` at a time: their text is a multiple of what they take as numbers."""
     for frame in frames:
         for lo in range(0, max(len(frame), 1), ROWS):
             yield frame.iloc[lo : lo + ROWS]
 
 
-def _to_stdout(parts: "Iterator[pandas.DataFrame]", json: bool) -> None:
+def check_destination(destination: str | os.PathLike[str], json: bool = False) -> tuple[str, bool]:
+    """The ending that says how a file is written, and whether it is compressed.
+
+    Args:
+        destination: A path.
+        json: Whether JSON lines are asked for.
+
+    Raises:
+        UsageError: There is no writing files of this name, or it is not one of JSON lines.
+        OutputError: It takes a library that is not installed.
+    """
+    path = Path(os.fspath(destination))
+    suffix, packed = path.suffix.lower(), path.suffix.lower() == ".gz"
+    if packed:
+        suffix = path.with_suffix("").suffix.lower()
+    if path.exists() and not path.is_file():  # a device or a pipe has no format in its name
+        suffix, packed = "", False
+    known = {*_WRITERS, ""}
+    if json:
+        suffix, known = ".jsonl" if suffix in ("", ".txt") else suffix, {*_JSON}
+    if suffix not in known or (packed and suffix not in _TEXT):
+        names = ", ".join(sorted(known - {""}))
+        raise UsageError(f"{clean(path)}: files of this name are not written; it must end in one of {names}")
+    if suffix == ".xlsx":
+        try:
+            import openpyxl  # noqa: F401
+        except ImportError:
+            raise OutputError(
+                f"{clean(path)}: Excel is written by openpyxl, which is not installed; "
+                "pip install 'ppl_models[excel]'"
+            ) from None
+    return suffix, packed
+
+
+def _to_stdout(parts: "Parts", json: bool) -> None:
     try:
-        for text in _texts(parts, json):
+        for text in (_json_lines if json else _csv)(parts):
             sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -75,16 +116,16 @@ def _to_stdout(parts: "Iterator[pandas.DataFrame]", json: bool) -> None:
         raise OutputError(f"standard output cannot be written ({clean(error.strerror or error)})") from None
 
 
-def _texts(parts: "Iterator[pandas.DataFrame]", json: bool) -> Iterator[str]:
-    return (_json_lines(part) if json else _csv(part, header=i == 0) for i, part in enumerate(parts))
-
-
-def _replace(path: Path, parts: "Iterator[pandas.DataFrame]", suffix: str) -> None:
+def _replace(path: Path, parts: "Parts", suffix: str, packed: bool) -> None:
     target = path.resolve() if path.is_symlink() else path
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
     try:
         with os.fdopen(handle, "wb+") as file:
-            _write(parts, file, suffix)
+            if packed:
+                with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:
+                    _WRITERS[suffix](parts, zipped)
+            else:
+                _WRITERS[suffix](parts, file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode(target))
@@ -105,15 +146,7 @@ def _mode(path: Path) -> int:
         return 0o666 & ~mask
 
 
-def _write(parts: "Iterator[pandas.DataFrame]", file: IO[bytes], suffix: str) -> None:
-    if suffix == ".parquet":
-        _parquet(parts, file)
-        return
-    for text in _texts(parts, suffix in (".jsonl", ".ndjson", ".json")):
-        file.write(text.encode())
-
-
-def _parquet(parts: "Iterator[pandas.DataFrame]", file: IO[bytes]) -> None:
+def _parquet(parts: "Parts", file: IO[bytes]) -> None:
     """A row group a part. Where a part needs other types than those before, these are written once more."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -141,7 +174,58 @@ def _parquet(parts: "Iterator[pandas.DataFrame]", file: IO[bytes]) -> None:
     writer.close()
 
 
-def _json_lines(frame: "pandas.DataFrame") -> str:
+def _whole(parts: "Parts") -> "pandas.DataFrame":
+    import pandas as pd
+
+    return pd.concat(list(parts), ignore_index=True)
+
+
+def _arrow(parts: "Parts", file: IO[bytes]) -> None:
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(_whole(parts), preserve_index=False)
+    with pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _excel(parts: "Parts", file: IO[bytes]) -> None:
+    safe = _safe(_whole(parts)).map(
+        lambda cell: None if isinstance(cell, float) and not math.isfinite(cell) else cell
+    )
+    safe.to_excel(file, index=False, engine="openpyxl")
+
+
+_TEXT: "dict[str, Callable[[Parts], Iterator[str]]]" = {
+    **dict.fromkeys(("", ".csv", ".txt"), lambda parts: _csv(parts)),
+    ".tsv": lambda parts: _csv(parts, "\t"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), lambda parts: _json_lines(parts)),
+}
+_JSON = (".jsonl", ".ndjson", ".json")
+
+
+def _written(text: "Callable[[Parts], Iterator[str]]") -> "Callable[[Parts, Any], None]":
+    def write(parts: "Parts", file: Any) -> None:
+        for each in text(parts):
+            file.write(each.encode())
+
+    return write
+
+
+_WRITERS: "dict[str, Callable[[Parts, Any], None]]" = {
+    **{suffix: _written(text) for suffix, text in _TEXT.items()},
+    ".parquet": _parquet,
+    ".feather": _arrow,
+    ".arrow": _arrow,
+    ".xlsx": _excel,
+}
+"""How a table is written, by the ending of the name."""
+
+
+def _json_lines(parts: "Parts") -> Iterator[str]:
+    return map(_lines, parts)
+
+
+def _lines(frame: "pandas.DataFrame") -> str:
     """A JSON object a row: numbers in their shortest form, null for what is missing or not finite."""
     import pandas as pd
 
@@ -165,15 +249,21 @@ def _json_lines(frame: "pandas.DataFrame") -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _csv(frame: "pandas.DataFrame", header: bool = True) -> str:
+def _csv(parts: "Parts", separator: str = ",") -> Iterator[str]:
+    for i, part in enumerate(parts):
+        yield _safe(part).to_csv(index=False, header=i == 0, sep=separator, lineterminator="\n")
+
+
+def _safe(frame: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The table without text that a spreadsheet would run."""
     import pandas as pd
 
     safe = frame.copy(deep=False)
     for position, dtype in enumerate(frame.dtypes):
         if not pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_datetime64_any_dtype(dtype):
-            safe.isetitem(position, frame.iloc[:, position].map(_harmless).astype(object))
+            safe.isetitem(position, frame.iloc[:, position].astype(object).map(_harmless).astype(object))
     safe.columns = [_harmless(name) for name in frame.columns]
-    return safe.to_csv(index=False, header=header, lineterminator="\n")
+    return safe
 
 
 def _harmless(cell: object) -> object:

@@ -17,7 +17,16 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
-from ppl_models.draws import Draws, Params, Variables, groups, number_of, on_device, plain, select_draws
+from ppl_models.draws import (
+    Draws,
+    Params,
+    Variables,
+    groups,
+    number_of,
+    on_device,
+    select_draws,
+    variable_names,
+)
 from ppl_models.errors import DataError
 from ppl_models.families.base import Emission
 from ppl_models.inference.conjugate import Conjugate, Statistics
@@ -307,6 +316,7 @@ class Joint(Conjugate):
         noun = self.structure.noun
         coords: dict[str, Any] = {noun: np.arange(self.states)}
         found: Variables = {}
+        names = dict(zip(self.schema.names, variable_names(self.schema.names), strict=True))
         for name, (value, dims) in self.structure.user(self.structure_theta(theta)).items():
             found[name] = (dims, value.numpy())
             coords |= {dim: np.arange(self.states) for dim in dims}
@@ -319,7 +329,8 @@ class Joint(Conjugate):
                 for dim in dims:
                     if dim.startswith("level_"):
                         column = columns[int(dim.removeprefix("level_"))]
-                        dim, name = f"level_{plain(column.name)}", f"probability_{plain(column.name)}"
+                        own_name = names[column.name]
+                        dim, name = f"level_{own_name}", f"probability_{own_name}"
                         coords[dim] = list(column.levels)
                     else:
                         dim = prefix + dim

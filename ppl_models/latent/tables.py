@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppl_models.draws import Draws, Params
+from ppl_models.draws import Draws, Params, free
 from ppl_models.latent.joint import Joint
 
 if TYPE_CHECKING:
@@ -22,12 +22,14 @@ def states_table(joint: Joint, params: Params, theta: Draws) -> "pd.DataFrame":
     import pandas as pd
 
     counts, schema = joint.occupied(params).numpy(), joint.schema
-    table: dict[str, Any] = {joint.structure.noun: np.arange(joint.states)}
+    own = {schema.target, *(c.name for c in schema.columns if c.labelled)}
+    table: dict[str, Any] = {free(joint.structure.noun, own): np.arange(joint.states)}
     if schema.target is not None:
         labels = schema.columns[schema.names.index(schema.target)].levels
         table[schema.target] = [labels[k * len(labels) // joint.states] for k in range(joint.states)]
-    table["share"] = counts / counts.sum()
-    table |= joint.structure.describe(joint.structure_theta(theta))
+    table[free("share", own)] = counts / counts.sum()
+    described = joint.structure.describe(joint.structure_theta(theta))
+    table |= {free(name, own): cells for name, cells in described.items()}
     for e in joint.emissions:
         columns = [schema.columns[i] for i in e.columns]
         for name, (value, dims) in e.user(theta[e.name]).items():

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
-from ppl_models.data.messages import listed, plural
+from ppl_models.data.messages import Change, listed, plural
 from ppl_models.errors import DataError, UsageError
 from ppl_models.regression import groups
 from ppl_models.regression.coding import Coding, TreatmentCoding, cells_of
@@ -620,7 +620,8 @@ def _missing(data: Dataset, rows: np.ndarray, needed: tuple[int, ...], target: i
         reasons.append(f"{plural(unknown, 'row')} without a target")
     if worst:
         reasons.append(f"missing cells in {listed(worst)}")
-    return [f"{plural(left, 'row')} of {len(rows):,} not used: {' and '.join(reasons) or 'of weight zero'}"]
+    why = " and ".join(reasons) or "of weight zero"
+    return [Change(f"{plural(left, 'row')} of {len(rows):,} not used: {why}")]
 
 
 def _duplicates(

@@ -12,7 +12,7 @@ from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params, interval, number_of
+from ppl_models.draws import Draws, Params, free, interval, number_of
 from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
 from ppl_models.inference.gaussian import GaussianRule
 from ppl_models.inference.loop import STEPS, Course, Log, Status, Trained, why
@@ -108,7 +108,8 @@ class TrainedRegression(Regression, Bayesian):
         cells: dict[str, np.ndarray] = {}
         for k in range(K):
             name = "linear_predictor" if K == 1 else f"linear_predictor_{self.levels[k + 1]}"
-            cells |= {name: found[0, :, k], f"{name}_sd": found[1, :, k]}
+            for suffix, values in zip(("", "_sd"), found, strict=True):
+                cells[free(f"{name}{suffix}", cells)] = values[:, k]
         return cells
 
     def pyro_values(self, theta: Draws) -> dict[str, Tensor] | None:

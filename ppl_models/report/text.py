@@ -65,13 +65,16 @@ def states_text(fit: Record, width: int | None = 110) -> str:
 
 
 def fit_text(fit: Record) -> str:
-    """Heading, states and verdict."""
-    return "\n".join([heading(fit), "", states_text(fit), "", fit.report.text()])
+    """Heading, notes, states and verdict."""
+    notes = [f"note: {printable(note)}" for note in fit.notes]
+    return "\n".join([heading(fit), *notes, "", states_text(fit), "", fit.report.text()])
 
 
 def fit_html(fit: Record) -> str:
-    """Heading, states and verdict, self-contained and escaped."""
+    """Heading, notes, states and verdict, self-contained and escaped."""
+    said = "".join(f"<li>{escape(printable(note))}</li>" for note in fit.notes)
+    said = f"<ul>{said}</ul>" if said else ""
     states = _states(fit)
     table, note = states.to_html(index=False, border=0, escape=True), states.attrs.get("note", "")
     left = f"<p>({escape(note)})</p>" if note else ""
-    return f"<div><p>{escape(heading(fit))}</p>{table}{left}{fit.report._repr_html_()}</div>"
+    return f"<div><p>{escape(heading(fit))}</p>{said}{table}{left}{fit.report._repr_html_()}</div>"

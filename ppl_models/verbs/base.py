@@ -45,12 +45,14 @@ class Verb(Protocol):
         takes_data: whether later data can be given.
         by_row: whether its answer is a row for each row of the data, which is of that row alone where rows
             are independent.
+        unless: options with which it is not.
     """
 
     needs: tuple[type, ...]
     example: str
     takes_data: bool
     by_row: bool
+    unless: tuple[str, ...]
     __name__: str
     __doc__: str
 
@@ -59,13 +61,16 @@ class Verb(Protocol):
         ...
 
 
-def verb(example: str, needs: tuple[type, ...], by_row: bool = False) -> Callable[[F], F]:
+def verb(
+    example: str, needs: tuple[type, ...], by_row: bool = False, unless: tuple[str, ...] = ()
+) -> Callable[[F], F]:
     """Make a function a verb: refuse it where the model cannot, and options that the model does not have.
 
     Args:
         example: how it is called on the command line.
         needs: capabilities of which the bound model must have one.
         by_row: whether its answer is a row for each row of the data, and of that row alone.
+        unless: options with which it is not.
     """
 
     def decorate(function: F) -> F:
@@ -79,7 +84,7 @@ def verb(example: str, needs: tuple[type, ...], by_row: bool = False) -> Callabl
                 return function(fit, *args, **options)
 
         found: Any = checked
-        found.needs, found.example, found.by_row = needs, example, by_row
+        found.needs, found.example, found.by_row, found.unless = needs, example, by_row, unless
         found.takes_data = "data" in signature(function).parameters
         found.__signature__ = _shown(function)
         return found
@@ -101,6 +106,7 @@ def in_blocks(verb: Verb, fit: "Record", options: dict[str, Any]) -> "Iterator[p
     data = fit.data if data is None else data
     size = max(1, BLOCK * data.rows // max(bound.numbers(data), 1))
     alone = verb.by_row and bound.exchangeable and not isinstance(bound, Importance | Observes)
+    alone = alone and not any(options.get(name) for name in verb.unless)
     if not alone or data.arrays or len(data.lengths) != 1 or data.rows <= size:
         yield verb(fit, **options)
         return
@@ -154,7 +160,7 @@ def _check_options(verb: Any, fit: "Record", given: dict[str, Any]) -> None:
             there = f"it has {', '.join(has)}" if has else "there are none but those of reading"
             what = f"did you mean {' or '.join(close)}?" if close else there
             raise UsageError(f"{verb.__name__} has no option {name!r}; {what}")
-        if name in options_of(verb) and name not in has and value is not None:
+        if name in options_of(verb) and name not in has and value not in (None, options_of(verb)[name][1]):
             there = ", ".join(f"--{other.replace('_', '-')}" for other in has)
             raise UsageError(
                 f"{verb.__name__} of {fit.name} has no --{name.replace('_', '-')}"

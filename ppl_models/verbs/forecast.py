@@ -49,7 +49,7 @@ def forecast(
     import pandas as pd
     import torch
 
-    from ppl_models.tables import check_level, later, seeded, some_draws, spread
+    from ppl_models.tables import Result, check_level, later, seeded, some_draws, spread
 
     steps, tails = count("steps", steps), check_level(level)
     dataset, schema = later(fit, data, reading), fit.data.schema
@@ -61,19 +61,24 @@ def forecast(
     with torch.random.fork_rng(devices=[]), threads_for(fit.bound.numbers(dataset)):
         torch.manual_seed(seeded(fit, seed, 11))
         for i, ahead in enumerate(fit.bound.ahead(rows, steps, theta)):
-            table = pd.DataFrame({"step": np.arange(1, steps + 1)})
+            front = [name for name in (schema.sequence, schema.time) if name is not None]
+            table = Result([*front, *schema.names])
+            sequence = np.full(steps, dataset.sequence_ids[i] or str(i), dtype=object)
+            if schema.sequence is not None:
+                table.own(schema.sequence, sequence)
+            elif len(dataset.lengths) > 1:
+                table.add("sequence", sequence)
             times, frequency = _times_after(dataset, i, steps)
             found |= {frequency: None} if frequency else {}
             if times is not None:
-                table.insert(0, str(schema.time), times)
-            if len(dataset.lengths) > 1 or schema.sequence is not None:
-                table.insert(0, schema.sequence or "sequence", dataset.sequence_ids[i] or str(i))
-            cells: dict[str, np.ndarray] = {}
+                table.own(str(schema.time), times)
+            table.add("step", np.arange(1, steps + 1))
             for j, column in enumerate(schema.columns):
-                cells |= spread(column, ahead.values[:, :, j], tails)
+                spread(table, column, ahead.values[:, :, j], tails)
             for name, share in ahead.shares.items():
-                cells |= {f"{name}_{k}": share[:, k] for k in range(share.shape[1])}
-            tables.append(pd.concat([table, pd.DataFrame(cells)], axis=1))
+                for k in range(share.shape[1]):
+                    table.add(f"{name}_{k}", share[:, k])
+            tables.append(table.frame())
     result = pd.concat(tables, ignore_index=True)
     if found:
         result.attrs["notes"] = [f"{schema.time} goes on in {', '.join(found)}"]
@@ -82,11 +87,9 @@ def forecast(
 
 def _warn_of_trends(data: "Dataset") -> None:
     """Say of columns that trend or wander that regimes of levels do not carry them on."""
-    import warnings
-
     import numpy as np
 
-    from ppl_models.errors import PplWarning
+    from ppl_models.errors import warn
     from ppl_models.misfit import wanders
 
     starts = np.zeros(data.rows, dtype=bool)
@@ -99,11 +102,9 @@ def _warn_of_trends(data: "Dataset") -> None:
     if found:
         names = ", ".join(map(repr, found))
         what = "each trends, or wanders" if len(found) > 1 else "it trends, or wanders"
-        warnings.warn(
+        warn(
             f"{names}: {what} like a random walk, and is forecast to fall back to levels that were seen "
-            "before; fit differences or returns, and forecast these",
-            PplWarning,
-            stacklevel=4,
+            "before; fit differences or returns, and forecast these"
         )
 
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from ppl_models.data import Column
+    from ppl_models.data import Column, Dataset
     from ppl_models.record import Record
+    from ppl_models.tables import Result
 
 
 @verb("ppl impute latest gaps.csv -o filled.csv", needs=(Completes,))
@@ -56,7 +57,8 @@ def impute(
     import pandas as pd
     import torch
 
-    from ppl_models.tables import check_level, index_frame, later, seeded
+    from ppl_models.draws import free
+    from ppl_models.tables import check_level, later, rounded, seeded
 
     tails, copies = check_level(level), count("tables", tables, 0)
     number = max(count("draws", draws), copies)
@@ -66,7 +68,7 @@ def impute(
         bound = cast(Any, bound.with_particles(proposals))
     missing = np.isnan(dataset.values)
     holes = np.flatnonzero(missing.any(1))
-    filled, extra = dataset.values.copy(), dict[str, np.ndarray]()
+    filled, extra = dataset.values.copy(), dict[tuple[int, str], np.ndarray]()
     completed = np.repeat(filled[None], copies, 0)
     with torch.random.fork_rng(devices=[]), threads_for(bound.numbers(dataset)):
         torch.manual_seed(seeded(fit, seed, 12))
@@ -78,21 +80,34 @@ def impute(
                 at, drawn = block.index[which], block.drawn[:, which, j]
                 best = block.best[j][which] if j in block.best else None
                 sure = block.sure[j][which] if j in block.sure else None
-                completed[:, at, j] = drawn[:copies]
+                completed[:, at, j] = rounded(column, drawn[:copies])
                 filled[at, j], said = _cells(column, drawn, tails, best, sure)
+                if not column.labelled:
+                    filled[at, j] = rounded(column, filled[at, j])
                 for name, values in said.items():
-                    extra.setdefault(f"{column.name}{name}", np.full(dataset.rows, np.nan))[at] = values
+                    extra.setdefault((j, name), np.full(dataset.rows, np.nan))[at] = values
+    frames = [_table(dataset, values).frame() for values in (completed if copies else ())]
     if copies:
-        frames = [dataset.frame(values) for values in completed]
         for i, frame in enumerate(frames):
-            frame.insert(0, "table", i)
-        return pd.concat(frames, ignore_index=True)
-    table, index = dataset.frame(filled), index_frame(dataset)
-    front = index[[name for name in index.columns if name not in table.columns]]
-    suffixes = ("_sd", "_lower", "_upper", "_probability")
-    ordered = [f"{c.name}{s}" for c in schema.columns for s in suffixes if f"{c.name}{s}" in extra]
-    beside = pd.DataFrame({name: extra[name] for name in ordered}, index=table.index)
-    return pd.concat([front, table, beside], axis=1)
+            frame.insert(0, free("table", frame.columns), i)
+        return pd.concat(frames, ignore_index=dataset.index is None)
+    result = _table(dataset, filled)
+    for j, column in enumerate(schema.columns):
+        for suffix in ("_sd", "_lower", "_upper", "_probability"):
+            if (j, suffix) in extra:
+                result.add(f"{column.name}{suffix}", extra[j, suffix])
+    return result.frame()
+
+
+def _table(data: "Dataset", values: "np.ndarray") -> "Result":
+    """The table with other values, and what stands beside it."""
+    from ppl_models.tables import by_row
+
+    table = data.frame(values)
+    result = by_row(data, table.columns)
+    for name, cells in table.items():
+        result.own(str(name), cells.array)
+    return result
 
 
 def _cells(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ppl_models.draws import Draws
     from ppl_models.record import Record
 
+    Cells = list[tuple[str, Any]]
+
 ASSIGN = 40_000_000, 5
 """Draws × numbers a draw that probabilities are averaged over, about, and the least draws."""
 
@@ -104,10 +106,9 @@ def predict(
         UsageError: a threshold for more than two classes, or a threshold or quantile that is no probability.
         Unsupported: no site of a user-defined model has a value for every row.
     """
-    import pandas as pd
     import torch
 
-    from ppl_models.tables import averaging, check_level, index_frame, later, seeded
+    from ppl_models.tables import averaging, by_row, check_level, later, seeded
 
     tails = check_level(0.9 if level is None else level)
     dataset, bound = later(fit, data, reading), fit.bound
@@ -125,7 +126,10 @@ def predict(
             cells = _latents(fit, bound, dataset, theta)
         else:
             cells = _sites(fit, bound, dataset, theta if draws is not None else fit.draws, tails)
-    return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)
+    result = by_row(dataset)
+    for name, values in cells:
+        result.add(name, values)
+    return result.frame()
 
 
 def _classes(
@@ -135,9 +139,11 @@ def _classes(
     theta: "Draws",
     tails: tuple[float, float],
     threshold: float | None,
-) -> dict[str, Any]:
+) -> "Cells":
     """The class of each row, and the probabilities of all with intervals where there are some."""
     import numpy as np
+
+    from ppl_models.data.came import decode
 
     labels = bound.labels()
     check_threshold(threshold, labels)
@@ -147,12 +153,14 @@ def _classes(
     else:
         mean, ends = bound.predictive(rows, theta), ()
     known = ~np.isnan(mean[:, 0])
-    best = np.full(data.rows, None, dtype=object)
-    best[known] = np.array(labels, dtype=object)[classes_of(mean[known], threshold)]
-    cells: dict[str, Any] = {"class": best}
+    best = np.full(data.rows, np.nan)
+    best[known] = classes_of(mean[known], threshold)
+    schema = data.schema
+    target = schema.columns[schema.names.index(str(schema.target))]
+    cells: Cells = [("class", decode(best, target))]
     for c, name in enumerate(labels):
         for suffix, values in zip(("", "_lower", "_upper"), (mean, *ends), strict=False):
-            cells[f"probability_{name}{suffix}"] = values[:, c]
+            cells.append((f"probability_{name}{suffix}", values[:, c]))
     return cells
 
 
@@ -206,7 +214,7 @@ def _numbers(
     theta: "Draws",
     tails: tuple[float, float],
     quantiles: tuple[float, ...] | None,
-) -> dict[str, Any]:
+) -> "Cells":
     """The mean of each row's target, and intervals of it and of a new observation."""
     import numpy as np
     import torch
@@ -227,7 +235,7 @@ def _numbers(
     for part in bound.predicted(bound.rows(data, fit.settings.device), theta):
         for i, p in enumerate((*tails, *asked), 3):
             found[i, part.index] = quantile(part.new, p, part.discrete)
-    return dict(zip(names, found, strict=True))
+    return list(zip(names, found, strict=True))
 
 
 def quantile(new: Predictive, p: float, discrete: bool = False) -> "Tensor":
@@ -282,40 +290,36 @@ def quantile(new: Predictive, p: float, discrete: bool = False) -> "Tensor":
     return high
 
 
-def _latents(fit: "Record", bound: Assigns, data: "Dataset", theta: "Draws") -> dict[str, Any]:
+def _latents(fit: "Record", bound: Assigns, data: "Dataset", theta: "Draws") -> "Cells":
     """The discrete latent of each row."""
     found = bound.assign(fit.bound.rows(data, fit.settings.device), theta, fit.params)
-    cells: dict[str, Any] = {found.name: found.best}
+    cells: Cells = [(found.name, found.best)]
     for name, share in found.shares.items():
-        cells |= {f"{name}_{k}": share[:, k] for k in range(share.shape[1])}
+        cells += [(f"{name}_{k}", share[:, k]) for k in range(share.shape[1])]
     return cells
 
 
-def _sites(
-    fit: "Record", bound: Any, data: "Dataset", theta: "Draws", tails: tuple[float, float]
-) -> dict[str, Any]:
+def _sites(fit: "Record", bound: Any, data: "Dataset", theta: "Draws", tails: tuple[float, float]) -> "Cells":
     """What the sites of a program say of each row."""
     import numpy as np
 
-    from ppl_models.data.dataset import decode
+    from ppl_models.data.came import decode
 
     rows = bound.rows(data, fit.settings.device)
-    cells: dict[str, Any] = {}
+    cells: Cells = []
     for name, draws in bound.observed(rows, theta).items():
         column = next((c for c in data.schema.columns if c.name == name), None)
         if column is not None and column.labelled:
             share = np.stack([(np.rint(draws) == code).mean(0) for code in range(len(column.levels))])
-            cells[name] = decode(share.argmax(0).astype(float), column.levels)
-            cells |= {f"{name}_probability_{v}": p for v, p in zip(column.levels, share, strict=True)}
+            cells.append((name, decode(share.argmax(0).astype(float), column)))
+            cells += [(f"{name}_probability_{v}", p) for v, p in zip(column.levels, share, strict=True)]
             continue
         lower, upper = np.quantile(draws, tails, axis=0)
-        cells |= {
-            f"{name}_mean": draws.mean(0), f"{name}_sd": draws.std(0),
-            f"{name}_lower": lower, f"{name}_upper": upper,
-        }  # fmt: skip
+        cells += [(f"{name}_mean", draws.mean(0)), (f"{name}_sd", draws.std(0))]
+        cells += [(f"{name}_lower", lower), (f"{name}_upper", upper)]
     for name, p in bound.enumerated(rows, theta).items():
-        cells[name] = p.argmax(1)
-        cells |= {f"{name}_probability_{k}": p[:, k] for k in range(p.shape[1])}
+        cells.append((name, p.argmax(1)))
+        cells += [(f"{name}_probability_{k}", p[:, k]) for k in range(p.shape[1])]
     if not cells:
         raise Unsupported(
             f"predict is of rows, and no site of {fit.name} has a value for each: it observes "

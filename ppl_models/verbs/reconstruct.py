@@ -38,10 +38,9 @@ def reconstruct(
         The table; of a label the most probable one, with its `_probability`.
     """
     import numpy as np
-    import pandas as pd
     import torch
 
-    from ppl_models.tables import index_frame, later, seeded
+    from ppl_models.tables import by_row, later, seeded
 
     number, dataset, bound = count("draws", draws), later(fit, data, reading), fit.bound
     values = np.array(dataset.values)
@@ -53,7 +52,10 @@ def reconstruct(
                 values[block.index, j] = cells
             for j, probability in block.sure.items():
                 sure.setdefault(j, np.full(dataset.rows, np.nan))[block.index] = probability
-    table, index = dataset.frame(values), index_frame(dataset)
+    table = dataset.frame(values)
+    result = by_row(dataset, table.columns)
+    for name, cells in table.items():
+        result.own(str(name), cells.array)
     for j, probability in sure.items():
-        table[f"{dataset.names[j]}_probability"] = probability
-    return pd.concat([index[[n for n in index.columns if n not in table.columns]], table], axis=1)
+        result.add(f"{dataset.names[j]}_probability", probability)
+    return result.frame()

@@ -67,7 +67,7 @@ def sample(
     import torch
 
     from ppl_models.data import Dataset
-    from ppl_models.tables import frame_of, given_row, later, seeded
+    from ppl_models.tables import Result, given_row, in_users_terms, later, seeded
 
     if rows is not None and not isinstance(rows, int | np.integer):
         data, rows = rows, None
@@ -88,12 +88,16 @@ def sample(
             cells: Dataset | None = given_row(fit, given) if given else None
             found = bound.sample(count("rows", 100 if rows is None else rows), fit.draws, cells)
             number = 1
-    table = frame_of(schema, found.values)
-    for name, values in found.beside.items():
-        table.insert(0, name, values)
+    own = [schema.sequence] if number > 1 and schema.sequence is not None else []
+    table, total = Result([*own, *schema.names]), len(found.values)
     if number > 1:
-        table.insert(0, schema.sequence or "sequence", np.repeat(np.arange(number), len(table) // number))
-    return table
+        which = np.repeat(np.arange(number), total // number)
+        (table.own if own else table.add)(schema.sequence or "sequence", which)
+    for name, values in found.beside.items():
+        table.add(name, values)
+    for column, drawn in zip(schema.columns, found.values.T, strict=True):
+        table.own(column.name, in_users_terms(column, drawn))
+    return table.frame()
 
 
 def _length(rows: int | None, steps: int | None) -> int:
@@ -108,11 +112,13 @@ def _redrawn(data: Any, drawn: "np.ndarray | dict[str, Tensor]") -> "pd.DataFram
     import numpy as np
     import pandas as pd
 
+    from ppl_models.draws import free
+
     if not isinstance(drawn, dict):
         tables = [data.frame(values) for values in drawn]
         for i, table in enumerate(tables if len(tables) > 1 else ()):
-            table.insert(0, "draw", i)
-        return pd.concat(tables, ignore_index=True)
+            table.insert(0, free("draw", table.columns), i)
+        return pd.concat(tables, ignore_index=data.index is None)
     sizes = {name: value[0].numel() for name, value in drawn.items()}
     if len(set(sizes.values())) != 1:
         shapes = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in drawn.items())
@@ -122,5 +128,5 @@ def _redrawn(data: Any, drawn: "np.ndarray | dict[str, Tensor]") -> "pd.DataFram
         len(next(iter(drawn.values()))),
     )
     if number > 1:
-        table.insert(0, "draw", np.repeat(np.arange(number), next(iter(sizes.values()))))
+        table.insert(0, free("draw", table.columns), np.repeat(np.arange(number), next(iter(sizes.values()))))
     return table

@@ -21,7 +21,12 @@ BUDGET, LEAST = 100_000_000, 10
 """Draws × numbers a draw that densities are averaged over, about, and the least draws."""
 
 
-@verb("ppl score latest new.csv --by sequence", needs=(Scores, Conditional, Regresses), by_row=True)
+@verb(
+    "ppl score latest new.csv --by sequence",
+    needs=(Scores, Conditional, Regresses),
+    by_row=True,
+    unless=("summary",),
+)
 def score(
     fit: "Record",
     data: Any = None,
@@ -36,6 +41,7 @@ def score(
         "Draws of the parameters to average over, as many as the answer needs if not given; of a VAE "
         "importance draws of each row, 100 if not given.",
     ] = None,
+    summary: Annotated[bool, "The mean of the rows, its standard error, and how many were left out."] = False,
     seed: Annotated[Seed, Needs((Importance,))] = None,
     **reading: Unpack[Later],
 ) -> "pd.DataFrame":
@@ -55,6 +61,11 @@ def score(
         by: `step` for every row, `sequence` for totals.
         draws: of the parameters, as in `predict`; where there are latents that are integrated out by draws,
             of these, by which the density of a row is estimated: papers report 5,000.
+        summary: a row for each score instead: its mean over rows (or sequences), the standard error of that,
+            sd / √n, over how many, and how many were left out for want of a score, or of any cell. Within a
+            sequence the steps are taken as uncorrelated, which errors of predictions one step ahead are where
+            the model is right.
+        draws: of the latents, by which the density of a row is estimated; papers report 5,000.
         seed: of these draws; the fit's if not given.
         **reading: options of `ppl_models.data.read`.
 
@@ -63,10 +74,11 @@ def score(
         below. With a target `log_probability`, log p(y_n | x_n), where there is a label and every predictor;
         of a continuous target that is a log density, in its units.
     """
+    import numpy as np
     import pandas as pd
     import torch
 
-    from ppl_models.tables import averaging, index_frame, later, seeded, some_draws
+    from ppl_models.tables import averaging, by_row, later, seeded, some_draws
 
     if by not in (None, "step", "sequence"):
         raise UsageError(f"by must be step or sequence, got {by!r}")
@@ -91,13 +103,35 @@ def score(
         elif isinstance(bound, Regresses):
             found["log_probability"] = _of_numbers(bound, rows, dataset, theta)
     if by == "sequence":
-        return _by_sequence(dataset, found["log_density"])
+        table = _by_sequence(dataset, found["log_density"])
+        return _summary({"log_density": table.iloc[:, -2].to_numpy()}) if summary else table
+    if summary:
+        blank = np.isnan(dataset.values).all(axis=-1)
+        whole = dataset.rows
+        at = {name: np.where(blank, np.nan, v) if len(v) == whole else v for name, v in found.items()}
+        return _summary(at)
     if dataset.rows != 1 and {len(values) for values in found.values()} == {1}:
         return pd.DataFrame(found)  # all rows together
-    table = index_frame(dataset)
+    table = by_row(dataset)
     for name, values in found.items():
-        table[name] = values
-    return table
+        table.add(name, values)
+    return table.frame()
+
+
+def _summary(found: "dict[str, np.ndarray]") -> "pd.DataFrame":
+    """Mean, standard error and number of the scores that there are."""
+    import numpy as np
+    import pandas as pd
+
+    rows = []
+    for name, values in found.items():
+        known = values[~np.isnan(values)]
+        number = len(known)
+        mean = known.mean() if number else np.nan
+        error = known.std(ddof=1) / number**0.5 if number > 1 else np.nan
+        left = len(values) - number
+        rows.append({"score": name, "mean": mean, "standard_error": error, "rows": number, "left_out": left})
+    return pd.DataFrame(rows)
 
 
 def _integrated(bound: Any, rows: Any, data: "Dataset", theta: "Draws") -> "np.ndarray":
@@ -143,14 +177,16 @@ def _of_numbers(bound: Regresses, rows: Any, data: "Dataset", theta: "Draws") ->
 def _by_sequence(data: "Dataset", density: "np.ndarray") -> "pd.DataFrame":
     """Totals of the sequences, and the same a step."""
     import numpy as np
-    import pandas as pd
 
-    sums = np.add.reduceat(density, data.offsets[:-1])
-    return pd.DataFrame(
-        {
-            data.schema.sequence or "sequence": [s or str(i) for i, s in enumerate(data.sequence_ids)],
-            "steps": data.lengths,
-            "log_density": sums,
-            "log_density_per_step": sums / data.lengths,
-        }
+    from ppl_models.tables import Result
+
+    sums, sequence = np.add.reduceat(density, data.offsets[:-1]), data.schema.sequence
+    table, names = (
+        Result([sequence] if sequence else []),
+        [s or str(i) for i, s in enumerate(data.sequence_ids)],
     )
+    (table.own if sequence else table.add)(sequence or "sequence", names)
+    table.add("steps", data.lengths)
+    table.add("log_density", sums)
+    table.add("log_density_per_step", sums / data.lengths)
+    return table.frame()

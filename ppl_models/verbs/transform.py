@@ -42,12 +42,13 @@ def transform(
         first class. Of a VAE `z_i`, the mean of each latent given the row, and `z_i_sd`. Labels are not
         looked at.
     """
-    import pandas as pd
-
-    from ppl_models.tables import averaging, index_frame, later
+    from ppl_models.tables import averaging, by_row, later
 
     dataset = later(fit, data, reading)
     bound, theta = averaging(fit, dataset, BUDGET, LEAST, draws)
     with threads_for(bound.numbers(dataset)):
         cells = bound.latents(bound.rows(dataset, fit.settings.device), theta)
-    return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)
+    result = by_row(dataset)
+    for name, values in cells.items():
+        result.add(name, values)
+    return result.frame()

@@ -42,7 +42,7 @@ def test_for_machines(run):
     assert found["fields"]["covariance"] == "diag"
     assert found["status"] == "converged"
     assert found["verdict"] in ("trusted", "use with care", "not trusted")
-    assert {"name", "value", "level", "reason"} == set(found["checks"][0])
+    assert {"name", "value", "level", "reason", "about"} == set(found["checks"][0])
     assert found["candidates"] == []
     assert json.loads(Path("r/run.json").read_text())["elbo"] == found["elbo"]
 

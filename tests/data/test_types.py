@@ -1,6 +1,7 @@
 """What kind a column is taken for, and what is left out."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ppl_models.data import Kind, read
@@ -116,12 +117,16 @@ def test_what_is_left_out_is_said():
         assert text in notes
 
 
-def test_row_numbers_are_modelled_if_named():
-    frame = {"n": range(1, 31), "x": np.linspace(0, 1.5, 30)}
-    assert read(frame).names == ("x",)
-    assert read(frame, columns="n,x").names == ("n", "x")
-    assert read({"x": frame["x"], "n": frame["n"]}).names == ("x", "n")
-    assert read({"n": frame["n"]}).names == ("n",)
+def test_row_numbers_are_modelled_if_named_or_in_memory(tmp_path):
+    frame, path = pd.DataFrame({"n": range(1, 31), "x": np.linspace(0, 1.5, 30)}), tmp_path / "a.csv"
+    assert read(frame).names == ("n", "x")  # somebody put the column there
+    frame.to_csv(path, index=False)
+    assert read(path).names == ("x",)
+    assert read(path, columns="n,x").names == ("n", "x")
+    frame[["x", "n"]].to_csv(path, index=False)
+    assert read(path).names == ("x", "n")
+    frame[["n"]].to_csv(path, index=False)
+    assert read(path).names == ("n",)
     assert read(np.arange(40.0).reshape(2, 20).T).names == ("x0", "x1")
 
 

@@ -24,7 +24,8 @@ def _read(file: File, request: Request) -> Table:
         wanted, notes = chosen(name, names, rows, request)
         if not stays_on_disk(rows * len(wanted)):
             check_memory(name, 2 * path.stat().st_size)
-            return Table(name, by_name(_whole_arrow(path, wanted)), rows, notes, names=names)
+            whole = by_name(_whole_arrow(path, wanted))
+            return Table(name, whole, rows, notes, names=names, typed=True)
 
     def batches(columns: list[str]) -> Iterator["pyarrow.RecordBatch"]:
         step = block_rows(len(columns))

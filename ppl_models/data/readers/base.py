@@ -9,10 +9,9 @@ inside its functions. An option that no other format has is also named in
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from ppl_models.data.table import Table
+from ppl_models.data.table import MISSING, Table
 
 Stage = Literal["fit", "later"]
 """Whether data is read to fit a model to it, or later, for a model that was fitted."""
@@ -82,6 +81,7 @@ class Request:
         unwanted: Columns not to read.
         as_text: Columns whose cells are not to be taken for numbers.
         missing: Further texts that mean a missing cell.
+        usual: Texts that mean one unless the user says otherwise.
         target: The column that is to be predicted, if there is one.
         options: The values of the reader's own options, each of them or its default.
     """
@@ -90,6 +90,7 @@ class Request:
     unwanted: frozenset[str] = frozenset()
     as_text: frozenset[str] = frozenset()
     missing: tuple[str, ...] = ()
+    usual: tuple[str, ...] = MISSING
     target: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,7 +120,7 @@ class Reader:
     name: str
     description: str
     suffixes: tuple[str, ...]
-    read: Callable[[File, Request], "Table"]
+    read: Callable[[File, Request], Table]
     packed: bool = False
     folder: bool = False
     starts: tuple[bytes, ...] = ()

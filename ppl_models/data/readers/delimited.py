@@ -4,8 +4,8 @@ Arrow parses; Python's slower `csv` reads the header, and names the line when so
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ppl_models.data.encoding import to_utf8
 from ppl_models.data.files import check_memory
@@ -15,16 +15,13 @@ from ppl_models.data.readers.base import ENCODING, File, Option, Reader, Request
 from ppl_models.data.table import Table, check_names
 from ppl_models.errors import DataError
 
-if TYPE_CHECKING:
-    import pyarrow
-
 _NAMES = {",": ",", "\t": r"'\t'", ";": "';'", "|": "'|'", " ": "' '"}
 
 
 def _read(file: File, request: Request) -> Table:
     from ppl_models.data.cells import NUMBER
     from ppl_models.data.layout import layout, without_footer
-    from ppl_models.data.totals import without_totals
+    from ppl_models.data.totals import filled, without_totals
 
     source, decimal = file.name, request.options["decimal"]
     content = to_utf8(file.content(), source, request.options["encoding"])
@@ -54,16 +51,14 @@ def _read(file: File, request: Request) -> Table:
     text.names = names
     if not content[body:].strip():
         raise DataError(f"{source}: has a header and no rows")
-    as_text = frozenset(names[j] for j in found.texts if j < len(names))
     request = replace(
         request,
         options={**request.options, "decimal": decimal},
-        as_text=request.as_text | as_text,
         wanted=None if request.wanted is None else request.wanted | {n for n in names if n[:1] == "\x00"},
     )
     columns = _parse(text, body, request)
     for i, name in enumerate(names):
-        if name[:1] == "\x00" and name in columns and _blank(columns[name]):
+        if name[:1] == "\x00" and name in columns and not filled(columns[name], request.usual).any():
             del columns[name]
             called = quoted(header[i]) if header[i] else "without a name"
             notes.append(f"left out column {i + 1}, {called}, in which every cell is empty")
@@ -75,11 +70,7 @@ def _read(file: File, request: Request) -> Table:
         notes += _doubts(columns)
     table = Table(source, columns, rows, notes, place=text.place, cell=text.cell, names=rest)
     table.decimal, table.quoted_commas = decimal, found.delimiter == ","
-    return without_totals(table)
-
-
-def _blank(cells: "pyarrow.ChunkedArray") -> bool:
-    return cells.null_count == len(cells)
+    return without_totals(table, request.usual)
 
 
 def _parse(text: Lines, body: int, request: Request) -> dict:
@@ -90,7 +81,7 @@ def _parse(text: Lines, body: int, request: Request) -> dict:
     import pyarrow as pa
     import pyarrow.csv as pc
 
-    from ppl_models.data.cells import MISSING
+    from ppl_models.data.codes import as_codes
 
     rest = memoryview(text.content)[body:]
     has_quotes = text.quote is not None and b'"' in text.content
@@ -98,7 +89,8 @@ def _parse(text: Lines, body: int, request: Request) -> dict:
     if single:
         rest = memoryview(bytes(rest).rstrip(b"\r\n"))
     check_memory(text.source, 2 * len(rest))
-    try:
+
+    def parsed(names: list[str], as_text: Collection[str]) -> dict:
         table = pc.read_csv(
             pa.BufferReader(pa.py_buffer(rest)),
             read_options=pc.ReadOptions(column_names=text.names),
@@ -109,25 +101,28 @@ def _parse(text: Lines, body: int, request: Request) -> dict:
                 ignore_empty_lines=not single,
             ),
             convert_options=pc.ConvertOptions(
-                null_values=[token for token in (*MISSING, *request.missing) if token != "?"],
-                strings_can_be_null=True,
+                null_values=[token for token in (*request.usual, *request.missing) if token != "?"],
                 true_values=["true", "True", "TRUE"],
                 false_values=["false", "False", "FALSE"],
                 decimal_point=request.options["decimal"],
-                include_columns=chosen,
+                include_columns=names,
                 # Arrow takes 1.250 for a number even where the decimal mark is a comma.
                 column_types={
                     name: pa.string()
-                    for name in chosen
-                    if name in request.as_text or request.options["decimal"] != "."
+                    for name in names
+                    if name in as_text or request.options["decimal"] != "."
                 },
             ),
         )
+        return dict(zip(table.column_names, table.columns, strict=True))
+
+    try:
+        columns = parsed(chosen, request.as_text)
     except pa.ArrowInvalid as error:
         raise text.explain(str(error)) from None
-    if has_quotes and text.content.count(b"\n", body) > table.num_rows:
+    if has_quotes and text.content.count(b"\n", body) > len(columns[chosen[0]]):
         text.check_quotes()
-    return dict(zip(table.column_names, table.columns, strict=True))
+    return columns | as_codes(columns, rest, text.delimiter, lambda names: parsed(names, names))
 
 
 def _doubts(columns: dict) -> list[str]:

@@ -167,7 +167,9 @@ def _column(cells: list[Any]) -> "pyarrow.ChunkedArray":
     elif len(kinds) > 1 and not kinds <= {int, float}:
         values = [None if value is None else _text(value) for value in values]
     elif kinds <= {int, float} and kinds:
+        whole = all(v is None or (v == v and abs(v) < 2**53 and v == int(v)) for v in values)
         values = pa.array(values, pa.float64(), from_pandas=True)
+        values = values.cast(pa.int64()) if whole else values
     return pa.chunked_array([values if isinstance(values, pa.Array) else pa.array(values)])
 
 

@@ -1,6 +1,7 @@
 """JSON: an object on each line, one array of objects, or one object of columns."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from ppl_models.data.encoding import to_utf8
@@ -22,7 +23,8 @@ def _read(file: File, request: Request) -> Table:
     found = json_object(content)
     if found is None:
         return _rows(content, file.name)
-    return from_shapes(found, file.name) if shaped(found) else from_columns(found, file.name)
+    table = from_shapes(found, file.name) if shaped(found) else from_columns(found, file.name)
+    return replace(table, typed=False, came={})
 
 
 def _rows(content: bytes, source: str) -> Table:

@@ -27,7 +27,7 @@ def _read(file: File, request: Request) -> Table:
                 size = sum(group.total_byte_size for group in groups) * len(wanted) / max(len(names), 1)
                 check_memory(name, size + 8 * rows * len(wanted))
                 table = stored.read(columns=wanted)
-                return Table(name, by_name(table), rows, notes, names=names)
+                return Table(name, by_name(table), rows, notes, names=names, typed=True)
         # Without these a whole row group, and the next ones ahead, would be held in memory.
         large = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16)
 

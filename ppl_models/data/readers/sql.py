@@ -39,7 +39,7 @@ def _read(file: File, request: Request) -> Table:
         except duckdb.Error as error:
             raise DataError(f"{file.name}: {_said(error)}") from None
     columns = {name: cells for name, cells in by_name(table).items() if name in chosen}
-    return Table(file.name, columns, table.num_rows, names=names)
+    return Table(file.name, columns, table.num_rows, names=names, typed=True)
 
 
 def _connected(path: Path, name: str) -> "duckdb.DuckDBPyConnection":

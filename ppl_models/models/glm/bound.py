@@ -13,7 +13,7 @@ from ppl_models.capabilities import Fitted, Predicted, Probabilities
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.data.messages import plural
-from ppl_models.draws import Draws
+from ppl_models.draws import Draws, free
 from ppl_models.errors import DataError, UsageError
 from ppl_models.models.glm.fields import GLMFields
 from ppl_models.regression import design as designs
@@ -216,7 +216,7 @@ class GLMBound(TrainedRegression):
         alpha, beta = self.user(theta)
         kind = RATIOS.get(self.link)
         effects = average_effects(self, fitted.data, theta, fitted.settings.seed, tails)
-        rows: dict[str, dict[str, Any]] = {"intercept": moments(alpha[:, 0], tails)}
+        rows: dict[str, dict[str, Any]] = {free("intercept", self.names): moments(alpha[:, 0], tails)}
         one = not isinstance(self.response, Ordinal)
         for j, name in enumerate(self.names[: self.population]):
             row = moments(beta[:, j, 0], tails)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ppl_models.capabilities import Fitted, Probabilities
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws
+from ppl_models.draws import Draws, free
 from ppl_models.models.logistic.checks import against_data, separation
 from ppl_models.regression.effects import average_effects
 from ppl_models.regression.trained import TrainedRegression, moments, ratio
@@ -84,7 +84,7 @@ class LogisticBound(TrainedRegression):
         effects = average_effects(self, fitted.data, theta, fitted.settings.seed, tails)
         rows: dict[str, dict[str, Any]] = {}
         for k, level in enumerate(self.levels[1:]):
-            for j, name in enumerate(("intercept", *self.names[: self.population])):
+            for j, name in enumerate((free("intercept", self.names), *self.names[: self.population])):
                 draws = alpha[:, k] if j == 0 else beta[:, j - 1, k]
                 row = moments(draws, tails)
                 if j:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ppl_models.capabilities import Fitted
-from ppl_models.draws import plain
+from ppl_models.draws import variable_names
 from ppl_models.models.vae.latents import latents
 
 if TYPE_CHECKING:
@@ -37,6 +37,6 @@ def groups(fit: Fitted) -> dict[str, "xr.Dataset"]:
     moments = {"z_mean": (("row", "latent"), mean), "z_sd": (("row", "latent"), sd)}
     found["constant_data"] = xr.Dataset(moments, coords, attributes)
     if data.values.size <= CELLS:
-        columns = zip(data.names, data.values.T, strict=True)
-        found["observed_data"] = xr.Dataset({plain(name): ("row", cells) for name, cells in columns})
+        columns = zip(variable_names(data.names), data.values.T, strict=True)
+        found["observed_data"] = xr.Dataset({name: ("row", cells) for name, cells in columns})
     return found

@@ -1,6 +1,7 @@
 """DuckDB databases and relations, compared with the tables that were put into them."""
 
 import sys
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -43,7 +44,12 @@ def one(tmp_path):
 def test_the_only_table(one):
     data, expected = read(one), read(FRAME)
     assert data.sha256 == expected.sha256
-    assert data.schema == expected.schema
+    types = {"x": "float64", "k": "int64", "b": "bool", "c": ""}
+    assert {c.name: c.dtype for c in data.schema.columns} == types
+    as_frame = [
+        replace(c, dtype=e.dtype) for c, e in zip(data.schema.columns, expected.schema.columns, strict=True)
+    ]
+    assert as_frame == list(expected.schema.columns)
     assert (data.source, data.path) == (str(one), str(one))
     assert read(one, time="day").times == read(FRAME, time="day").times
     assert read(one, columns="c,x").names == ("c", "x")
@@ -61,7 +67,7 @@ def test_a_query(one):
     assert read(one, query="select k as A, x as a from t", ignore="A").names == ("a",)
     assert read(one, query='select k as "q ""r""", x from t', columns='q "r"').names == ('q "r"',)
     levels = read(one, query="select c::enum('u', 'é, \"q\"', 'v w') as e, k from t").schema.columns[0].levels
-    assert levels == ("u", "v w", 'é, "q"')
+    assert levels == ("u", 'é, "q"', "v w")  # the order of the enum
     sums = read(one, query="select k::hugeint as h, k::decimal(9, 2) / 4 as d from t").values
     np.testing.assert_array_equal(sums, np.column_stack([FRAME["k"], FRAME["k"] / 4]))
 
