@@ -369,7 +369,9 @@ def classified(p: np.ndarray, codes: np.ndarray, how: str) -> Check:
     base = -float((share * np.log(np.where(share > 0, share, 1.0))).sum())
     loss = -float(np.log(np.maximum(p[np.arange(m), codes], 1e-300)).mean())
     over = float(sure.mean() - right)
-    far = over > SURE and over > 3 * float(np.sqrt((sure * (1 - sure)).mean() / m))
+    # of ties a row that is left out is always wrong, at p = ½: the share that is expected to be right is not
+    share_right = float((p**2).sum(1).mean() - p[np.arange(m), codes].mean())
+    far = over > SURE and share_right > SURE / 2 and over > 3 * float(np.sqrt((sure * (1 - sure)).mean() / m))
     reason = (
         f"of {m} rows {how} {100 * right:.1f} % are classified right, at a mean confidence of "
         f"{100 * sure.mean():.1f} %; log loss {loss:.3g}, by the shares of the classes alone {base:.3g}"

@@ -1,6 +1,6 @@
 """In what order states are numbered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -57,6 +57,17 @@ def key(by: str, emissions: tuple[Emission, ...], schema: Schema, params: Params
     if by == "share":
         return -rows.numpy()
     modelled = [e for e in emissions if not e.is_label]
+    # draws are of states in an order of their statistics, so that the result does not depend on names
+    keys = torch.cat([params[e.name][0].flatten(1).cpu() for e in modelled], 1)
+    same = torch.from_numpy(np.lexsort(keys.numpy().T))
+    found = np.empty(len(same))
+    found[same.numpy()] = _key(
+        by, modelled, schema, {e.name: params[e.name][:, same] for e in modelled}, rows[same]
+    )
+    return found
+
+
+def _key(by: str, modelled: Sequence[Emission], schema: Schema, params: Params, rows: Tensor) -> np.ndarray:
     at = min(e.columns[0] for e in modelled) if by in RULES else schema.names.index(by)
     e = next(e for e in modelled if at in e.columns)
     user, d = _drawn(e, params[e.name]), e.columns.index(at)

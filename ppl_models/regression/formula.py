@@ -154,6 +154,10 @@ def _parse(formula: str, schema: Schema, target: int) -> tuple[Any, tuple[int, .
     _check_target(formula, schema, target)
     right = formula.partition("~")[2] if "~" in formula else formula
     names = schema.names
+    if not right.strip():
+        raise UsageError(
+            f"formula {quoted(formula)} has nothing on its right side; write 1 for the mean alone"
+        )
     right = _expand_dot(right, names, target)
     try:
         parsed: Any = formulaic.Formula(right)  # type: ignore[abstract]

@@ -111,7 +111,7 @@ DATA = {
     "fit gmm labelled.csv --weights kind": ["'kind'", "is not a number"],
     "fit gmm labelled.csv --weights x": ["the weight -", "0 or greater"],
     "fit logistic one.csv --target kind": ["every row that is used has kind = a", "two classes"],
-    "fit logistic holes.csv --target kind": ["no row has both"],
+    "fit logistic holes.csv --target kind --missing-rows drop": ["no row has both"],
     "predict REGRESSION unseen.csv": ["'c'", "kind"],
     "predict REGRESSION lacking.csv": ["lacks the column 'y'"],
 }

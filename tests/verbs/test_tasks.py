@@ -381,7 +381,7 @@ def test_a_good_fit_is_trusted(fitted):
 
 
 def test_an_empty_state_warns():
-    x = np.repeat([0.0, 0.1, 20.0, 20.1], 15)[:, None]
+    x = (np.repeat([0.0, 20.0], 30) + np.random.default_rng(1).normal(size=60))[:, None]
     fit = ppl.fit(ppl.HMM(states=4, transition_concentration=0.05), x, restarts=2)
     found = check_named(fit, "states visited")
     assert sum(found.value) == pytest.approx(60, abs=0.1)
@@ -392,11 +392,17 @@ def test_an_empty_state_warns():
 
 
 def test_max_steps_warns(simulate):
+    from dataclasses import replace
+
     fit = ppl.fit(ppl.HMM(states=2), simulate(emit, [60], A, START, 1).rows[:, :1], steps=1)
-    found = check_named(fit, "converged")
+    if fit.calibrated.memory is not None:  # then it does not matter: the draws were moved on
+        assert check_named(fit, "converged").level == "ok"
+    other = replace(fit)
+    other.__dict__["calibrated"] = replace(fit.calibrated, memory=None)
+    found = check_named(other, "converged")
     assert found.level == "warn"
     assert "1 steps" in found.reason
-    assert fit.check().verdict in ("use with care", "not trusted")
+    assert other.check().verdict in ("use with care", "not trusted")
 
 
 def with_k(fit, k):
