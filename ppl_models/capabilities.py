@@ -9,6 +9,7 @@ table. Nothing is said by a name or a kind.
     Bounded       a lower bound of it as well                            score
     Conditional   p(y_n | x_n), classes of a target                      predict, score
     Uncertain     the same for each draw of θ, so that it has intervals  predict
+    Regresses     p(y_n | x_n) of a target that is a number              predict, score
     Assigns       p(z_n | x), discrete latents of rows                   predict
     Observes      p(x_n) of observed sites of a program                  predict
     Samples       new rows                                               sample
@@ -237,6 +238,50 @@ class Uncertain(Protocol):
 
     def probabilities(self, rows: Any, draws: "Draws") -> Iterator[Probabilities]:
         """Those of rows that have every predictor, some rows at a time."""
+        ...
+
+
+class Predictive(Protocol):
+    """New observations of m rows under each of S draws of θ: what a torch distribution over (S, m) gives."""
+
+    @property
+    def mean(self) -> "Tensor":
+        """E[y | x, θ_s] in the user's units, (S, m)."""
+        ...
+
+    def log_prob(self, value: "Tensor") -> "Tensor":
+        """Log p(y | x, θ_s) in nats, of the user's units, (S, m), of values that broadcast against (S, m)."""
+        ...
+
+    def cdf(self, value: "Tensor") -> "Tensor":
+        """P(new y ≤ value | x, θ_s), (S, m), of values that broadcast against (S, m)."""
+        ...
+
+    def sample(self) -> "Tensor":
+        """One new observation of each row under each draw, (S, m), by torch's global generator."""
+        ...
+
+
+class Predicted(NamedTuple):
+    """Of some rows.
+
+    Attributes:
+        index: (m,) positions of the rows.
+        new: the distribution of a new observation.
+        discrete: whether observations are whole numbers.
+    """
+
+    index: "np.ndarray"
+    new: Predictive
+    discrete: bool = False
+
+
+@runtime_checkable
+class Regresses(Protocol):
+    """Has the distribution of a target that is a number, given the other columns."""
+
+    def predicted(self, rows: Any, draws: "Draws") -> Iterator[Predicted]:
+        """That of rows that have every predictor, some rows at a time, under each draw of θ."""
         ...
 
 

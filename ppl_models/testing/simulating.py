@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ppl_models.api import Fit, fit
-from ppl_models.capabilities import Conditional
+from ppl_models.capabilities import Conditional, Regresses
 from ppl_models.data import Dataset, read
 from ppl_models.engine import read_for
 from ppl_models.errors import UsageError
@@ -48,7 +48,7 @@ def simulated(model: Model, data: Any, rows: int, seed: int, options: dict[str, 
 
 def _needs_target(model: Model) -> bool:
     """Whether it is a model of a target given other columns, and of nothing else."""
-    return all(issubclass(bound, Conditional) for bound in type(model).bounds())
+    return all(issubclass(bound, Conditional | Regresses) for bound in type(model).bounds())
 
 
 def refilled(data: Dataset, values: np.ndarray) -> Dataset:

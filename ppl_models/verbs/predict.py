@@ -1,9 +1,17 @@
-"""What a row is: its class, its hidden state, or what a program says of it."""
+"""What a row is: its class, the number that is its target, its hidden state, or what a program says of it."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from ppl_models.annotations import count
-from ppl_models.capabilities import Assigns, Conditional, Importance, Observes, Uncertain
+from ppl_models.capabilities import (
+    Assigns,
+    Conditional,
+    Importance,
+    Observes,
+    Predictive,
+    Regresses,
+    Uncertain,
+)
 from ppl_models.data import Later
 from ppl_models.errors import Unsupported, UsageError
 from ppl_models.verbs.base import Needs, Seed, verb
@@ -11,6 +19,7 @@ from ppl_models.verbs.base import Needs, Seed, verb
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from torch import Tensor
 
     from ppl_models.data import Dataset
     from ppl_models.draws import Draws
@@ -23,7 +32,11 @@ SPREAD = 400_000_000, 100
 """The same where there are intervals."""
 
 
-@verb("ppl predict latest new.csv -o states.csv", needs=(Conditional, Assigns, Observes))
+QUANTILES = 400
+"""Draws of θ at most that the distribution of a new observation is averaged over, for its quantiles."""
+
+
+@verb("ppl predict latest new.csv -o states.csv", needs=(Conditional, Regresses, Assigns, Observes))
 def predict(
     fit: "Record",
     data: Any = None,
@@ -31,7 +44,12 @@ def predict(
     level: Annotated[
         float | None,
         "Probability of the intervals; 0.9 if not given.",
-        Needs((Uncertain, Observes)),
+        Needs((Uncertain, Regresses, Observes)),
+    ] = None,
+    quantiles: Annotated[
+        tuple[float, ...] | None,
+        "Probabilities of quantiles of a new observation, in columns of their own.",
+        Needs((Regresses,)),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -46,12 +64,13 @@ def predict(
     seed: Annotated[Seed, Needs((Importance, Observes))] = None,
     **reading: Unpack[Later],
 ) -> "pd.DataFrame":
-    """The state, component or class of each row, with probabilities.
+    """The state, component, class or number of each row, with probabilities or intervals.
 
     Args:
         fit: the fit.
         data: new data, with or without the target, or None for the data of the fit.
         level: probability of the intervals.
+        quantiles: probabilities, where the target is a number.
         threshold: for two classes, the probability of the second from which it is chosen.
         draws: of latents for each class, by which p(y | x) ∝ p(y) p(x | y) is estimated.
         seed: of draws; the fit's if not given.
@@ -62,6 +81,10 @@ def predict(
         With a target: `class`, the most probable one, and `probability_LABEL` = p(y_n | x_n), the row's own
         label not being looked at; of a regression with equal-tailed intervals in `_lower` and `_upper`, and
         empty cells where a predictor is missing.
+        With a target that is a number: `mean`, E[y_n | x_n]; `mean_lower` and `mean_upper`, the equal-tailed
+        interval of that mean under the posterior of the parameters; `lower` and `upper`, that of a new
+        observation; and `quantile_Q` of a new observation for each of `quantiles`. Of counts the smallest
+        whole number whose probability of not being exceeded is at least that of the end or quantile.
         Of a mixture: `component`, the most probable one, and `probability_k` = p(z_n = k | x_n).
         Of a chain: `state`, the most probable path (Viterbi); `smoothed_k` = p(z_t = k | all rows) and
         `filtered_k` = p(z_t = k | rows up to t).
@@ -70,7 +93,7 @@ def predict(
         each; of each enumerated latent, given what was observed, `NAME` and `NAME_probability_k`.
 
     Raises:
-        UsageError: a threshold for more than two classes, or one that is no probability.
+        UsageError: a threshold for more than two classes, or a threshold or quantile that is no probability.
         Unsupported: no site of a user-defined model has a value for every row.
     """
     import pandas as pd
@@ -86,6 +109,8 @@ def predict(
         torch.manual_seed(seeded(fit, seed, 11))
         if isinstance(bound, Conditional):
             cells = _classes(fit, bound, dataset, tails, threshold)
+        elif isinstance(bound, Regresses):
+            cells = _numbers(fit, bound, dataset, tails, quantiles)
         elif isinstance(bound, Assigns):
             cells = _latents(fit, bound, dataset)
         else:
@@ -144,6 +169,89 @@ def _intervals(
     if found is None:
         found = np.full((3, data.rows, len(bound.labels())), np.nan)  # type: ignore[attr-defined]
     return found[0], (found[1], found[2])
+
+
+def _numbers(
+    fit: "Record",
+    bound: Any,
+    data: "Dataset",
+    tails: tuple[float, float],
+    quantiles: tuple[float, ...] | None,
+) -> dict[str, Any]:
+    """The mean of each row's target, and intervals of it and of a new observation."""
+    import numpy as np
+    import torch
+
+    from ppl_models.draws import select_draws
+    from ppl_models.tables import some_draws
+
+    asked = tuple(quantiles or ())
+    if any(not 0 < q < 1 for q in asked):
+        raise UsageError(f"quantiles must be probabilities between 0 and 1, got {', '.join(map(str, asked))}")
+    names = ["mean", "mean_lower", "mean_upper", "lower", "upper", *(f"quantile_{q:g}" for q in asked)]
+    found = np.full((len(names), data.rows), np.nan)
+    ends = torch.tensor(tails, dtype=torch.float64)
+    theta = some_draws(fit, data, *SPREAD)
+    for part in bound.predicted(bound.rows(data, fit.settings.device), theta):
+        mean = part.new.mean.double()
+        found[0, part.index] = mean.mean(0)
+        found[1:3, part.index] = torch.quantile(mean.T.contiguous(), ends, 1)
+    theta = select_draws(theta, slice(0, QUANTILES))
+    for part in bound.predicted(bound.rows(data, fit.settings.device), theta):
+        for i, p in enumerate((*tails, *asked), 3):
+            found[i, part.index] = quantile(part.new, p, part.discrete)
+    return dict(zip(names, found, strict=True))
+
+
+def quantile(new: Predictive, p: float, discrete: bool = False) -> "Tensor":
+    """The quantile of a new observation with θ integrated out: the y at which (1/S) Σ_s P(new ≤ y) = p.
+
+    Of a continuous one by the Illinois form of false position (Dowell & Jarratt 1971, BIT 11,
+    https://doi.org/10.1007/BF01934364); of a whole number the smallest y with a probability of at least p.
+
+    Args:
+        new: of m rows under S draws.
+        p: between 0 and 1.
+        discrete: whether observations are whole numbers.
+
+    Returns:
+        (m,), in the user's units.
+    """
+    import torch
+
+    def over(y: "Tensor") -> "Tensor":
+        return new.cdf(y).double().mean(0) - p
+
+    middle = new.mean.double().mean(0)
+    reach = (new.sample().double() - middle).abs().amax(0).clamp_min(1.0 if discrete else 1e-12)
+    ends = []
+    for sign in (-1.0, 1.0):
+        far = reach.clone()
+        for _ in range(60):
+            end = (middle + sign * far).floor() if discrete else middle + sign * far
+            short = over(end) >= 0 if sign < 0 else over(end) < 0
+            if not bool(short.any()):
+                break
+            far = torch.where(short, 2 * far, far)
+        ends.append(end)
+    low, high = ends
+    if discrete:
+        while bool((high - low > 1).any()):
+            half = ((low + high) / 2).floor()
+            enough = over(half) >= 0
+            low, high = torch.where(enough, low, half), torch.where(enough, half, high)
+        return high
+    f_low, f_high = over(low), over(high)
+    for _ in range(60):
+        y = high - f_high * (high - low) / (f_high - f_low)
+        y = torch.where(y.isfinite(), y, (low + high) / 2)
+        f = over(y)
+        if float(f.abs().max()) < 1e-9:
+            return y
+        same = f * f_high > 0  # the other end stays, and counts for half
+        low, f_low = torch.where(same, low, high), torch.where(same, f_low / 2, f_high)
+        high, f_high = y, f
+    return high
 
 
 def _latents(fit: "Record", bound: Assigns, data: "Dataset") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, cast
 
 from ppl_models.annotations import count
-from ppl_models.capabilities import Bounded, Conditional, Importance, Scores, Sequences
+from ppl_models.capabilities import Bounded, Conditional, Importance, Regresses, Scores, Sequences
 from ppl_models.data import Later
 from ppl_models.errors import UsageError
 from ppl_models.verbs.base import Needs, Seed, verb
@@ -20,7 +20,7 @@ BUDGET, LEAST = 100_000_000, 10
 """Draws × numbers a draw that densities are averaged over, about, and the least draws."""
 
 
-@verb("ppl score latest new.csv --by sequence", needs=(Scores, Conditional))
+@verb("ppl score latest new.csv --by sequence", needs=(Scores, Conditional, Regresses))
 def score(
     fit: "Record",
     data: Any = None,
@@ -56,7 +56,8 @@ def score(
 
     Returns:
         `log_density` of every row; before it `elbo`, where the density is an estimate that this bounds from
-        below. With a target `log_probability`, log p(y_n | x_n), where there is a label and every predictor.
+        below. With a target `log_probability`, log p(y_n | x_n), where there is a label and every predictor;
+        of a continuous target that is a log density, in its units.
     """
     import pandas as pd
     import torch
@@ -80,6 +81,8 @@ def score(
             found["log_density"] = _integrated(bound, rows, dataset, theta)
         if isinstance(bound, Conditional):
             found["log_probability"] = bound.log_probability(rows, theta)
+        elif isinstance(bound, Regresses):
+            found["log_probability"] = _of_numbers(bound, rows, dataset, theta)
     if by == "sequence":
         return _by_sequence(dataset, found["log_density"])
     if dataset.rows != 1 and {len(values) for values in found.values()} == {1}:
@@ -111,6 +114,21 @@ def _integrated(bound: Any, rows: Any, data: "Dataset", theta: "Draws") -> "np.n
     density = np.diff(so_far, prepend=0.0)
     density[first] = so_far[first]
     return density
+
+
+def _of_numbers(bound: Regresses, rows: Any, data: "Dataset", theta: "Draws") -> "np.ndarray":
+    """Log (1/S) Σ_s p(y_n | x_n, θ_s), (n,); NaN where the target or a predictor is missing."""
+    import numpy as np
+    import torch
+
+    found, target = np.full(data.rows, np.nan), np.array(data.column(str(data.schema.target)))
+    for part in bound.predicted(rows, theta):
+        y = torch.from_numpy(target[part.index])
+        known = ~y.isnan()
+        own = part.new.log_prob(torch.where(known, y, part.new.sample()[0].double())).double()
+        each = own.logsumexp(0) - np.log(len(own))
+        found[part.index] = torch.where(known, each, torch.nan).numpy()
+    return found
 
 
 def _by_sequence(data: "Dataset", density: "np.ndarray") -> "pd.DataFrame":
