@@ -222,8 +222,9 @@ def quantile(new: Predictive, p: float, discrete: bool = False) -> "Tensor":
     def over(y: "Tensor") -> "Tensor":
         return new.cdf(y).double().mean(0) - p
 
-    middle = new.mean.double().mean(0)
-    reach = (new.sample().double() - middle).abs().amax(0).clamp_min(1.0 if discrete else 1e-12)
+    drawn = new.sample().double()
+    middle = drawn.median(0).values  # there may be no mean
+    reach = (drawn - middle).abs().amax(0).clamp_min(1.0 if discrete else 1e-12)
     ends = []
     for sign in (-1.0, 1.0):
         far = reach.clone()
