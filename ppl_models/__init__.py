@@ -18,6 +18,7 @@ _HOME = {
     "GMM": "models.gmm.model",
     "HMM": "models.hmm.model",
     "Logistic": "models.logistic.model",
+    "MLP": "models.mlp.model",
     "Model": "model",
     "PplError": "errors",
     "PyroModel": "models.program.model",
@@ -37,6 +38,7 @@ __all__ = [
     "GMM",
     "HMM",
     "Logistic",
+    "MLP",
     "Model",
     "PplError",
     "PyroModel",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from ppl_models.models.gmm.model import GMM
     from ppl_models.models.hmm.model import HMM
     from ppl_models.models.logistic.model import Logistic
+    from ppl_models.models.mlp.model import MLP
     from ppl_models.models.program.model import PyroModel
     from ppl_models.models.vae.model import VAE
 

@@ -33,6 +33,7 @@ BUILT_IN = {
     "gmm": "ppl_models.models.gmm.model:GMM",
     "hmm": "ppl_models.models.hmm.model:HMM",
     "logistic": "ppl_models.models.logistic.model:Logistic",
+    "mlp": "ppl_models.models.mlp.model:MLP",
     "vae": "ppl_models.models.vae.model:VAE",
 }
 

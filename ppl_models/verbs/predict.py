@@ -191,13 +191,13 @@ def _numbers(
     names = ["mean", "mean_lower", "mean_upper", "lower", "upper", *(f"quantile_{q:g}" for q in asked)]
     found = np.full((len(names), data.rows), np.nan)
     ends = torch.tensor(tails, dtype=torch.float64)
-    theta = some_draws(fit, data, *SPREAD)
-    for part in bound.predicted(bound.rows(data, fit.settings.device), theta):
+    rows, theta = bound.rows(data, fit.settings.device), some_draws(fit, data, *SPREAD)
+    for part in bound.predicted(rows, theta):
         mean = part.new.mean.double()
         found[0, part.index] = mean.mean(0)
         found[1:3, part.index] = torch.quantile(mean.T.contiguous(), ends, 1)
     theta = select_draws(theta, slice(0, QUANTILES))
-    for part in bound.predicted(bound.rows(data, fit.settings.device), theta):
+    for part in bound.predicted(rows, theta):
         for i, p in enumerate((*tails, *asked), 3):
             found[i, part.index] = quantile(part.new, p, part.discrete)
     return dict(zip(names, found, strict=True))
