@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ppl_models.importing import uncollected
 
 _HOME = {
+    "CNN": "models.cnn.model",
     "DataError": "errors",
     "Fit": "api",
     "GMM": "models.gmm.model",
@@ -33,6 +34,7 @@ _HOME = {
 }
 
 __all__ = [
+    "CNN",
     "DataError",
     "Fit",
     "GMM",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from ppl_models.data import read
     from ppl_models.errors import DataError, PplError, RunError, UsageError
     from ppl_models.model import Model
+    from ppl_models.models.cnn.model import CNN
     from ppl_models.models.gmm.model import GMM
     from ppl_models.models.hmm.model import HMM
     from ppl_models.models.logistic.model import Logistic

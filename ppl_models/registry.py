@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 GROUP = "ppl_models.models"
 
 BUILT_IN = {
+    "cnn": "ppl_models.models.cnn.model:CNN",
     "gmm": "ppl_models.models.gmm.model:GMM",
     "hmm": "ppl_models.models.hmm.model:HMM",
     "logistic": "ppl_models.models.logistic.model:Logistic",
