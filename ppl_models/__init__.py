@@ -23,6 +23,7 @@ _HOME = {
     "Model": "model",
     "PplError": "errors",
     "PyroModel": "models.program.model",
+    "RNN": "models.rnn.model",
     "RunError": "errors",
     "UsageError": "errors",
     "VAE": "models.vae.model",
@@ -44,6 +45,7 @@ __all__ = [
     "Model",
     "PplError",
     "PyroModel",
+    "RNN",
     "RunError",
     "UsageError",
     "VAE",
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from ppl_models.models.logistic.model import Logistic
     from ppl_models.models.mlp.model import MLP
     from ppl_models.models.program.model import PyroModel
+    from ppl_models.models.rnn.model import RNN
     from ppl_models.models.vae.model import VAE
 
 

@@ -35,6 +35,7 @@ BUILT_IN = {
     "hmm": "ppl_models.models.hmm.model:HMM",
     "logistic": "ppl_models.models.logistic.model:Logistic",
     "mlp": "ppl_models.models.mlp.model:MLP",
+    "rnn": "ppl_models.models.rnn.model:RNN",
     "vae": "ppl_models.models.vae.model:VAE",
 }
 

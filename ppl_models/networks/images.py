@@ -9,13 +9,14 @@ Delving deep into rectifiers, ICCV, https://arxiv.org/abs/1502.01852) have them.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ppl_models.networks.tabular import MemberLayers
 
-CHANNELS = (24, 48, 64)
+CHANNELS = (16, 32, 64)
 """Channels of the blocks, the last for all further ones."""
 
 SMALL = 8
@@ -30,6 +31,8 @@ class Images:
     """Pixels in standard units, (n, c, h, w) float32; where cells are missing 0, with masks as channels."""
 
     x: Tensor
+
+    block: ClassVar[int] = 512
 
     def __len__(self) -> int:
         return len(self.x)
@@ -97,8 +100,9 @@ class Convolutional(nn.Module):
             blocks.append(Block(c, size, flat))
             c, h, w = size, h if flat else h // 2, w // 2
         self.blocks = nn.Sequential(*blocks)
+        self.blocks.to(memory_format=torch.channels_last)  # twice as fast on a CPU
         self.layers = MemberLayers(c * h * w, (DENSE,), features, members, dropout)
 
     def forward(self, images: Images) -> Tensor:
         """Features of every member."""
-        return self.layers(self.blocks(images.x).flatten(1))
+        return self.layers(self.blocks(images.x.contiguous(memory_format=torch.channels_last)).flatten(1))

@@ -13,6 +13,7 @@ one (Gorishniy, Kotelnikov & Babenko 2025, TabM, ICLR, https://arxiv.org/abs/241
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +41,8 @@ class Cells:
     x: Tensor
     seen: Tensor | None
     codes: Tensor
+
+    block: ClassVar[int] = 2048
 
     def __len__(self) -> int:
         return len(self.x)

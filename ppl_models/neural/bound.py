@@ -24,7 +24,7 @@ from ppl_models.inference.stochastic import train_gradient
 from ppl_models.neural import checks
 from ppl_models.neural.fields import NeuralFields
 from ppl_models.neural.heads import NAME, ClassHead, FeatureRows, Head, NumberHead
-from ppl_models.neural.training import BLOCK, Network, NetworkTarget, features, learning_rate, parts
+from ppl_models.neural.training import BLOCK, Network, NetworkTarget, applied, learning_rate, parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,14 +45,16 @@ class Rows(NamedTuple):
     Attributes:
         Z: (n, d + 1) float64, a first column of ones, then standardised features; NaN of rows without any.
         y: (n,) float64 cells of the target as they are, NaN where it is missing.
-        inputs: what the network took, one a unit.
-        unit: (n,) int64, the unit that a row belongs to.
+        out: (M, n, O) outputs of the members, where it is these that predict.
     """
 
     Z: Tensor
     y: Tensor
-    inputs: Any
-    unit: Tensor
+    out: Tensor | None = None
+
+    def at(self, index: Tensor) -> "Rows":
+        """Some of them, by indices (m,) int64."""
+        return Rows(self.Z[index], self.y[index], None if self.out is None else self.out[:, index])
 
 
 @dataclass(eq=False)
@@ -194,15 +196,49 @@ class Neural(Bound):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed + 6)
-            more, elbo = self.finish(found.params, target, settings.seed)
+            more, elbo = self.finish(found.params, data, settings.seed)
         names = [self.schema.names[j] for j in self.predictors]
         missing = int(np.isnan(self.targets(data)).sum())
         notes = (f"{missing:,} rows without {self.schema.target} were left out",) if missing and names else ()
         return replace(found, params=found.params | more, elbo=elbo, notes=(*found.notes, *notes))
 
     @abstractmethod
-    def finish(self, params: Params, target: NetworkTarget, seed: int) -> tuple[Params, float]:
+    def finish(self, params: Params, data: Dataset, seed: int) -> tuple[Params, float]:
         """What follows from the weights: further parameters, and the ELBO or log probability in nats."""
+
+    def scaled(self, params: Params, data: Dataset, train: Tensor, seed: int) -> tuple[Params, Rows]:
+        """Scales of the features of the training units, and units that have a target by these.
+
+        Args:
+            params: weights.
+            data: the rows of the fit.
+            train: positions of the training units among those that have a target.
+            seed: of the fit.
+        """
+        index, _, _ = self.used(data)
+        raw, out = applied(self.network(params), self.inputs(data), self.by_members)
+        raw = raw[index]
+        sd = raw[train].std(0, correction=0)
+        more = {"feature.mean": raw[train].mean(0), "feature.sd": torch.where(sd > 1e-5, sd, 1.0)}
+        state = {name: value[None] for name, value in more.items()}
+        Z = replace(self, state=state).standardised(raw)
+        more |= {"feature.whiten": checks.whitening(Z[train]), "seed": torch.tensor([seed])}
+        y = torch.from_numpy(self.targets(data))[index]
+        return more, Rows(Z, y, None if out is None else out[:, index])
+
+    def temper(self, rows: Rows, draws: Draws, weight: Tensor | None) -> float:
+        """The temperature by the score of held-out rows; 1 without any."""
+        if not len(rows.y):
+            return 1.0
+        w = torch.ones(len(rows.y), dtype=torch.float64) if weight is None else weight
+
+        def score(temperature: float) -> float:
+            found = [new.log_prob(rows.y[torch.from_numpy(at)]) for at, new in
+                     self.predictives(rows, draws, temperature)]  # fmt: skip
+            each = torch.cat([f.double().logsumexp(0) for f in found])
+            return float((each @ w) / w.sum())
+
+        return self.head.temperature(score)
 
     # After training
 
@@ -272,22 +308,38 @@ class Neural(Bound):
 
     # Predictions, by `predictives`
 
+    by_members = False
+
     @abstractmethod
-    def predictives(self, rows: Rows, draws: Draws) -> Iterator[tuple[np.ndarray, Any]]:
-        """Positions of rows, and the distribution of new observations of them under each draw."""
+    def predictives(
+        self, rows: Rows, draws: Draws, temperature: float | None = None
+    ) -> Iterator[tuple[np.ndarray, Any]]:
+        """Positions of rows, and the distribution of new observations of them under each draw.
+
+        Args:
+            rows: with their features.
+            draws: of θ.
+            temperature: T; the one that was chosen if not given.
+        """
 
     def rows(self, data: Dataset, device: str = "cpu") -> Rows:
         """Rows with their features."""
-        found = self.unit_rows(data)
-        unit = torch.from_numpy(self.units(data))
-        y = torch.from_numpy(np.array(data.values[:, self.target_index]))
-        return Rows(found.Z[unit], y, found.inputs, unit)
+        found = self.unit_rows(data).at(torch.from_numpy(self.units(data)))
+        return found._replace(y=torch.from_numpy(np.array(data.values[:, self.target_index])))
 
     def unit_rows(self, data: Dataset) -> Rows:
         """The same with one row a unit."""
-        inputs, y = self.inputs(data), torch.from_numpy(self.targets(data))
-        Z = self.standardised(features(self.trained_network.backbone, inputs))
-        return Rows(Z, y, inputs, torch.arange(len(y)))
+        raw, out = applied(self.trained_network, self.inputs(data), self.by_members)
+        return Rows(self.standardised(raw), torch.from_numpy(self.targets(data)), out)
+
+    def split(self, data: Dataset, seed: int) -> tuple[Tensor, Tensor]:
+        """Positions of training and held-out units among those that have a target."""
+        return parts(seed, len(self.used(data)[0]))
+
+    def part(self, data: Dataset, index: Tensor) -> tuple[Dataset, Tensor]:
+        """Data with the units at increasing positions, and their positions in it."""
+        chosen = np.isin(self.units(data), index.numpy())
+        return data.subset(chosen), torch.arange(len(index))
 
     def standardised(self, found: Tensor) -> Tensor:
         """[1, z] of features (n, F)."""
@@ -315,37 +367,17 @@ class HeadBound(Neural, Bayesian):
         """Of the head, whose posterior it is."""
         return self.head.dimension
 
-    def finish(self, params: Params, target: NetworkTarget, seed: int) -> tuple[Params, float]:
+    def finish(self, params: Params, data: Dataset, seed: int) -> tuple[Params, float]:
         """Features, the head's posterior on the training rows, and the temperature by the held-out ones."""
-        net = self.network(params)
-        raw = features(net.backbone, target.inputs)
-        train = raw[target.train]
-        more = {"feature.mean": train.mean(0), "feature.sd": train.std(0, correction=0).clamp_min(1e-6)}
-        more["feature.sd"] = torch.where(more["feature.sd"] > 1e-5, more["feature.sd"], 1.0)
-        state = {name: value[None] for name, value in more.items()}
-        Z = replace(self, state=state).standardised(raw)
-        y = target.y.double() if target.y.is_floating_point() else target.y
-        weight = None if target.weight is None else target.weight[target.train]
-        found, elbo, _ = self.head.fit(Z[target.train], y[target.train], weight)
+        _, y, weight = self.used(data)
+        train, held = self.split(data, seed)
+        more, rows = self.scaled(params, data, train, seed)
+        found, elbo, _ = self.head.fit(rows.Z[train], y[train], None if weight is None else weight[train])
         more |= {f"head.{name}": value for name, value in found.items()}
-        more["feature.whiten"] = checks.whitening(Z[target.train])
         theta = self.head.draw(found, TEMPERATURE)
-        T = 1.0
-        if len(target.held):
-            own, w = y[target.held], None if target.weight is None else target.weight[target.held]
-
-            def score(temperature: float) -> float:
-                each = self.head.predictive(theta, Z[target.held], temperature).log_prob(self.outside(own))
-                each = each.logsumexp(0)
-                return float(each.mean() if w is None else (each @ w) / w.sum())
-
-            T = self.head.temperature(score)
-        more |= {"temperature": torch.tensor([T]).double(), "seed": torch.tensor([seed])}
+        T = self.temper(rows.at(held), theta, None if weight is None else weight[held])
+        more["temperature"] = torch.tensor([T]).double()
         return {name: value[None] for name, value in more.items()}, elbo
-
-    def outside(self, y: Tensor) -> Tensor:
-        """Targets as predictives take them, from what the head takes."""
-        return y
 
     def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
         """As it was trained."""
@@ -376,9 +408,9 @@ class HeadBound(Neural, Bayesian):
     def dataset_batch(self, data: Dataset, device: str = "cpu") -> FeatureRows:
         """The training rows, without those held out, by their features."""
         index, y, weight = self.used(data)
-        raw = features(self.trained_network.backbone, self.inputs(data).at(index))
-        train, _ = parts(int(self.known("seed")), len(y))
-        return FeatureRows(self.standardised(raw[train]), y[train], None if weight is None else weight[train])
+        train, _ = self.split(data, int(self.known("seed")))
+        Z = self.unit_rows(data).Z[index[train]]
+        return FeatureRows(Z, y[train], None if weight is None else weight[train])
 
     def log_evidence(self, batch: FeatureRows, theta: Draws) -> Tensor:
         """Log p(y | features, θ) of the training rows, (S,)."""
@@ -387,9 +419,8 @@ class HeadBound(Neural, Bayesian):
     def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
         """w_n log p(y_n | features, θ), (S, n); 0 for rows that lack the target."""
         index, y, _ = self.used(data)
-        raw = features(self.trained_network.backbone, self.inputs(data).at(index))
         out = torch.zeros(number_of(theta), len(self.targets(data)), dtype=torch.float64)
-        found = self.head.log_likelihood(theta, self.standardised(raw), y)
+        found = self.head.log_likelihood(theta, self.unit_rows(data).Z[index], y)
         w = self.weights(data)
         out[:, index] = found if w is None else found * torch.from_numpy(np.array(w))[index]
         return out
@@ -412,16 +443,19 @@ class HeadBound(Neural, Bayesian):
     def replicate(self, data: Dataset, theta: Draws) -> np.ndarray:
         """The table with its target drawn anew, once a draw, (S, n, C)."""
         out = np.repeat(np.asarray(data.values)[None], number_of(theta), 0)
-        for index, new in self.predictives(self.rows(data), theta):
-            out[:, index, self.target_index] = new.sample().double().numpy()
+        found = [new.sample().double() for _, new in self.predictives(self.unit_rows(data), theta)]
+        out[:, :, self.target_index] = torch.cat(found, 1).numpy()[:, self.units(data)]
         return out
 
-    def predictives(self, rows: Rows, draws: Draws) -> Iterator[tuple[np.ndarray, Any]]:
+    def predictives(
+        self, rows: Rows, draws: Draws, temperature: float | None = None
+    ) -> Iterator[tuple[np.ndarray, Any]]:
         """Block by block."""
+        T = self.temperature if temperature is None else temperature
         size = max(1, CELLS // (number_of(draws) * self.head.outputs))
         for lo in range(0, len(rows.Z), size):
             Z = rows.Z[lo : lo + size]
-            yield np.arange(lo, lo + len(Z)), self.head.predictive(draws, Z, self.temperature)
+            yield np.arange(lo, lo + len(Z)), self.head.predictive(draws, Z, T)
 
 
 @dataclass(eq=False)
@@ -433,40 +467,31 @@ class MembersBound(Neural):
         """The weights."""
         return self.size
 
-    def finish(self, params: Params, target: NetworkTarget, seed: int) -> tuple[Params, float]:
+    def finish(self, params: Params, data: Dataset, seed: int) -> tuple[Params, float]:
         """Scales of features, and the temperature by the held-out rows."""
-        net = self.network(params)
-        with torch.no_grad():
-            raw = features(net.backbone, target.inputs)
-            index = target.held if len(target.held) else target.train
-            held = net(target.inputs.at(index)).transpose(0, 1)
-        train = raw[target.train]
-        sd = train.std(0, correction=0)
-        more = {"feature.mean": train.mean(0), "feature.sd": torch.where(sd > 1e-5, sd, 1.0)}
-        state = {name: value[None] for name, value in more.items()}
-        more["feature.whiten"] = checks.whitening(replace(self, state=state).standardised(train))
-        y = self.outside(target.y[index])
-        w = torch.ones(len(index)).double() if target.weight is None else target.weight[index]
+        _, _, weight = self.used(data)
+        train, held = self.split(data, seed)
+        more, rows = self.scaled(params, data, train, seed)
+        at = held if len(held) else train
+        T = self.temper(rows.at(at), {}, None if weight is None else weight[at])
+        more["temperature"] = torch.tensor([T]).double()
+        own = [new.log_prob(rows.at(train).y[torch.from_numpy(i)]).double() for i, new in
+               self.predictives(rows.at(train), {}, T)]  # fmt: skip
+        total = sum(float((each.logsumexp(0) - np.log(len(each))).sum()) for each in own)
+        return {name: value[None] for name, value in more.items()}, total
 
-        def score(temperature: float) -> float:
-            each = self.head.from_outputs(held, temperature).log_prob(y).double()
-            return float((each.logsumexp(0) - np.log(len(each))) @ w / w.sum())
+    by_members = True
 
-        T = self.head.temperature(score)
-        more |= {"temperature": torch.tensor([T]).double(), "seed": torch.tensor([seed])}
-        return {name: value[None] for name, value in more.items()}, score(T) * len(target.train)
-
-    def outside(self, y: Tensor) -> Tensor:
-        """Targets as predictives take them, from what the head takes."""
-        return y
-
-    def predictives(self, rows: Rows, draws: Draws) -> Iterator[tuple[np.ndarray, Any]]:
+    def predictives(
+        self, rows: Rows, draws: Draws, temperature: float | None = None
+    ) -> Iterator[tuple[np.ndarray, Any]]:
         """Each member as a draw."""
-        for lo in range(0, len(rows.unit), BLOCK):
-            own, back = rows.unit[lo : lo + BLOCK].unique(return_inverse=True)
-            with torch.no_grad():
-                out = self.trained_network(rows.inputs.at(own)).transpose(0, 1)[:, back]
-            yield np.arange(lo, lo + len(back)), self.head.from_outputs(out, self.temperature)
+        T = self.temperature if temperature is None else temperature
+        if rows.out is None:
+            raise RunError("these rows have no outputs of members")
+        for lo in range(0, len(rows.y), BLOCK):
+            out = rows.out[:, lo : lo + BLOCK]
+            yield np.arange(lo, lo + out.shape[1]), self.head.from_outputs(out, T)
 
 
 class Classes(Neural):
@@ -528,10 +553,6 @@ class Numbers(Neural):
         """In units of the target's sd."""
         return (y - self.head.mean) / self.head.sd
 
-    def outside(self, y: Tensor) -> Tensor:
-        """In the user's units."""
-        return self.head.mean + self.head.sd * y.double()
-
     def predicted(self, rows: Rows, draws: Draws) -> Iterator[Predicted]:
         """The distribution of a new observation under each draw."""
         for index, new in self.predictives(rows, draws):
@@ -543,12 +564,16 @@ class Numbers(Neural):
 
 
 def _redrawn(bound: Neural, data: Dataset, draws: Draws, tables: int) -> np.ndarray:
-    values = np.repeat(np.asarray(data.values)[None], tables, 0)
-    for index, new in bound.predictives(bound.rows(data), draws):
-        for table in values:
+    """Tables with the target of each unit drawn anew, by a draw of its own."""
+    values, units = np.repeat(np.asarray(data.values)[None], tables, 0), bound.units(data)
+    rows = bound.unit_rows(data)
+    for table in values:
+        found = []
+        for _, new in bound.predictives(rows, draws):
             drawn = new.sample().double()
             which = torch.randint(len(drawn), drawn.shape[1:])
-            table[index, bound.target_index] = drawn[which, torch.arange(drawn.shape[1])].numpy()
+            found.append(drawn[which, torch.arange(drawn.shape[1])])
+        table[:, bound.target_index] = torch.cat(found).numpy()[units]
     return values
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from ppl_models.checks import Check, Level
 from ppl_models.data import Dataset
 from ppl_models.draws import number_of, select_draws
-from ppl_models.neural.training import parts
 
 if TYPE_CHECKING:
     from ppl_models.neural.bound import Neural, Rows
@@ -61,15 +60,11 @@ def _looked_at(bound: "Neural", fitted: Any) -> "tuple[Any, Rows, Tensor, Tensor
     draws = select_draws(fitted.draws, slice(0, min(DRAWS, number_of(fitted.draws))))
     rows = bound.unit_rows(fitted.data)
     index, _, _ = bound.used(fitted.data)
-    train, held = (index[part] for part in parts(int(bound.known("seed")), len(index)))
+    train, held = (index[part] for part in bound.split(fitted.data, int(bound.known("seed"))))
     rng = np.random.default_rng(fitted.settings.seed)
     train = train[torch.from_numpy(np.sort(rng.permutation(len(train))[:ROWS]))]
     held = held[torch.from_numpy(np.sort(rng.permutation(len(held))[:ROWS]))]
     return draws, rows, train, held
-
-
-def _at(rows: "Rows", index: Tensor) -> "Rows":
-    return type(rows)(rows.Z[index], rows.y[index], rows.inputs, rows.unit[index])
 
 
 def _log_p(bound: "Neural", rows: "Rows", draws: Any) -> np.ndarray:
@@ -83,18 +78,16 @@ def _log_p(bound: "Neural", rows: "Rows", draws: Any) -> np.ndarray:
 
 def _calibration(bound: "Neural", rows: "Rows", draws: Any, temperature: float) -> float:
     """The calibration error of classes, or the coverage of the 90 % intervals of a number."""
-    state = {**(bound.state or {}), "temperature": torch.tensor([temperature]).double()}
-    other = replace(bound, state=state)
     if bound.head.outputs > 1:
         p = np.zeros((len(rows.y), bound.head.outputs))
-        for index, new in other.predictives(rows, draws):
+        for index, new in bound.predictives(rows, draws, temperature):
             p[index] = new.probs.double().mean(0).numpy()
         right = p.argmax(1) == rows.y.numpy()
         sure = p.max(1)
         bins = np.minimum((sure * 15).astype(int), 14)
         return float(sum(abs((sure - right)[bins == b].sum()) for b in range(15)) / len(right))
     inside = np.zeros(len(rows.y))
-    for index, new in other.predictives(rows, draws):
+    for index, new in bound.predictives(rows, draws, temperature):
         u = new.cdf(rows.y[torch.from_numpy(index)]).double().mean(0).numpy()
         inside[index] = (u > 0.05) & (u < 0.95)
     return float(inside.mean())
@@ -106,7 +99,7 @@ def checks(bound: "Neural", fitted: Any) -> list[Check]:
     if not len(held):
         reason = f"none of {len(train)} rows were held out: nothing says how it does on others"
         return [Check("held-out rows", None, "warn", reason)]
-    seen, unseen = (_log_p(bound, _at(rows, part), draws) for part in (train, held))
+    seen, unseen = (_log_p(bound, rows.at(part), draws) for part in (train, held))
     gap = float(seen.mean() - unseen.mean())
     error = float(np.hypot(seen.std() / len(seen) ** 0.5, unseen.std() / len(unseen) ** 0.5))
     said = (
@@ -118,7 +111,7 @@ def checks(bound: "Neural", fitted: Any) -> list[Check]:
         level = "warn"
         said += ": it fits the rows more than what they share; use a smaller network or more --dropout"
     found = [Check("held-out rows", gap, level, said)]
-    own, T = _at(rows, held), bound.temperature
+    own, T = rows.at(held), bound.temperature
     before, after = (_calibration(bound, own, draws, t) for t in (1.0, T))
     if bound.head.outputs > 1:
         level = "ok" if after <= OFF + 1 / len(held) ** 0.5 else "warn"
@@ -148,7 +141,7 @@ def summarise(bound: "Neural", fitted: Any, tails: tuple[float, float]) -> dict[
     """
     draws, rows, train, held = _looked_at(bound, fitted)
     index = held if len(held) else train
-    own = _at(rows, index)
+    own = rows.at(index)
     base = _log_p(bound, own, draws)
     table: dict[str, dict[str, Any]] = {"log_probability": _moments(base, tails)}
     if bound.head.outputs > 1:
@@ -198,14 +191,13 @@ def importance(
     """
     if len(bound.predictors) > COLUMNS:
         return {}
-    chosen = np.isin(bound.units(data), index.numpy())
-    part = data.subset(chosen)
+    part, at = bound.part(data, index)
     rng = np.random.default_rng(seed + 8)
     found = {}
     for j in bound.predictors:
         values = np.array(part.values)
         values[:, j] = values[rng.permutation(len(values)), j]
-        fall = base - _log_p(bound, bound.unit_rows(replace(part, values=values)), draws)
+        fall = base - _log_p(bound, bound.unit_rows(replace(part, values=values)).at(at), draws)
         found[f"importance[{bound.schema.names[j]}]"] = _moments(fall, tails)
     return dict(sorted(found.items(), key=lambda each: -each[1]["mean"]))
 

@@ -24,7 +24,13 @@ BLOCK = 2_048
 
 
 class Inputs(Protocol):
-    """Rows as a backbone takes them."""
+    """Rows as a backbone takes them.
+
+    Attributes:
+        block: how many the network is applied to at a time, outside of training.
+    """
+
+    block: int
 
     def __len__(self) -> int: ...
 
@@ -110,7 +116,7 @@ class NetworkTarget(GradientTarget):
         training = self.module.training
         self.module.eval()
         try:
-            return torch.cat([self.module(self.inputs.at(some)) for some in index.split(BLOCK)])
+            return torch.cat([self.module(self.inputs.at(some)) for some in index.split(self.inputs.block)])
         finally:
             self.module.train(training)
 
@@ -136,11 +142,22 @@ class NetworkTarget(GradientTarget):
 
 
 @torch.no_grad()
-def features(backbone: nn.Module, inputs: Any) -> Tensor:
-    """(n, F) float64: the mean over members, without dropout."""
-    backbone.eval()
-    found = [backbone(inputs.at(some)).mean(1).double() for some in torch.arange(len(inputs)).split(BLOCK)]
-    return torch.cat(found) if found else torch.zeros(0, 1, dtype=torch.float64)
+def applied(network: Network, inputs: Any, outputs: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Features (n, F) float64, the mean over members, and where asked for the outputs (M, n, O) of each.
+
+    Args:
+        network: the network; dropout is off from here on.
+        inputs: rows.
+        outputs: whether these are asked for.
+    """
+    network.eval()
+    found, out = [torch.zeros(0, network.output.in_features, dtype=torch.float64)], []
+    for some in torch.arange(len(inputs)).split(inputs.block):
+        h = network.backbone(inputs.at(some))
+        found.append(h.mean(1).double())
+        if outputs:
+            out.append(network.output(h).transpose(0, 1))
+    return torch.cat(found), torch.cat(out, 1) if outputs and out else None
 
 
 def learning_rate(network: nn.Module) -> float:

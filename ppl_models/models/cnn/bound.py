@@ -63,7 +63,9 @@ class Pixels(Neural):
     def inputs(self, data: Dataset) -> Images:
         """Pixels in units of their sd, channels first."""
         h, w, c = self.shape
-        x = torch.from_numpy(((data.values[:, self.predictors] - self.coding.mean) / self.coding.sd).astype("f4"))
+        x = torch.from_numpy(
+            ((data.values[:, self.predictors] - self.coding.mean) / self.coding.sd).astype("f4")
+        )
         x = x.reshape(-1, h, w, c).permute(0, 3, 1, 2)
         missing = x.isnan()
         x = torch.where(missing, 0.0, x)
