@@ -361,6 +361,7 @@ class HeadBound(Neural, Bayesian):
     """With the posterior of the head's coefficients, given the features."""
 
     states: int = LEAST
+    identified: bool = False
 
     @property
     def parameters(self) -> int:

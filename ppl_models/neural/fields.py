@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from ppl_models.annotations import check_fields, whole
 from ppl_models.errors import UsageError
 
-PosteriorKind = Literal["head", "members", "natural"]
+PosteriorKind = Literal["head", "members"]
 ClassWeight = Literal["none", "balanced"]
 
 
@@ -19,7 +19,7 @@ class NeuralFields:
     """
 
     posterior: Annotated[
-        PosteriorKind, "whose uncertainty: of the Bayesian head, of the members, or of all weights"
+        PosteriorKind, "whose uncertainty: of the Bayesian head, or of the members"
     ] = "head"
     members: Annotated[int, "networks that share their weights but for factors of rank one"] = 16
     dropout: Annotated[float, "probability that a hidden unit is switched off in training"] = 0.1

@@ -34,8 +34,8 @@ class Pixels(Neural):
                 f"cnn takes numbers, and {labels[0]!r} is a label; leave it out with --ignore, or use mlp"
             )
         h, w, _ = self.shape
-        if h * w < 4:
-            raise UsageError(f"cnn needs at least 4 pixels or columns in a row, got {h * w}; use mlp")
+        if h * w < 2:
+            raise UsageError(f"cnn needs at least 2 pixels or columns in a row, got {h * w}; use mlp")
         if self.model.shift:
             self.augment = Shifts(self.model.shift)
 

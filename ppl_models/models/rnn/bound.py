@@ -14,8 +14,9 @@ from ppl_models.networks.recurrent import Recurrent, Steps
 from ppl_models.neural.bound import Classes, HeadBound, MembersBound, Neural, Numbers, chosen
 from ppl_models.neural.training import Network, NetworkTarget, parts
 
-PART = 200
-"""Steps of a part of a sequence that is trained on, where the target is of steps."""
+PART, LEAST, MANY = 200, 10, 40
+"""Steps of a part of a sequence that is trained on, where the target is of steps: at most, at least, and such
+that there are about so many parts."""
 
 BATCH = 64
 """Sequences of a mini-batch."""
@@ -169,10 +170,11 @@ class Recurrences(Neural):
 
 
 def parts_of(lengths: np.ndarray) -> np.ndarray:
-    """Lengths of the parts, of `PART` steps about, into which sequences are cut to be trained on."""
+    """Lengths of the parts, of `PART` steps at most, into which sequences are cut to be trained on."""
     found: list[int] = []
+    size = min(max(int(lengths.sum()) // MANY, LEAST), PART)
     for length in lengths.tolist():
-        number = max(1, round(length / PART))
+        number = max(1, -(-length // size))
         found += [length // number + (i < length % number) for i in range(number)]
     return np.array(found, np.int64)
 
