@@ -3,9 +3,9 @@
     block    two 3 × 3 convolutions with ReLU, the second around a skip, then the largest of each 2 × 2
     top      dense layers whose members share their weights (`ppl_models.networks.tabular`)
 
-A signal is an image of height one, whose convolutions are 1 × 5. There is no normalisation of batches: weights
-that are averaged over steps would not fit its running moments. Weights start as He, Zhang, Ren & Sun (2015,
-Delving deep into rectifiers, ICCV, https://arxiv.org/abs/1502.01852) have them.
+A signal is an image of height one, whose convolutions are 1 × 5. There is no normalisation of batches:
+weights that are averaged over steps would not fit its running moments. Weights start as He, Zhang, Ren & Sun
+(2015, Delving deep into rectifiers, ICCV, https://arxiv.org/abs/1502.01852) have them.
 """
 
 from dataclasses import dataclass

@@ -5,7 +5,7 @@
     step       z_t = dense of h_t
 
 (Cho et al. 2014, Learning phrase representations using RNN encoder-decoder, EMNLP,
-https://arxiv.org/abs/1406.1078.) Steps beyond the end of a sequence are packed away, so that they are not seen.
+https://arxiv.org/abs/1406.1078.) Steps beyond the end of a sequence are packed away, and not seen.
 """
 
 import math

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ppl_models.inference.stochastic import train_gradient
 from ppl_models.neural import checks
 from ppl_models.neural.fields import NeuralFields
 from ppl_models.neural.heads import NAME, ClassHead, FeatureRows, Head, NumberHead
+from ppl_models.neural.rows import Rows
 from ppl_models.neural.training import BLOCK, Network, NetworkTarget, applied, learning_rate, parts
 
 if TYPE_CHECKING:
@@ -37,24 +38,6 @@ NUMBER, CLASS, PRODUCT, LEAST = 64, 64, 400, 16
 
 TEMPERATURE = 50
 """Draws of the head that the temperature is chosen by."""
-
-
-class Rows(NamedTuple):
-    """Rows with their features.
-
-    Attributes:
-        Z: (n, d + 1) float64, a first column of ones, then standardised features; NaN of rows without any.
-        y: (n,) float64 cells of the target as they are, NaN where it is missing.
-        out: (M, n, O) outputs of the members, where it is these that predict.
-    """
-
-    Z: Tensor
-    y: Tensor
-    out: Tensor | None = None
-
-    def at(self, index: Tensor) -> "Rows":
-        """Some of them, by indices (m,) int64."""
-        return Rows(self.Z[index], self.y[index], None if self.out is None else self.out[:, index])
 
 
 @dataclass(eq=False)

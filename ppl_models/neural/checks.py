@@ -10,7 +10,7 @@
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ from torch import Tensor
 from ppl_models.checks import Check, Level
 from ppl_models.data import Dataset
 from ppl_models.draws import number_of, select_draws
+from ppl_models.neural.rows import Rows
 
-if TYPE_CHECKING:
-    from ppl_models.neural.bound import Neural, Rows
+Neural = Any
+"""`ppl_models.neural.bound.Neural`, which is above this module."""
 
 ROWS, DRAWS = 2_000, 100
 """Rows and draws that are looked at, at most."""
@@ -55,7 +56,7 @@ def distance(Z: Tensor, whiten: Tensor) -> Tensor:
     return (Z[:, 1:] @ whiten).square().mean(1).sqrt()
 
 
-def _looked_at(bound: "Neural", fitted: Any) -> "tuple[Any, Rows, Tensor, Tensor]":
+def _looked_at(bound: Neural, fitted: Any) -> tuple[Any, Rows, Tensor, Tensor]:
     """Draws, the units of the fit, and positions of training and held-out ones among them."""
     draws = select_draws(fitted.draws, slice(0, min(DRAWS, number_of(fitted.draws))))
     rows = bound.unit_rows(fitted.data)
@@ -67,7 +68,7 @@ def _looked_at(bound: "Neural", fitted: Any) -> "tuple[Any, Rows, Tensor, Tensor
     return draws, rows, train, held
 
 
-def _log_p(bound: "Neural", rows: "Rows", draws: Any) -> np.ndarray:
+def _log_p(bound: Neural, rows: Rows, draws: Any) -> np.ndarray:
     """Log (1/S) Σ_s p(y_n | x_n, θ_s)."""
     found = np.full(len(rows.y), np.nan)
     for index, new in bound.predictives(rows, draws):
@@ -76,7 +77,7 @@ def _log_p(bound: "Neural", rows: "Rows", draws: Any) -> np.ndarray:
     return found
 
 
-def _calibration(bound: "Neural", rows: "Rows", draws: Any, temperature: float) -> float:
+def _calibration(bound: Neural, rows: Rows, draws: Any, temperature: float) -> float:
     """The calibration error of classes, or the coverage of the 90 % intervals of a number."""
     if bound.head.outputs > 1:
         p = np.zeros((len(rows.y), bound.head.outputs))
@@ -93,7 +94,7 @@ def _calibration(bound: "Neural", rows: "Rows", draws: Any, temperature: float) 
     return float(inside.mean())
 
 
-def checks(bound: "Neural", fitted: Any) -> list[Check]:
+def checks(bound: Neural, fitted: Any) -> list[Check]:
     """Everything beside convergence and the posterior."""
     draws, rows, train, held = _looked_at(bound, fitted)
     if not len(held):
@@ -131,7 +132,7 @@ def checks(bound: "Neural", fitted: Any) -> list[Check]:
     return [*found, Check("distance", far, level, said)]
 
 
-def summarise(bound: "Neural", fitted: Any, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
+def summarise(bound: Neural, fitted: Any, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
     """Figures with their standard errors: held-out rows, temperature, prior scale, importance of columns.
 
     A row `log_probability` of held-out rows, nats; `accuracy` (classes) or `rmse` (numbers) of them;
@@ -170,7 +171,7 @@ def summarise(bound: "Neural", fitted: Any, tails: tuple[float, float]) -> dict[
 
 
 def importance(
-    bound: "Neural",
+    bound: Neural,
     data: Dataset,
     index: Tensor,
     draws: Any,

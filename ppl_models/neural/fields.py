@@ -18,9 +18,7 @@ class NeuralFields:
         UsageError: a field cannot be meant.
     """
 
-    posterior: Annotated[
-        PosteriorKind, "whose uncertainty: of the Bayesian head, or of the members"
-    ] = "head"
+    posterior: Annotated[PosteriorKind, "whose uncertainty: of the Bayesian head, or of the members"] = "head"
     members: Annotated[int, "networks that share their weights but for factors of rank one"] = 16
     dropout: Annotated[float, "probability that a hidden unit is switched off in training"] = 0.1
     weight_decay: Annotated[float, "decoupled decay of the weights"] = 3e-4

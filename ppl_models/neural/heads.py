@@ -10,9 +10,9 @@ interpolation, Neural Computation 4, https://doi.org/10.1162/neco.1992.4.3.415);
 evidence, at its maximum. The posterior of classes is the Gaussian of `ppl_models.regression.newton` with full
 covariance, that of a number the normal-inverse-gamma distribution itself.
 
-Held-out rows set one number more, the temperature: predictions are softmax(A φ/T), or N(f, T² σ²) (Guo, Pleiss,
-Sun & Weinberger 2017, On calibration of modern neural networks, ICML, https://arxiv.org/abs/1706.04599). It is
-no part of the posterior.
+Held-out rows set one number more, the temperature: predictions are softmax(A φ/T), or N(f, T² σ²) (Guo,
+Pleiss, Sun & Weinberger 2017, On calibration of modern neural networks, ICML,
+https://arxiv.org/abs/1706.04599). It is no part of the posterior.
 """
 
 import math
@@ -115,7 +115,7 @@ class Head(ABC):
 
     @abstractmethod
     def held(self, out: Tensor, y: Tensor, weight: Tensor) -> float:
-        """Mean log p(y) of rows by the mean of the members' outputs (B, M, O), nats, by which training stops."""
+        """Mean log p(y) of rows by the mean of outputs (B, M, O), nats, by which training stops."""
 
     @abstractmethod
     def fit(self, Z: Tensor, y: Tensor, weight: Tensor | None) -> tuple[dict[str, Tensor], float, bool]:

@@ -30,8 +30,9 @@ PATHS = 400
 WINDOW, WINDOWS, LEAST = 200, 40, 12
 """Steps of a window that is trained on: at most, and such that there are about so many; at least."""
 
-LONGEST, SHORTEST, DEEP = 1_000, 4, 0.6
-"""A season is at most and at least so long, and its error this share at most of that at half its length."""
+LONGEST, SHORTEST, DEEP, NEAR = 1_000, 4, 0.6, 1.1
+"""A season is at most and at least so long, its error at most this share of the largest at a shorter lag, and
+within this factor of the least."""
 
 WARM = 4
 """Seasons, or hundreds of steps, of the past that a forecast is warmed up by."""
@@ -166,7 +167,8 @@ class Forecaster(Bound):
     @property
     def describe(self) -> str:
         """Its size: `64 recurrent units, season 48`."""
-        return f"{self.model.units} recurrent units, " + (f"season {self.lag}" if self.lag > 1 else "no season")
+        season = f"season {self.lag}" if self.lag > 1 else "no season"
+        return f"{self.model.units} recurrent units, {season}"
 
     @property
     def inputs(self) -> int:
@@ -373,13 +375,14 @@ class Forecaster(Bound):
         """Held-out windows against those of the training."""
         target = self._target(fitted)
         if not len(target.held):
-            said = "the sequences are too short for windows to be held out: nothing says how it does on others"
+            said = "the sequences are too short for any part of them to be held out"
             return [Check("held-out windows", None, "warn", said)]
         seen, unseen = (target.log_score(at, self.temperature) for at in (target.train, target.held))
-        said = f"log density a cell {seen:.3f} of training windows, {unseen:.3f} of {len(target.held)} held out"
+        T, many = self.temperature, len(target.held)
+        said = f"log density a cell {seen:.3f} of training windows, {unseen:.3f} of {many} held out"
         level: Level = "ok" if seen - unseen < 0.15 else "warn"
         said += "" if level == "ok" else ": it fits the rows more than what they share; use fewer --units"
-        return [Check("held-out windows", seen - unseen, level, f"{said}, at temperature {self.temperature:.2f}")]
+        return [Check("held-out windows", seen - unseen, level, f"{said}, at temperature {T:.2f}")]
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """The season, the temperature, the log density of held-out windows, and the number of weights."""
@@ -406,8 +409,9 @@ def season_of(data: Dataset) -> int:
         error = own if not len(error) else error[: len(own)] + own[: len(error)]
     if len(error) < SHORTEST:
         return 1
-    best = int(np.argmin(error[SHORTEST - 1 :])) + SHORTEST
-    return best if error[best - 1] < DEEP * error[best // 2 - 1] else 1
+    near = error[SHORTEST - 1 :] <= NEAR * error[SHORTEST - 1 :].min()
+    best = int(np.argmax(near)) + SHORTEST  # multiples of a season do about as well
+    return best if error[best - 1] < DEEP * error[:best].max() else 1
 
 
 def calendar(times: Any, number: int) -> np.ndarray:
