@@ -100,7 +100,7 @@ class Convolutional(nn.Module):
             blocks.append(Block(c, size, flat))
             c, h, w = size, h if flat else h // 2, w // 2
         self.blocks = nn.Sequential(*blocks)
-        self.blocks.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+        self.blocks.to(memory_format=torch.channels_last)  # type: ignore  # twice as fast on a CPU
         self.layers = MemberLayers(c * h * w, (DENSE,), features, members, dropout)
 
     def forward(self, images: Images) -> Tensor:

@@ -22,7 +22,6 @@ from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import NetworkSettings, Training
 from ppl_models.inference.stochastic import train_gradient
 from ppl_models.neural import checks
-from ppl_models.neural.fields import NeuralFields
 from ppl_models.neural.heads import NAME, ClassHead, FeatureRows, Head, NumberHead
 from ppl_models.neural.rows import Rows
 from ppl_models.neural.training import BLOCK, Network, NetworkTarget, applied, learning_rate, parts
@@ -52,7 +51,7 @@ class Neural(Bound):
         state: what was learned: weights of the network, the head's posterior, scales of features.
     """
 
-    model: NeuralFields
+    model: Any  # of `NeuralFields`, with the fields of a system
     schema: Schema
     coding: Any = None
     state: Params | None = None
@@ -183,13 +182,15 @@ class Neural(Bound):
         names = [self.schema.names[j] for j in self.predictors]
         missing = int(np.isnan(self.targets(data)).sum())
         notes = (f"{missing:,} rows without {self.schema.target} were left out",) if missing and names else ()
-        return replace(found, params=found.params | more, elbo=elbo, notes=(*found.notes, *notes))
+        return replace(found, params={**found.params, **more}, elbo=elbo, notes=(*found.notes, *notes))
 
     @abstractmethod
     def finish(self, params: Params, data: Dataset, seed: int) -> tuple[Params, float]:
         """What follows from the weights: further parameters, and the ELBO or log probability in nats."""
 
-    def scaled(self, params: Params, data: Dataset, train: Tensor, seed: int) -> tuple[Params, Rows]:
+    def scaled(
+        self, params: Params, data: Dataset, train: Tensor, seed: int
+    ) -> tuple[dict[str, Tensor], Rows]:
         """Scales of the features of the training units, and units that have a target by these.
 
         Args:
@@ -356,11 +357,16 @@ class HeadBound(Neural, Bayesian):
         _, y, weight = self.used(data)
         train, held = self.split(data, seed)
         more, rows = self.scaled(params, data, train, seed)
-        found, elbo, _ = self.head.fit(rows.Z[train], y[train], None if weight is None else weight[train])
+        net, sd = self.network(params), more["feature.sd"]
+        W, b = net.output.weight.double(), net.output.bias.double()
+        centre = self.head.centre(W * sd, b + W @ more["feature.mean"])
+        own, other = (None if weight is None else weight[at] for at in (train, held))
+        judges = (rows.Z[held], y[held], other) if len(held) else None
+        found, elbo, _ = self.head.fit(rows.Z[train], y[train], own, centre, judges)
         more |= {f"head.{name}": value for name, value in found.items()}
         theta = self.head.draw(found, TEMPERATURE)
-        T = self.temper(rows.at(held), theta, None if weight is None else weight[held])
-        more["temperature"] = torch.tensor([T]).double()
+        T = self.temper(rows.at(held), theta, other)
+        more["temperature"] = torch.tensor([T], dtype=torch.float64)
         return {name: value[None] for name, value in more.items()}, elbo
 
     def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
@@ -458,7 +464,7 @@ class MembersBound(Neural):
         more, rows = self.scaled(params, data, train, seed)
         at = held if len(held) else train
         T = self.temper(rows.at(at), {}, None if weight is None else weight[at])
-        more["temperature"] = torch.tensor([T]).double()
+        more["temperature"] = torch.tensor([T], dtype=torch.float64)
         own = [new.log_prob(rows.at(train).y[torch.from_numpy(i)]).double() for i, new in
                self.predictives(rows.at(train), {}, T)]  # fmt: skip
         total = sum(float((each.logsumexp(0) - np.log(len(each))).sum()) for each in own)

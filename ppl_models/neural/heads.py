@@ -1,14 +1,16 @@
 """Bayesian regressions on the features of a network: what a target is, its posterior, its predictive.
 
-    class    y_n ~ Categorical(softmax(A φ_n)),  φ_n = α + Bᵀ z_n,  b_j ~ N(0, s² I)
-    number   y_n ~ N(α + βᵀ z_n, σ²),  β_j ~ N(0, σ² s²),  σ² ~ InverseGamma(1, 0.05)
+    class    y_n ~ Categorical(softmax(A φ_n)),  φ_n = α + Bᵀ z_n,  b_j ~ N(c_j, s² I)
+    number   y_n ~ N(α + βᵀ z_n, σ²),  β_j ~ N(c_j, σ² s²),  σ² ~ InverseGamma(1, 0.05)
 
 with z_n the standardised features, A the contrasts of `ppl_models.regression.priors`, and y_n of a number in
-units of its standard deviation. The scale s of the prior is chosen by the evidence: of classes the ELBO, by
-MacKay's fixed point s² = |m|²/γ, γ the number of well-determined coefficients (MacKay 1992, Bayesian
-interpolation, Neural Computation 4, https://doi.org/10.1162/neco.1992.4.3.415); of a number the exact
-evidence, at its maximum. The posterior of classes is the Gaussian of `ppl_models.regression.newton` with full
-covariance, that of a number the normal-inverse-gamma distribution itself.
+units of its standard deviation. The centre c is the network's own output layer. The scale s is that of the
+best score of held-out rows, since features know the rows that they were trained on, and the evidence of these
+would take them at their word; where no rows are held out it is that of the largest evidence: of classes the
+Laplace approximation at the mode (MacKay 1992, Bayesian interpolation, Neural Computation 4,
+https://doi.org/10.1162/neco.1992.4.3.415), of a number the evidence itself. The posterior of classes is the
+Gaussian of `ppl_models.regression.newton` with full covariance, that of a number the normal-inverse-gamma
+distribution itself.
 
 Held-out rows set one number more, the temperature: predictions are softmax(A φ/T), or N(f, T² σ²) (Guo,
 Pleiss, Sun & Weinberger 2017, On calibration of modern neural networks, ICML,
@@ -27,9 +29,11 @@ from torch import Tensor
 
 from ppl_models.draws import Draws, groups
 from ppl_models.regression.glm import GLM
-from ppl_models.regression.newton import fit_glm, scale_tril
-from ppl_models.regression.priors import NormalPrior, WithIntercept, contrasts
+from ppl_models.regression.newton import fit_glm
+from ppl_models.regression.priors import Expected, NormalPrior, WithIntercept, contrasts
 from ppl_models.regression.rows import Block
+
+_gamma: Any = torch._standard_gamma  # pyright: ignore[reportPrivateImportUsage]
 
 NAME = "head"
 """The factor that the coefficients of a head are under."""
@@ -40,11 +44,11 @@ INTERCEPT = 10.0
 SHAPE, RATE = 1.0, 0.05
 """Of the prior of σ², in units of the target's variance."""
 
-ROUNDS = 8
-"""Fixed-point steps of the scale of the prior, at most."""
+SCALES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Of which the scale of the prior is one."""
 
-SCALES = (1e-3, 30.0)
-"""Between which the scale of the prior lies."""
+MODE = 10_000
+"""Rows at random by which the scale is chosen, of classes, at most."""
 
 
 @dataclass(eq=False)
@@ -89,6 +93,31 @@ class FeatureRows:
         return FeatureRows(self.Z[chosen], self.y[chosen], weight, self.scale * factor, self.size)
 
 
+@dataclass(frozen=True, eq=False)
+class Centred:
+    """A prior around another point than 0.
+
+    Attributes:
+        prior: around 0.
+        at: the point, (p, K).
+    """
+
+    prior: NormalPrior
+    at: Tensor
+
+    def expect(self, mean: Tensor, cov: Tensor) -> Expected:
+        """That of the difference."""
+        return self.prior.expect(mean - self.at, cov)
+
+    def log_prob(self, b: Tensor) -> Tensor:
+        """Log p(b)."""
+        return self.prior.log_prob(b - self.at)
+
+    def majoriser(self, b: Tensor) -> Tensor:
+        """That of the difference."""
+        return self.prior.majoriser(b - self.at)
+
+
 SPAN = (1e-3, 10.0)
 """Within which a temperature is looked for."""
 
@@ -118,8 +147,27 @@ class Head(ABC):
         """Mean log p(y) of rows by the mean of outputs (B, M, O), nats, by which training stops."""
 
     @abstractmethod
-    def fit(self, Z: Tensor, y: Tensor, weight: Tensor | None) -> tuple[dict[str, Tensor], float, bool]:
-        """The posterior given features [1, z] (n, d + 1): its parameters, the ELBO, whether it converged."""
+    def centre(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """Coefficients of [1, z] by an output layer (O, d) and (O,) on z."""
+
+    @abstractmethod
+    def fit(
+        self,
+        Z: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        centre: Tensor | None = None,
+        held: tuple[Tensor, Tensor, Tensor | None] | None = None,
+    ) -> tuple[dict[str, Tensor], float, bool]:
+        """The posterior given features: its parameters, the ELBO, whether it converged.
+
+        Args:
+            Z: [1, z], (n, d + 1).
+            y: (n,) as the head takes them.
+            weight: (n,), or None.
+            centre: c, as `centre` gives it; 0 if not given.
+            held: the same of held-out rows, by which the scale is chosen; by the evidence without any.
+        """
 
     @abstractmethod
     def draw(self, params: Mapping[str, Tensor], draws: int) -> Draws:
@@ -197,28 +245,57 @@ class ClassHead(Head):
         each = out.mean(1).double().log_softmax(-1).gather(1, y[:, None])[:, 0]
         return float((each @ weight) / weight.sum())
 
-    def glm(self, scale: float) -> GLM:
-        """The regression with a prior of this scale."""
+    def glm(self, scale: float, centre: Tensor | None = None) -> GLM:
+        """The regression with a prior of this scale around a centre (d + 1, K), 0 if not given."""
         one = torch.ones(self.features, dtype=torch.float64)
-        intercept = NormalPrior(torch.tensor([INTERCEPT], dtype=torch.float64))
-        return GLM(self.classes, self.features + 1, WithIntercept(intercept, NormalPrior(scale * one)))
+        intercept: Any = NormalPrior(torch.tensor([INTERCEPT], dtype=torch.float64))
+        predictors: Any = NormalPrior(scale * one)
+        if centre is not None:
+            predictors = Centred(predictors, centre[1:])
+        return GLM(self.classes, self.features + 1, WithIntercept(intercept, predictors))
 
-    def fit(self, Z: Tensor, y: Tensor, weight: Tensor | None) -> tuple[dict[str, Tensor], float, bool]:
-        """By natural gradients, at the prior scale of MacKay's fixed point."""
-        batch, K = FeatureRows(Z, y, weight), self.classes - 1
-        some = batch.some(10_000) if len(batch) > 20_000 else batch
-        scale = 0.3
-        for _ in range(ROUNDS):  # by the mode and the curvature there, which need no quadrature
-            loc, precision = self.glm(scale).map_start(some)
-            m = loc.reshape(-1, K)[1:]
-            variance = (scale_tril(precision) ** 2).sum(-1).reshape(-1, K)[1:]
-            known = float((1 - variance / scale**2).clamp(0.0, 1.0).sum())
-            before, scale = scale, float(np.clip(math.sqrt(float((m**2).sum()) / max(known, 1e-3)), *SCALES))
-            if abs(math.log(scale / before)) < 0.1:
-                break
-        found = fit_glm(self.glm(scale), batch)
-        params = {"loc": found.loc, "scale_tril": found.scale_tril, "scale": torch.tensor([scale]).double()}
-        return params, found.elbo, found.converged
+    def centre(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """2 Aᵀ logits, as Aᵀ A = I/2: (d + 1, K)."""
+        return 2 * torch.cat([bias[None], weight.mT]) @ self.A
+
+    def fit(
+        self,
+        Z: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        centre: Tensor | None = None,
+        held: tuple[Tensor, Tensor, Tensor | None] | None = None,
+    ) -> tuple[dict[str, Tensor], float, bool]:
+        """By natural gradients, at the scale that does best at the mode."""
+        batch: Any = FeatureRows(Z, y, weight)
+        some: Any = batch.some(MODE) if len(batch) > 2 * MODE else batch
+        if centre is None:
+            centre = torch.zeros(self.features + 1, self.classes - 1, dtype=torch.float64)
+
+        def value(scale: float) -> float:
+            glm = self.glm(scale, centre)
+            loc, precision = glm.map_start(some)
+            B = loc.reshape(1, -1, self.classes - 1)
+            if held is not None:
+                f, w = self.logits({NAME: {"coefficient": B}}, held[0]), held[2]
+
+                def score(T: float) -> float:
+                    each = self.from_outputs(f, T).log_prob(held[1])[0]
+                    return float(each.mean() if w is None else (each @ w) / w.sum())
+
+                return score(self.temperature(score))
+            return float(glm.log_evidence(some, B) + glm.prior.log_prob(B)) - float(
+                torch.linalg.cholesky(precision).diagonal().log().sum()
+            )
+
+        scale = max(SCALES, key=value)
+        found = fit_glm(self.glm(scale, centre), batch)
+        params = {
+            "loc": found.loc,
+            "scale_tril": found.scale_tril,
+            "scale": torch.tensor([scale], dtype=torch.float64),
+        }
+        return params | {"centre": centre}, found.elbo, found.converged
 
     def _theta(self, phi: Tensor) -> Draws:
         return {NAME: {"coefficient": phi.reshape(len(phi), self.features + 1, self.classes - 1)}}
@@ -236,7 +313,7 @@ class ClassHead(Head):
 
     def log_prior(self, theta: Draws, params: Mapping[str, Tensor]) -> Tensor:
         """Independent normals."""
-        return self.glm(float(params["scale"])).prior.log_prob(theta[NAME]["coefficient"])
+        return self.glm(float(params["scale"]), params["centre"]).prior.log_prob(theta[NAME]["coefficient"])
 
     def logits(self, theta: Draws, Z: Tensor) -> Tensor:
         """(S, m, C)."""
@@ -286,9 +363,23 @@ class NumberHead(Head):
         square = float((error @ weight) / weight.sum())
         return -0.5 * math.log(2 * math.pi * math.e * max(square, 1e-12))
 
-    def fit(self, Z: Tensor, y: Tensor, weight: Tensor | None) -> tuple[dict[str, Tensor], float, bool]:
-        """In closed form, at the scale of the largest evidence."""
+    def centre(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """(d + 1,)."""
+        return torch.cat([bias, weight[0]])
+
+    def fit(
+        self,
+        Z: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        centre: Tensor | None = None,
+        held: tuple[Tensor, Tensor, Tensor | None] | None = None,
+    ) -> tuple[dict[str, Tensor], float, bool]:
+        """In closed form, of the deviations from the centre, at the scale that does best."""
         w = torch.ones(len(Z), dtype=torch.float64) if weight is None else weight
+        c = torch.zeros(Z.shape[1], dtype=torch.float64) if centre is None else centre.clone()
+        c[0] = 0.0
+        y = y - Z @ c
         G, r, yy, n = Z.mT @ (Z * w[:, None]), Z.mT @ (w * y), float(w @ y**2), float(w.sum())
 
         def at(scale: float) -> tuple[float, dict[str, Tensor]]:
@@ -303,19 +394,22 @@ class NumberHead(Head):
                 - n / 2 * math.log(2 * math.pi)
             )  # fmt: skip
             root = torch.linalg.inv(U).mT  # root rootᵀ = P⁻¹
-            found = {"loc": m, "root": root, "shape": a, "rate": b, "scale": scale}
+            found = {"loc": c + m, "root": root, "shape": a, "rate": b, "scale": [scale], "centre": c}
             return evidence, {k: torch.as_tensor(v, dtype=torch.float64) for k, v in found.items()}
 
-        grid = [math.exp(v) for v in np.linspace(math.log(SCALES[0]), math.log(SCALES[1]), 25)]
-        best = int(np.argmax([at(s)[0] for s in grid]))
-        near = np.linspace(math.log(grid[max(best - 1, 0)]), math.log(grid[min(best + 1, 24)]), 15)
-        evidence, params = max((at(math.exp(v)) for v in near), key=lambda each: each[0])
-        return params | {"scale": params["scale"][None]}, evidence - n * math.log(self.sd), True
+        def value(each: tuple[float, dict[str, Tensor]]) -> float:
+            if held is None:
+                return each[0]
+            error = (held[1] - held[0] @ each[1]["loc"]) ** 2
+            return -float(error.mean() if held[2] is None else (error @ held[2]) / held[2].sum())
+
+        evidence, params = max((at(scale) for scale in SCALES), key=value)
+        return params, evidence - n * math.log(self.sd), True
 
     def draw(self, params: Mapping[str, Tensor], draws: int) -> Draws:
         """`coefficient` (S, d + 1), intercept first, and `log_sigma` (S,), in units of the target's sd."""
         shape = torch.full((draws,), float(params["shape"]), dtype=torch.float64)
-        variance = params["rate"] / torch._standard_gamma(shape)
+        variance = params["rate"] / _gamma(shape)
         noise = torch.randn(draws, len(params["loc"]), dtype=torch.float64) @ params["root"].mT
         return {
             NAME: {
@@ -340,7 +434,7 @@ class NumberHead(Head):
         """Of coefficients given σ, and of log σ."""
         B, log_sigma = theta[NAME]["coefficient"], theta[NAME]["log_sigma"]
         sd = torch.cat([torch.tensor([INTERCEPT]), params["scale"].expand(B.shape[1] - 1).float()]).double()
-        z2 = ((B / sd) ** 2).sum(1) * (-2 * log_sigma).exp()
+        z2 = (((B - params["centre"]) / sd) ** 2).sum(1) * (-2 * log_sigma).exp()
         normal = -0.5 * z2 - B.shape[1] * (log_sigma + 0.5 * math.log(2 * math.pi)) - sd.log().sum()
         return normal + _log_inverse_gamma(log_sigma, SHAPE, RATE)
 

@@ -7,7 +7,8 @@ import pytest
 import scipy.stats as ss
 import torch
 
-from ppl_models.neural.heads import INTERCEPT, NAME, RATE, SHAPE, ClassHead, FeatureRows, NumberHead
+from ppl_models.neural.heads import INTERCEPT, NAME, RATE, SCALES, SHAPE, ClassHead, FeatureRows, NumberHead
+from ppl_models.regression.newton import fit_glm
 
 
 def features(n, d, seed=0):
@@ -44,8 +45,8 @@ def test_the_posterior_of_a_number_is_exact(number):
 
 def test_the_prior_scale_of_a_number_is_that_of_the_largest_evidence(number):
     head, Z, y, params, evidence = number
-    for factor in (0.8, 1.25):
-        prior = np.diag([INTERCEPT**2, *[(factor * float(params["scale"])) ** 2] * 3])
+    for scale in set(SCALES) - {float(params["scale"])}:
+        prior = np.diag([INTERCEPT**2, *[scale**2] * 3])
         shape = RATE / SHAPE * (np.eye(30) + Z.numpy() @ prior @ Z.numpy().T)
         other = ss.multivariate_t(np.zeros(30), shape, df=2 * SHAPE).logpdf(y.numpy())
         assert other - 30 * math.log(head.sd) < evidence
@@ -89,10 +90,36 @@ def test_the_prior_scale_of_classes_is_near_that_of_the_largest_bound():
     y = torch.from_numpy((rng.random(400) < 1 / (1 + np.exp(-Z.numpy() @ beta))).astype(int))
     head = ClassHead(2, 12)
     params, elbo, _ = head.fit(Z, y, None)
-    from ppl_models.regression.newton import fit_glm
-
-    best = max(fit_glm(head.glm(s), FeatureRows(Z, y)).elbo for s in np.geomspace(0.1, 5.0, 15))
+    best = max(fit_glm(head.glm(s), FeatureRows(Z, y)).elbo for s in SCALES)
     assert best - elbo < 0.3
+
+
+def test_a_head_that_held_out_rows_do_not_like_stays_at_the_network():
+    """Its centre is the output layer, and its scale goes to the least where leaving it does harm."""
+    Z, rng = features(200, 6)
+    truth = rng.normal(size=(7, 2))
+    y = torch.from_numpy((Z.numpy() @ truth + rng.gumbel(size=(200, 2))).argmax(1))
+    noise = torch.from_numpy(rng.integers(0, 2, 30))
+    for head, W, target, odd in (
+        (ClassHead(2, 6), torch.from_numpy(truth.T), y, noise),
+        (NumberHead(6), torch.from_numpy(truth[:, :1].T), Z @ torch.from_numpy(truth[:, 0]), noise.double()),
+    ):
+        centre = head.centre(W[:, 1:], W[:, 0])
+        judges = (Z[:60], target[:60], None)
+        wrong = torch.cat([odd, target[30:]])
+        near, _, _ = head.fit(Z[:31], wrong[:31], None, centre, judges)
+        assert float(near["scale"]) <= 0.3
+        far, _, _ = head.fit(Z, target, None, 0 * centre, judges)
+        assert float(far["scale"]) >= 0.3
+
+
+def test_the_centre_gives_the_logits_of_the_network():
+    Z, rng = features(5, 4)
+    W, b = torch.from_numpy(rng.normal(size=(3, 4))), torch.from_numpy(rng.normal(size=3))
+    head = ClassHead(3, 4)
+    theta = {NAME: {"coefficient": head.centre(W, b)[None]}}
+    wanted = (Z[:, 1:] @ W.mT + b).log_softmax(-1)
+    torch.testing.assert_close(head.logits(theta, Z)[0].log_softmax(-1), wanted)
 
 
 def test_weights_count_rows_as_often_as_they_say():

@@ -3,13 +3,14 @@
     e_n = embeddings of the cells of row n          numbers piecewise linear, labels from a table
     h_nm = MLP_θ,m(e_n), m = 1 … M                 members with one set of weights and factors of their own
     z_n = the mean of h_nm over m, standardised
-    y_n ~ Categorical(softmax(A φ_n)), φ_n = α + Bᵀ z_n, b_j ~ N(0, s² I)          a label
-    y_n ~ N(α + βᵀ z_n, σ²), β_j ~ N(0, σ² s²), σ² ~ InverseGamma(1, 0.05)        a number, in its sds
+    y_n ~ Categorical(softmax(A φ_n)), φ_n = α + Bᵀ z_n, b_j ~ N(c_j, s² I)          a label
+    y_n ~ N(α + βᵀ z_n, σ²), β_j ~ N(c_j, σ² s²), σ² ~ InverseGamma(1, 0.05)        a number, in its sds
 
-θ is a point estimate by the gradient rule, stopped by held-out rows; the posterior is that of the head given
-the features. A missing cell has an embedding of its own, and a row without its target is left out.
-(Gorishniy, Kotelnikov & Babenko 2025, TabM, ICLR, https://arxiv.org/abs/2410.24210; Snoek et al. 2015,
-Scalable Bayesian optimization using deep neural networks, ICML, https://arxiv.org/abs/1502.05700.)
+c is the network's own output layer. θ is a point estimate by the gradient rule, stopped by held-out rows; the
+posterior is that of the head given the features. A missing cell has an embedding of its own, and a row
+without its target is left out. (Gorishniy, Kotelnikov & Babenko 2025, TabM, ICLR,
+https://arxiv.org/abs/2410.24210; Snoek et al. 2015, Scalable Bayesian optimization using deep neural
+networks, ICML, https://arxiv.org/abs/1502.05700.)
 """
 
 from dataclasses import dataclass

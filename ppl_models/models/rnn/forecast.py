@@ -24,6 +24,8 @@ from ppl_models.inference.stochastic import train_gradient
 from ppl_models.models.rnn.fields import RNNFields
 from ppl_models.neural.training import parts
 
+_gamma: Any = torch._standard_gamma  # pyright: ignore[reportPrivateImportUsage]
+
 PATHS = 400
 """Paths that are simulated from the end of each sequence."""
 
@@ -53,7 +55,7 @@ class Walker(nn.Module):
         self.output.bias.data.zero_()
         self.dropout, self.columns = dropout, columns
 
-    def forward(self, e: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, e: Tensor, state: Tensor | None = None) -> tuple[Tensor, Any]:
         """(B, T, C, 3) of inputs (B, T, I), and the state to go on from."""
         h, state = self.gru(e, state)
         h = nn.functional.dropout(h, self.dropout, self.training and self.dropout > 0)
@@ -357,11 +359,11 @@ class Forecaster(Bound):
                 e = self._inputs(s, path, days, np.array([t]))
                 out, state = net(torch.from_numpy(e.astype(np.float32)), state)
                 m, scale, df = self._t(out[:, 0], self.temperature)
-                t_draw = torch.randn_like(m) * (df / (2 * torch._standard_gamma(df / 2))).sqrt()
+                t_draw = torch.randn_like(m) * (df / (2 * _gamma(df / 2))).sqrt()
                 drawn = path[:, t - L] + s.scale * (m + scale * t_draw).double().numpy()
                 if counts.any():
                     mean, r = self._count(out[:, 0], torch.from_numpy(s.scale).float())
-                    count = torch.poisson(torch._standard_gamma(r) * mean / r).double().numpy()
+                    count = torch.poisson(_gamma(r) * mean / r).double().numpy()
                     drawn = np.where(counts, count, drawn)
                 path[:, t] = drawn
             yield Ahead(path[:, len(past) :], {})
@@ -388,7 +390,12 @@ class Forecaster(Bound):
         """The season, the temperature, the log density of held-out windows, and the number of weights."""
         target = self._target(fitted)
         score = target.log_score(target.held if len(target.held) else target.train, self.temperature)
-        found = {"season": self.lag, "temperature": self.temperature, "log_density": score, "weights": self.parameters}
+        found = {
+            "season": self.lag,
+            "temperature": self.temperature,
+            "log_density": score,
+            "weights": self.parameters,
+        }
         return {name: {"mean": float(value), "sd": 0.0} for name, value in found.items()}
 
 

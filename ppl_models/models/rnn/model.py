@@ -3,8 +3,8 @@
     h_t = GRU_θ(x_t, h_{t−1}) forwards and backwards
     z_n = the mean over members of dense_θ,m([mean_t h_t, max_t h_t])      a target constant in every sequence
     z_t = the mean over members of dense_θ,m(h_t)                          one that varies
-    y ~ Categorical(softmax(A φ)), φ = α + Bᵀ z, b_j ~ N(0, s² I)          a label
-    y ~ N(α + βᵀ z, σ²), β_j ~ N(0, σ² s²), σ² ~ InverseGamma(1, 0.05)     a number, in its sds
+    y ~ Categorical(softmax(A φ)), φ = α + Bᵀ z, b_j ~ N(c_j, s² I)          a label
+    y ~ N(α + βᵀ z, σ²), β_j ~ N(c_j, σ² s²), σ² ~ InverseGamma(1, 0.05)     a number, in its sds
 
 Without a target it forecasts, one step after another: with L the steps of a season, s a sequence's own scale
 and base_t = x_{t−L} (0 of counts),
@@ -16,10 +16,10 @@ and base_t = x_{t−L} (0 of counts),
 (Salinas, Flunkert, Gasthaus & Januschowski 2020, DeepAR, Int. J. Forecasting 36,
 https://doi.org/10.1016/j.ijforecast.2019.07.001.) Its draws are simulated paths; there is no head.
 
-Numbers enter in units of their column and of their sequence, missing cells as 0 with a flag. θ is a point
-estimate by the gradient rule, stopped by held-out sequences; the posterior is that of the head given the
-features. (Cho et al. 2014, EMNLP, https://arxiv.org/abs/1406.1078; Snoek et al. 2015, ICML,
-https://arxiv.org/abs/1502.05700.)
+Numbers enter in units of their column and of their sequence, missing cells as 0 with a flag. c is the
+network's own output layer. θ is a point estimate by the gradient rule, stopped by held-out sequences; the
+posterior is that of the head given the features. (Cho et al. 2014, EMNLP, https://arxiv.org/abs/1406.1078;
+Snoek et al. 2015, ICML, https://arxiv.org/abs/1502.05700.)
 """
 
 from dataclasses import dataclass
