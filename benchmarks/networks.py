@@ -79,7 +79,8 @@ def uci(data: Path) -> None:
         mean, error = np.mean(found, 0), np.std(found, 0) / len(found) ** 0.5
         say(
             f"uci {name}", splits=len(found), nll=float(mean[0]), nll_se=float(error[0]),
-            dropout=DROPOUT[name], rmse=float(mean[1]), seconds=clock[0] / len(found), plain=clock[1] / len(found),
+            dropout=DROPOUT[name], rmse=float(mean[1]),
+            seconds=clock[0] / len(found), plain=clock[1] / len(found),
         )  # fmt: skip
 
 

@@ -48,4 +48,4 @@ def layer_sizes(value: object) -> tuple[int, ...]:
     try:
         return tuple(whole("hidden", int(part) if isinstance(part, str) else part) for part in parts)
     except (ValueError, UsageError):
-        raise UsageError(f"hidden must be sizes of at least 1 such as 256,256, got {value!r}") from None
+        raise UsageError(f"hidden must be sizes of at least 1 such as 96,96, got {value!r}") from None

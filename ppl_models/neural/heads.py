@@ -277,10 +277,10 @@ class ClassHead(Head):
             loc, precision = glm.map_start(some)
             B = loc.reshape(1, -1, self.classes - 1)
             if held is not None:
-                f, w = self.logits({NAME: {"coefficient": B}}, held[0]), held[2]
+                f, own, w = self.logits({NAME: {"coefficient": B}}, held[0]), held[1], held[2]
 
                 def score(T: float) -> float:
-                    each = self.from_outputs(f, T).log_prob(held[1])[0]
+                    each = self.from_outputs(f, T).log_prob(own)[0]
                     return float(each.mean() if w is None else (each @ w) / w.sum())
 
                 return score(self.temperature(score))

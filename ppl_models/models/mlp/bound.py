@@ -19,7 +19,7 @@ class Table(Neural):
 
     @property
     def describe(self) -> str:
-        """Its size: `layers of 256,256, 16 members`."""
+        """Its size: `layers of 96,96, 16 members`."""
         return f"layers of {','.join(map(str, self.model.hidden))}, {self.model.members} members"
 
     def coded(self, data: Dataset) -> CellCoding:

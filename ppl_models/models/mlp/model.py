@@ -39,7 +39,8 @@ class MLP(NeuralFields, Model):
         ppl_models.errors.UsageError: members must be at least 1, got 0
     """
 
-    hidden: Annotated[tuple[int, ...], "sizes of the hidden layers, separated by commas"] = (256, 256)
+    hidden: Annotated[tuple[int, ...], "sizes of the hidden layers, separated by commas"] = (96, 96)
+    dropout: Annotated[float, "probability that a hidden unit is switched off in training"] = 0.2
 
     name: ClassVar[str] = "mlp"
     summary: ClassVar[str] = "neural network for tables: classes or numbers, with a Bayesian head"
