@@ -128,6 +128,8 @@ def test_a_season_is_forecast_within_its_intervals():
     inside = (found["x0_lower"] < x[576:]) & (x[576:] < found["x0_upper"])
     assert inside.mean() > 0.75
     pd.testing.assert_frame_equal(fit.forecast(24), found)
+    short = fit.forecast(3, pd.DataFrame({"x0": x[:5]}))  # less than a season of the past
+    assert short[["x0_lower", "x0_upper"]].notna().all().all()
 
 
 @pytest.mark.parametrize(

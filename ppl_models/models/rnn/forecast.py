@@ -408,11 +408,16 @@ def season_of(data: Dataset) -> int:
     error = np.zeros(0)
     for x in data.sequences():
         most = min(LONGEST, len(x) // 3)
-        sd = np.nanstd(x, 0)
-        z = x[:, sd > 0] / sd[sd > 0]
-        if most < SHORTEST or not z.shape[1]:
+        sd = np.array([column.sd for column in data.schema.columns])
+        if most < SHORTEST:
             continue
-        own = np.array([np.nanmean(np.abs(z[k:] - z[:-k])) for k in range(1, most + 1)])
+        seen, z = ~np.isnan(x), np.nan_to_num(x) / sd
+        own = np.zeros(most)
+        for k in range(1, most + 1):
+            both = seen[k:] & seen[:-k]
+            own[k - 1] = (np.abs(z[k:] - z[:-k]) * both).sum() / max(both.sum(), 1)
+        if not own.any():
+            continue
         error = own if not len(error) else error[: len(own)] + own[: len(error)]
     if len(error) < SHORTEST:
         return 1
