@@ -32,7 +32,7 @@ PATHS = 400
 WINDOW, WINDOWS, LEAST = 200, 40, 12
 """Steps of a window that is trained on: at most, and such that there are about so many; at least."""
 
-LONGEST, SHORTEST, DEEP, NEAR = 1_000, 4, 0.6, 1.1
+LONGEST, SHORTEST, DEEP, NEAR = 1_000, 4, 0.6, 1.2
 """A season is at most and at least so long, its error at most this share of the largest at a shorter lag, and
 within this factor of the least."""
 
