@@ -4,11 +4,11 @@
     label      e_j = a row of a table for each level, and one for a missing cell
     layer      h_m = s_m ∘ W (r_m ∘ x_m) + b_m,  m = 1 … M members with one W
 
-Bins are between quantiles; the first and the last go on beyond their ends (Gorishniy, Rubachev & Babenko
-2022, On embeddings for numerical features in tabular deep learning, NeurIPS,
-https://arxiv.org/abs/2203.05556). Members of rank one are BatchEnsemble's (Wen, Tran & Ba 2020, ICLR,
-https://arxiv.org/abs/2002.06715), started as TabM has them: r_m random signs in the first layer, all else at
-one (Gorishniy, Kotelnikov & Babenko 2025, TabM, ICLR, https://arxiv.org/abs/2410.24210).
+Bins are between quantiles of the cells and of their distinct values; the first and the last go on beyond
+their ends (Gorishniy, Rubachev & Babenko 2022, On embeddings for numerical features in tabular deep learning,
+NeurIPS, https://arxiv.org/abs/2203.05556). Members of rank one are BatchEnsemble's (Wen, Tran & Ba 2020,
+ICLR, https://arxiv.org/abs/2002.06715), started as TabM has them: r_m random signs in the first layer, all
+else at one (Gorishniy, Kotelnikov & Babenko 2025, TabM, ICLR, https://arxiv.org/abs/2410.24210).
 """
 
 import math
@@ -87,7 +87,9 @@ class CellCoding:
         x = (cells[~np.isnan(cells)] - mean) / sd
         if not len(x):
             return np.array([0.0, 1.0])
-        edges = np.unique(np.quantile(x, np.linspace(0, 1, BINS + 1)))
+        # half of the bins by rows, half by distinct values: a value that most rows have leaves the others some
+        at = np.linspace(0, 1, BINS // 2 + 1)
+        edges = np.unique(np.concatenate([np.quantile(x, at), np.quantile(np.unique(x), at)]))
         return edges if len(edges) > 1 else np.array([edges[0], edges[0] + 1.0])
 
     def rows(self, values: np.ndarray) -> Cells:

@@ -39,6 +39,12 @@ def test_numbers_are_embedded_piecewise_linearly(coded):
     np.testing.assert_array_equal(e[~known], np.zeros((8, 16), np.float32))
 
 
+def test_a_value_that_most_rows_have_leaves_bins_to_the_others():
+    x = np.r_[np.zeros(950), np.linspace(1.0, 9.0, 50)]
+    data = ppl.read(pd.DataFrame({"x": x}))
+    assert len(CellCoding(data.schema, [0], data.values).edges[0].unique()) > 20
+
+
 def test_labels_and_missing_labels_have_embeddings_of_their_own(coded):
     data, coding = coded
     codes = coding.rows(data.values).codes[:, 0].numpy()
