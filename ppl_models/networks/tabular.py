@@ -87,7 +87,7 @@ class CellCoding:
         x = (cells[~np.isnan(cells)] - mean) / sd
         if not len(x):
             return np.array([0.0, 1.0])
-        # half of the bins by rows, half by distinct values: a value that most rows have leaves the others some
+        # half by rows, half by distinct values: what most rows have leaves bins to the others
         at = np.linspace(0, 1, BINS // 2 + 1)
         edges = np.unique(np.concatenate([np.quantile(x, at), np.quantile(np.unique(x), at)]))
         return edges if len(edges) > 1 else np.array([edges[0], edges[0] + 1.0])
