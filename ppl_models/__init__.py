@@ -16,6 +16,7 @@ _HOME = {
     "CNN": "models.cnn.model",
     "DataError": "errors",
     "Fit": "api",
+    "GLM": "models.glm.model",
     "GMM": "models.gmm.model",
     "HMM": "models.hmm.model",
     "Logistic": "models.logistic.model",
@@ -32,12 +33,14 @@ _HOME = {
     "read": "data",
     "resume": "api",
     "select": "api",
+    "set_threads": "threads",
 }
 
 __all__ = [
     "CNN",
     "DataError",
     "Fit",
+    "GLM",
     "GMM",
     "HMM",
     "Logistic",
@@ -54,6 +57,7 @@ __all__ = [
     "read",
     "resume",
     "select",
+    "set_threads",
 ]
 
 if TYPE_CHECKING:
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from ppl_models.errors import DataError, PplError, RunError, UsageError
     from ppl_models.model import Model
     from ppl_models.models.cnn.model import CNN
+    from ppl_models.models.glm.model import GLM
     from ppl_models.models.gmm.model import GMM
     from ppl_models.models.hmm.model import HMM
     from ppl_models.models.logistic.model import Logistic
@@ -69,6 +74,7 @@ if TYPE_CHECKING:
     from ppl_models.models.program.model import PyroModel
     from ppl_models.models.rnn.model import RNN
     from ppl_models.models.vae.model import VAE
+    from ppl_models.threads import set_threads
 
 
 def __getattr__(name: str) -> Any:
@@ -79,4 +85,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted(__all__)

@@ -31,6 +31,7 @@ GROUP = "ppl_models.models"
 
 BUILT_IN = {
     "cnn": "ppl_models.models.cnn.model:CNN",
+    "glm": "ppl_models.models.glm.model:GLM",
     "gmm": "ppl_models.models.gmm.model:GMM",
     "hmm": "ppl_models.models.hmm.model:HMM",
     "logistic": "ppl_models.models.logistic.model:Logistic",
@@ -215,7 +216,10 @@ def _from_file(name: str, files: bool) -> type[Model]:
     text, _, wanted = name.rpartition(":")
     if not text.endswith(".py"):
         text, wanted = name, ""
-    path = Path(text).expanduser().resolve()
+    try:
+        path = Path(text).expanduser().resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # ~nobody, loops of links, NUL bytes
+        raise UsageError(f"{_quoted(text)} cannot be a file: {_reason(error)}") from None
     if not files and path not in _files:
         raise UsageError(f"{_quoted(name)} names a file, which is only executed when it is asked for")
     module = _files[path] if path in _files else _executed(path, text)

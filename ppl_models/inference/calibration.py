@@ -144,7 +144,8 @@ class Weighed(NamedTuple):
 
 def number_of_draws(bound: ExactJoint, data: Dataset) -> int:
     """How many draws of the posterior the size of the data allows."""
-    by_rows = DRAW_WORK // max(data.rows * getattr(bound, "states", 1), 1)
+    work = getattr(bound, "row_work", getattr(bound, "states", 1))
+    by_rows = DRAW_WORK // max(data.rows * work, 1)
     return int(np.clip(min(by_rows, NUMBERS // bound.parameters), 100, DRAWS))
 
 

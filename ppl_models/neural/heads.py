@@ -28,10 +28,11 @@ import torch
 from torch import Tensor
 
 from ppl_models.draws import Draws, groups
+from ppl_models.regression.design import Block
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.priors import Expected, NormalPrior, WithIntercept, contrasts
-from ppl_models.regression.rows import Block
+from ppl_models.regression.responses import Categorical
 
 _gamma: Any = torch._standard_gamma  # pyright: ignore[reportPrivateImportUsage]
 
@@ -252,7 +253,7 @@ class ClassHead(Head):
         predictors: Any = NormalPrior(scale * one)
         if centre is not None:
             predictors = Centred(predictors, centre[1:])
-        return GLM(self.classes, self.features + 1, WithIntercept(intercept, predictors))
+        return GLM(Categorical(self.classes), self.features + 1, WithIntercept(intercept, predictors))
 
     def centre(self, weight: Tensor, bias: Tensor) -> Tensor:
         """2 Aᵀ logits, as Aᵀ A = I/2: (d + 1, K)."""
@@ -322,7 +323,7 @@ class ClassHead(Head):
 
     def log_likelihood(self, theta: Draws, Z: Tensor, y: Tensor) -> Tensor:
         """Of the observed classes."""
-        return self.glm(1.0).log_likelihood(theta[NAME]["coefficient"], Z, y)
+        return self.glm(1.0).log_likelihood(theta[NAME]["coefficient"], Block(Z, y, None))
 
     def predictive(self, theta: Draws, Z: Tensor, temperature: float) -> torch.distributions.Categorical:
         """Softmax of the logits over T."""

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ppl_models.regression.design import Block
 from ppl_models.regression.dual import Dual, Primal
 from ppl_models.regression.forms import Mixture
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.horseshoe import Cell, Horseshoe
 from ppl_models.regression.quadrature import normal_nodes, safe_cholesky, trapezoid
-from ppl_models.regression.rows import Block
+from ppl_models.regression.responses import Categorical
 
 STEP = 1.0
 """Distance of the grid's values of log τ."""
@@ -84,7 +85,9 @@ def likelihood_tilt(glm: GLM, rows: Block, mean: Tensor, cov: Tensor) -> tuple[T
         x, w = (v.to(mean) for v in normal_nodes(K))
     root = safe_cholesky(cov)
     phi = mean.unsqueeze(1) + x @ root.mT  # (n, Q, K)
-    log_p = glm.log_probability(phi, rows.y.unsqueeze(-1))
+    offset = 0.0 if rows.offset is None else rows.offset[:, None, None]
+    trials = None if rows.trials is None else rows.trials[:, None]
+    log_p = glm.response.log_prob(phi + offset, rows.y.unsqueeze(-1), None, trials)
     assert rows.weight is not None
     log_w = w.log() + log_p * rows.weight[:, None]
     log_normaliser = log_w.logsumexp(-1)
@@ -208,11 +211,15 @@ def first_sites(glm: GLM, rows: Block, scale: Tensor) -> Sites:
     n, K = len(rows.y), glm.outputs
     eye = torch.eye(K, dtype=torch.float64).expand(n, K, K)
     assert rows.weight is not None
-    own = glm.A[rows.y]
-    site = 0.05 * rows.weight[:, None, None] * eye
-    return Sites(
-        scale**-2, torch.zeros(len(scale), K, dtype=torch.float64), site, 0.5 * own * rows.weight[:, None]
-    )
+    nothing = torch.zeros(len(scale), K, dtype=torch.float64)
+    if n == 0 or isinstance(glm.response, Categorical):
+        own = glm.row_terms(rows, torch.zeros(n, K, dtype=torch.float64), None)[1]
+        site = 0.05 * rows.weight[:, None, None] * eye
+        return Sites(scale**-2, nothing, site, 0.5 * own * rows.weight[:, None])
+    f = glm.response.start(rows.y, rows.weight, rows.trials).expand(n, K)
+    _, g, H = glm.row_terms(rows, f, None)
+    H = (0.1 * rows.weight)[:, None, None] * H.clamp_min(1e-3)
+    return Sites(scale**-2, nothing, H, 0.1 * rows.weight[:, None] * g + H[:, 0] * f)
 
 
 def grid(

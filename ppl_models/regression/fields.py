@@ -7,6 +7,7 @@ from ppl_models.errors import UsageError
 
 Prior = Literal["normal", "student_t", "horseshoe"]
 ClassWeight = Literal["none", "balanced"]
+MissingRows = Literal["level", "impute", "drop"]
 Covariance = Literal["auto", "full", "low_rank", "diag"]
 
 
@@ -33,16 +34,30 @@ class RegressionFields:
     ] = None
     slab_scale: Annotated[float, "scale of coefficients that matter (horseshoe)"] = 2.5
     class_weight: Annotated[ClassWeight, "balanced: every class weighs the same in total"] = "none"
+    group_scale: Annotated[
+        float, "scale of the half-normal prior of the sds of groups, (1 | g) in the formula"
+    ] = 1.0
+    missing_rows: Annotated[
+        MissingRows,
+        "rows with missing predictors: level: a missing label is a level, a missing number the mean with an "
+        "indicator; impute: filled in from the other predictors; drop: neither used nor predicted",
+    ] = "level"
     covariance: Annotated[Covariance, "form of the posterior covariance; auto: by what fits"] = "auto"
 
     def __post_init__(self) -> None:
-        for field, allowed in (("prior", Prior), ("class_weight", ClassWeight), ("covariance", Covariance)):
+        for field, allowed in (
+            ("prior", Prior),
+            ("class_weight", ClassWeight),
+            ("missing_rows", MissingRows),
+            ("covariance", Covariance),
+        ):
             if getattr(self, field) not in get_args(allowed):
                 *others, last = get_args(allowed)
                 raise UsageError(
                     f"{field} must be {', '.join(others)} or {last}, got {getattr(self, field)!r}"
                 )
-        for field in ("prior_scale", "prior_df", "intercept_scale", "expected_nonzero", "slab_scale"):
+        positive = "prior_scale prior_df intercept_scale expected_nonzero slab_scale group_scale"
+        for field in positive.split():
             value = getattr(self, field)
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{field} must be positive and finite, got {value}")

@@ -11,12 +11,16 @@ from ppl_models.data import Dataset
 from ppl_models.errors import DataError, UsageError
 from ppl_models.regression import separation
 from ppl_models.regression.bound import Regression
+from ppl_models.regression.design import Block
 from ppl_models.regression.ep import Fixed, grid, mixture
-from ppl_models.regression.forms import DRAWS, Form, Full, Mixture
+from ppl_models.regression.forms import CENTRE, DRAWS, MAP, Apart, Form, Full, Mixture
+from ppl_models.regression.glm import GLM
+from ppl_models.regression.hyper import Surface, integrate, peak
 from ppl_models.regression.moves import WORK, exact_draws
 from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.quadrature import safe_cholesky
-from ppl_models.regression.rows import Batch, Block
+from ppl_models.regression.responses import Categorical
+from ppl_models.regression.rows import Batch
 from ppl_models.regression.wide import RANK, ROWS, fit_dual, fit_many
 from ppl_models.threads import threads_for
 
@@ -71,18 +75,34 @@ def fit_regression(
         UsageError: the covariance asked for is too large, or the formula cannot be meant.
     """
     began = time.perf_counter()
-    batch, draws = bound.dataset_batch(data, device), None
+    batch, draws, beside = bound.dataset_batch(data, device), None, {}
     name = "mixture" if bound.model.prior == "horseshoe" else _form(bound, len(batch))
     if name == "mixture":
         with threads_for(len(batch) * bound.parameters):
             form, elbo, converged, history, draws = _horseshoe(bound, batch)
-    elif name == "dual":
-        with threads_for(len(batch) * bound.parameters):
-            form, elbo, converged, history = fit_dual(bound.glm, batch, steps, tolerance)[:4]
+    elif name == "full" and bound.shared:
+        form, elbo, converged, history = _integrated(bound, batch, tolerance)
     else:
-        form, elbo, converged, history = _gaussian(bound, batch, name, steps, tolerance)
-    separated = separation.note(bound.glm, batch, form.mean.reshape(bound.glm.width, -1))
+        if name == "full" and batch.important:
+            bound = bound.at({"adjust": bound.glm.adjusted(batch).adjust})
+            assert bound.adjust is not None
+            beside = {CENTRE: bound.adjust.centre, MAP: bound.adjust.map}
+        form, elbo, converged, history = _profiled(bound, batch, name, steps, tolerance)
+    if bound.log_unit:
+        elbo -= bound.log_unit * batch.weight_sum
+    B = form.mean[: bound.glm.dimension].reshape(bound.glm.width, -1)
+    separated = separation.note(bound.glm, batch, B)
     notes = [*bound.design.notes, *([separated] if separated else [])]
+    if batch.important:
+        how = (
+            "bent to the sandwich's covariance"
+            if beside
+            else "without a sandwich, which takes a full covariance and nothing else that rows share"
+        )
+        notes.append(
+            f"weights are not counts: the likelihood is that of {batch.effective():,.1f} rows of equal "
+            f"weight (Kish's effective sample size), {how}"
+        )
     if name in ("low_rank", "diag"):
         notes.append(
             f"the posterior covariance of {bound.parameters:,} coefficients is an approximation ({name})"
@@ -92,7 +112,7 @@ def fit_regression(
             "posterior by expectation propagation alone, too large for exact draws: coefficients that may be "
             "large are about a quarter of their posterior sd too near to zero"
         )
-    kept = form.params if draws is None else form.params | {DRAWS: draws}
+    kept = form.params | beside if draws is None else form.params | {DRAWS: draws}
     params = {key: value.detach()[None] for key, value in kept.items()}
     seconds = time.perf_counter() - began
     return Result(
@@ -119,21 +139,83 @@ def _form(bound: Regression, rows: int) -> str:
     return asked
 
 
-def _gaussian(
-    bound: Regression, batch: Batch, name: str, steps: int, tolerance: float
-) -> tuple[Form, float, bool, tuple[dict[str, float], ...]]:
-    if name == "full":
-        fitted = fit_glm(bound.glm, batch, steps, tolerance)
-        form: Form = Full(fitted.loc, fitted.scale_tril)
-        return form, fitted.elbo, fitted.converged, fitted.history
-    return fit_many(bound.glm, batch, RANK if name == "low_rank" else 0)[:4]
+Found = tuple[Form, float, bool, tuple[dict[str, float], ...]]
+
+
+def _integrated(bound: Regression, batch: Batch, tolerance: float) -> Found:
+    """A full covariance, and ψ integrated out."""
+    surface = Surface(
+        bound.glm_at, bound.expected, bound.log_prior_shared, batch, max(tolerance, 1e-5), history := []
+    )
+    form, evidence = integrate(surface, bound.start())
+    return form, evidence, True, tuple(history)
+
+
+def _profiled(bound: Regression, batch: Batch, name: str, steps: int, tolerance: float) -> Found:
+    """One Gaussian, at the best ψ where there is one."""
+
+    def solve(psi: Tensor) -> Found:
+        glm = bound.glm_at(psi)
+        if name == "dual":
+            with threads_for(len(batch) * bound.parameters):
+                return fit_dual(glm, batch, steps, tolerance)[:4]
+        if name == "full":
+            fitted = fit_glm(glm, batch, steps, tolerance)
+            form: Form = Full(fitted.loc, fitted.scale_tril)
+            return form, fitted.elbo, fitted.converged, fitted.history
+        return fit_many(glm, batch, RANK if name == "low_rank" else 0)[:4]
+
+    if not bound.shared:
+        return solve(bound.start())
+
+    def value(psi: Tensor) -> float:
+        return solve(psi)[1] + float(bound.log_prior_shared(psi[None])[0])
+
+    shared = peak(value, bound.start())
+    form, elbo, converged, history = solve(shared.loc)
+    entropy = float(shared.scale_tril.diagonal().log().sum()) + 0.5 * bound.shared * math.log(2 * math.pi)
+    elbo += float(bound.log_prior_shared(shared.loc[None])[0]) + entropy
+    return Apart(form, shared), elbo, converged, history
 
 
 def _horseshoe(
     bound: Regression, batch: Batch
 ) -> tuple[Form, float, bool, tuple[dict[str, float], ...], Tensor | None]:
+    """By `_under_horseshoe`, at the best ψ where there is one, and with draws at points around it."""
+    if bound.design.widths:
+        raise UsageError(
+            "a horseshoe and coefficients that vary by group cannot be had together; use --prior normal"
+        )
+    if not bound.shared:
+        return _under_horseshoe(bound, bound.glm, batch)
+
+    def value(psi: Tensor) -> float:
+        found = _under_horseshoe(bound, bound.glm_at(psi), batch, draw=False)
+        return found[1] + float(bound.log_prior_shared(psi[None])[0])
+
+    shared = peak(value, bound.start())
+    parts, q = [], bound.shared
+    form, elbo, converged, history, draws = _under_horseshoe(bound, bound.glm_at(shared.loc), batch)
+    if draws is not None:  # sigma points: ψ ± √3 sd along each axis, one in six each
+        parts = [torch.cat([draws, shared.loc.expand(len(draws), q)], 1)] if q < 3 else []
+        some = len(draws) // max(1, 6 - 2 * q)
+        for i in range(q):
+            for sign in (-1, 1):
+                psi = shared.loc + sign * math.sqrt(3) * shared.scale_tril[:, i]
+                more = _under_horseshoe(bound, bound.glm_at(psi), batch)[4]
+                assert more is not None
+                chosen = more[torch.randperm(len(more))[:some]]
+                parts.append(torch.cat([chosen, psi.expand(len(chosen), q)], 1))
+        draws = torch.cat(parts)
+        draws = draws[torch.randperm(len(draws))]
+    return Apart(form, shared), elbo, converged, history, draws
+
+
+def _under_horseshoe(
+    bound: Regression, glm: GLM, batch: Batch, draw: bool = True
+) -> tuple[Form, float, bool, tuple[dict[str, float], ...], Tensor | None]:
     """EP with a site for every row where there are few; else the likelihood as one Gaussian factor."""
-    glm, few = bound.glm, len(batch) * bound.glm.outputs <= ROWS
+    few = len(batch) * glm.outputs <= ROWS
     history: list[dict[str, float]] = []
 
     def record(solved) -> None:
@@ -144,7 +226,7 @@ def _horseshoe(
         found = grid(glm, rows, bound.horseshoe, None, record)
         form, evidence = mixture(found)
         draws = None
-        if len(batch) * glm.dimension <= WORK:
+        if draw and len(batch) * glm.dimension <= WORK:
             best = max(found, key=lambda each: each[1])[0]
             draws = exact_draws(glm, rows, bound.horseshoe, form, best.sites, None)
         return form, evidence, all(s.converged for s, _ in found), tuple(history), draws
@@ -155,15 +237,13 @@ def _horseshoe(
         )
     start = fit_glm(glm, batch, tolerance=1e-4)
     loc, root = start.loc, start.scale_tril
-    nothing = Block(
-        torch.zeros(0, glm.width).double(),
-        torch.zeros(0, dtype=torch.int64),
-        torch.zeros(0, dtype=torch.float64),
-    )
+    none = torch.zeros(0, dtype=torch.float64)
+    codes = none.to(torch.int64) if isinstance(glm.response, Categorical) else none
+    nothing = Block(torch.zeros(0, glm.width).double(), codes, none)
     form, evidence, converged, found, fixed = None, -math.inf, False, [], None
     for _ in range(8):
         before = loc
-        fixed, constant = _factor(bound, batch, loc, root)
+        fixed, constant = _factor(glm, batch, loc, root)
         found = grid(glm, nothing, bound.horseshoe, fixed, record)
         form, evidence = mixture(found)
         evidence += constant
@@ -175,14 +255,15 @@ def _horseshoe(
     assert form is not None
     best = max(found, key=lambda each: each[1])[0]
     draws = (
-        exact_draws(glm, nothing, bound.horseshoe, form, best.sites, fixed) if glm.dimension <= 200 else None
+        exact_draws(glm, nothing, bound.horseshoe, form, best.sites, fixed)
+        if draw and glm.dimension <= 200
+        else None
     )
     return form, evidence, converged, tuple(history), draws
 
 
-def _factor(bound: Regression, batch: Batch, loc: Tensor, root: Tensor) -> tuple[Fixed, float]:
+def _factor(glm: GLM, batch: Batch, loc: Tensor, root: Tensor) -> tuple[Fixed, float]:
     """The likelihood as −½ φᵀFφ + rᵀφ + constant: expected gradient and curvature under N(loc, L Lᵀ)."""
-    glm = bound.glm
     found = glm.expect(batch, loc, root)
     p1, K, d = glm.width, glm.outputs, glm.dimension
     sigma = (root @ root.mT).reshape(p1, K, p1, K)

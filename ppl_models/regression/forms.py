@@ -27,6 +27,9 @@ CHAINS = 128
 DRAWS = "draws"
 """The name of draws (S, d) that are exact, kept beside a form that is not."""
 
+CENTRE, MAP = "adjust_centre", "adjust_map"
+"""The names of what a likelihood with weights that are not counts was adjusted by, kept beside a form."""
+
 
 class Form(ABC):
     """A posterior over d numbers that can be drawn from and scored."""
@@ -200,9 +203,50 @@ class Mixture(Form):
         return {"log_weight": self.log_weight, **stacked, **self.labels}
 
 
+@dataclass(frozen=True, eq=False)
+class Apart(Form):
+    """q(Φ) N(ψ; loc, L Lᵀ): coefficients, and the numbers that rows share, as if independent.
+
+    Attributes:
+        coefficients: q(Φ).
+        shared: q(ψ).
+    """
+
+    coefficients: Form
+    shared: Full
+
+    @property
+    def mean(self) -> Tensor:
+        """(d + q,)."""
+        return torch.cat([self.coefficients.mean, self.shared.mean])
+
+    @property
+    def variance(self) -> Tensor:
+        """(d + q,)."""
+        return torch.cat([self.coefficients.variance, self.shared.variance])
+
+    def draw(self, number: int) -> Tensor:
+        """(S, d + q)."""
+        return torch.cat([self.coefficients.draw(number), self.shared.draw(number)], 1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(S,)."""
+        d = len(self.coefficients.mean)
+        return self.coefficients.log_prob(x[:, :d]) + self.shared.log_prob(x[:, d:])
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """Those of both."""
+        own = {"shared_loc": self.shared.loc, "shared_scale_tril": self.shared.scale_tril}
+        return self.coefficients.params | own
+
+
 def from_params(params: Params) -> Form:
     """The form that `params` came from."""
-    params = {name: value for name, value in params.items() if name != DRAWS}
+    params = {name: value for name, value in params.items() if name not in (DRAWS, CENTRE, MAP)}
+    if "shared_loc" in params:
+        own = {name: value for name, value in params.items() if not name.startswith("shared_")}
+        return Apart(from_params(own), Full(params["shared_loc"], params["shared_scale_tril"]))
     if "log_weight" in params:
         own = {"loc", "scale_tril", "diagonal", "factor"} & set(params)
         parts = tuple(

@@ -68,6 +68,8 @@ class FormulaCoding:
         UsageError: if the formula cannot be meant, or is not allowed.
     """
 
+    flags: tuple[int, ...] = ()
+
     def __init__(self, formula: str, schema: Schema, target: int, values: np.ndarray) -> None:
         self._schema, self._text = schema, formula
         terms, self.used = _parse(formula, schema, target)
@@ -76,8 +78,6 @@ class FormulaCoding:
         self._spec = self._evaluate(lambda: terms.get_model_matrix(frame, **_OPTIONS).model_spec)
         columns = list(self._spec.column_names)
         self._kept = [j for j, name in enumerate(columns) if name != "Intercept"]
-        if not self._kept:
-            raise UsageError(f"formula {quoted(formula)} has no predictors; name at least one column")
         self.names = tuple(_label(columns[j]) for j in self._kept)
         owner = [term for term, own in self._spec.term_indices.items() for _ in own]
         self.origins = tuple(_columns_of(owner[j], schema) for j in self._kept)
@@ -194,7 +194,7 @@ def _check_target(formula: str, schema: Schema, target: int) -> None:
 def _expand_dot(right: str, names: Sequence[str], target: int) -> str:
     """`.` stands for every column but the target."""
     everything = " + ".join(f"`{name}`" for i, name in enumerate(names) if i != target)
-    return re.sub(r"(^|[\s+*:(])\.(?=$|[\s+*:)-])", lambda m: f"{m.group(1)}({everything})", right)
+    return re.sub(r"(^|[\s+*:(-])\.(?=$|[\s+*:^)-])", lambda m: f"{m.group(1)}({everything})", right)
 
 
 def _check(expression: str, formula: str, names: Sequence[str]) -> set[str]:

@@ -37,6 +37,46 @@ class PosteriorOf(dist.TorchDistribution):
         return found.reshape(value.shape[:-2])
 
 
+class PointsOf(dist.TorchDistribution):
+    """q over the coefficients and ψ of a number, (d + q,)."""
+
+    arg_constraints: dict = {}
+    support = constraints.real_vector  # type: ignore[assignment]
+    has_rsample = False
+
+    def __init__(self, bound: Regression, form: Form) -> None:
+        self.form = form
+        super().__init__(event_shape=torch.Size((bound.parameters,)), validate_args=False)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        """(*sample_shape, d + q)."""
+        return self.form.draw(max(sample_shape.numel(), 1)).reshape(*sample_shape, *self.event_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log q of one value."""
+        return self.form.log_prob(value.reshape(-1, *self.event_shape)).reshape(value.shape[:-1])
+
+
+class SharedPrior(dist.TorchDistribution):
+    """p(ψ), (q,): a density; a draw is the start."""
+
+    arg_constraints: dict = {}
+    support = constraints.real_vector  # type: ignore[assignment]
+    has_rsample = False
+
+    def __init__(self, bound: Regression) -> None:
+        self.bound = bound
+        super().__init__(event_shape=torch.Size((bound.shared,)), validate_args=False)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        """ψ to begin with."""
+        return self.bound.start().expand(*sample_shape, *self.event_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log p(ψ)."""
+        return self.bound.log_prior_shared(value.reshape(-1, *self.event_shape)).reshape(value.shape[:-1])
+
+
 def scales(bound: Regression, form: Mixture, phi: Tensor) -> dict[str, dist.TorchDistribution]:
     """Log-normal approximations of the horseshoe's scales: τ, c², and λ given Φ (p + 1, K).
 

@@ -23,12 +23,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ppl_models.regression.design import Block
 from ppl_models.regression.ep import STEP, Fixed, Sites
 from ppl_models.regression.forms import CHAINS, Mixture
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.horseshoe import Cell, Horseshoe, local_scales
 from ppl_models.regression.quadrature import safe_cholesky
-from ppl_models.regression.rows import Block
 
 SWEEPS, FIRST, EVERY = 110, 14, 6
 """Sweeps of each chain, how many are left out, and how far apart the kept ones are: 128 × 16 draws."""
@@ -249,7 +249,8 @@ class Chains:
     def _rows(self, f: Tensor) -> Tensor:
         """Log likelihood, (S,), of linear predictors (S, n, K)."""
         assert self.rows.weight is not None
-        return self.glm.log_probability(f, self.rows.y) @ self.rows.weight
+        f = self.rows.predictor(f)
+        return self.glm.response.log_prob(f, self.rows.y, None, self.rows.trials) @ self.rows.weight
 
     def _left_over(self, f: Tensor) -> Tensor:
         """Log likelihood less that of the Gaussian sites, (S,): f (S, n, K)."""

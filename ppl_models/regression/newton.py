@@ -107,10 +107,19 @@ SHORTEST = 1e-2
 """A step this short that still goes down is given up: what is left is the error of the quadrature."""
 
 
-def _run(
+def steps_from(
     glm: GLM, batch: Batch, state: State, limit: float, steps: int, history: list[dict[str, float]]
 ) -> tuple[State, bool]:
-    """Steps until less than `limit` nats are left to gain; the state returned was evaluated."""
+    """Steps until less than `limit` nats are left to gain; the state returned was evaluated.
+
+    Args:
+        glm: the density.
+        batch: the rows.
+        state: where to begin.
+        limit: nats that may be left.
+        steps: at most.
+        history: is added to, a dict a step.
+    """
     for _ in range(steps):
         root = scale_tril(state.precision)
         found = glm.expect(batch, state.loc, root)
@@ -149,7 +158,7 @@ def fit_glm(glm: GLM, batch: Batch, steps: int = 200, tolerance: float = 1e-6) -
         if state is None:
             state = State(*glm.map_start(rows))
         limit = max(limit, tolerance)
-        state, done = _run(glm, rows, state._replace(best=None), limit * glm.dimension, steps, history)
+        state, done = steps_from(glm, rows, state._replace(best=None), limit * glm.dimension, steps, history)
     assert state is not None
     assert state.best is not None
     root = scale_tril(state.precision)

@@ -148,3 +148,32 @@ class WithIntercept:
     def majoriser(self, b: Tensor) -> Tensor:
         """Both, stacked: (p + 1,)."""
         return torch.cat([self.intercept.majoriser(b[:1]), self.predictors.majoriser(b[1:])])
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked:
+    """Priors of successive runs of predictors: `widths` of each, which sum to p."""
+
+    parts: tuple[Prior, ...]
+    widths: tuple[int, ...]
+
+    def expect(self, mean: Tensor, cov: Tensor) -> Expected:
+        """All of them, stacked."""
+        found = [
+            part.expect(m, c)
+            for part, m, c in zip(self.parts, mean.split(self.widths), cov.split(self.widths), strict=True)
+        ]
+        total = torch.stack([each.log_prior for each in found]).sum()
+        return Expected(
+            total, torch.cat([each.gradient for each in found]), torch.cat([each.curvature for each in found])
+        )
+
+    def log_prob(self, b: Tensor) -> Tensor:
+        """Log p(b)."""
+        some = zip(self.parts, b.split(self.widths, -2), strict=True)
+        return torch.stack([part.log_prob(each) for part, each in some]).sum(0)
+
+    def majoriser(self, b: Tensor) -> Tensor:
+        """All of them, stacked."""
+        some = zip(self.parts, b.split(self.widths), strict=True)
+        return torch.cat([part.majoriser(each) for part, each in some])

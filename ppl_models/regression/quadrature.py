@@ -54,7 +54,8 @@ def trapezoid(half: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(x.tolist()), tuple((w / w.sum()).tolist())
 
 
-def _rule(sd: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def rule(sd: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Nodes and weights for an expectation under N(0, 1) of a function that changes over 1/sd."""
     for largest, nodes in _LEVELS:
         if sd <= largest:
             return gauss_hermite(nodes)
@@ -66,7 +67,7 @@ def binary_moments(mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """E[log(1 + e^f)], E[σ(f)], E[σ(f)(1 − σ(f))] for f ~ N(mean, sd²), each (m,)."""
     worst = float(sd.max()) if sd.numel() else 0.0
     if worst <= _LEVELS[-1][0]:
-        return _binary(mean, sd, *_rule(worst))
+        return _binary(mean, sd, *rule(worst))
     edges = torch.tensor([_LEVELS[-1][0], 2.0, 8.0, 32.0], dtype=sd.dtype, device=sd.device)
     level = torch.bucketize(sd, edges)
     out = tuple(torch.empty_like(mean) for _ in range(3))
@@ -74,7 +75,7 @@ def binary_moments(mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         at = (level == each).nonzero().squeeze(-1)
         if len(at):
             some = sd[at]
-            for whole, part in zip(out, _binary(mean[at], some, *_rule(float(some.max()))), strict=True):
+            for whole, part in zip(out, _binary(mean[at], some, *rule(float(some.max()))), strict=True):
                 whole[at] = part
     return out[0], out[1], out[2]
 
@@ -151,6 +152,8 @@ def softmax_moments(mean: Tensor, cov: Tensor, contrasts: Tensor) -> Moments:
     x, w = (v.to(mean) for v in normal_nodes(mean.shape[-1], level))
     (m, K), C, Q = mean.shape, len(contrasts), len(w)
     root = safe_cholesky(cov)
+    if C > MANY:
+        return _many(mean, root, contrasts, x, w)
     phi = torch.stack([root[:, j, : j + 1] @ x.mT[: j + 1] for j in range(K)])  # (K, m, Q)
     phi += mean.mT.unsqueeze(-1)
     p = (contrasts @ phi.view(K, m * Q)).view(C, m, Q)  # the logits, then the probabilities
@@ -170,6 +173,26 @@ def softmax_moments(mean: Tensor, cov: Tensor, contrasts: Tensor) -> Moments:
             if a != b:
                 curvature[:, b, a] -= product
     return Moments(log_normaliser, average @ contrasts, curvature)
+
+
+MANY = 5
+"""Classes beyond which products are taken row by row, all classes at once, rather than class by class."""
+
+
+def _many(mean: Tensor, root: Tensor, A: Tensor, x: Tensor, w: Tensor) -> Moments:
+    """`softmax_moments` of many classes, from the Cholesky factors (m, K, K) and nodes x (Q, K), w (Q,)."""
+    (m, K), C = mean.shape, len(A)
+    p = ((A @ root).view(m * C, K) @ x.mT).view(m, C, -1)  # the logits, then the probabilities, (m, C, Q)
+    p += (mean @ A.mT).unsqueeze(-1)
+    top = p.amax(1, keepdim=True)
+    p = p.sub_(top).exp_()
+    total = p.sum(1, keepdim=True)
+    log_normaliser = (total.log() + top).squeeze(1) @ w
+    p /= total
+    average = p @ w  # (m, C)
+    second = torch.bmm(p.mul_(w.sqrt()), p.mT)  # E[p pᵀ], (m, C, C)
+    curvature = A.mT @ (torch.diag_embed(average) - second) @ A
+    return Moments(log_normaliser, average @ A, curvature)
 
 
 def safe_cholesky(cov: Tensor) -> Tensor:

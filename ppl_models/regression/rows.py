@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -9,18 +10,19 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset
-from ppl_models.regression.design import BLOCK, Design
+from ppl_models.regression.design import BLOCK, Block, Design
 
 CACHE = 2**28
 """Bytes of [1, Z] that are kept between passes; beyond that it is made again, block by block."""
 
 
-class Block(NamedTuple):
-    """Some rows: Z (m, p + 1) with a first column of ones, classes (m,) int64, weights (m,) or None."""
+class Gram(NamedTuple):
+    """Of rows with weights w: Σ w z̃ z̃ᵀ (p + 1, p + 1), Σ w z̃ y (p + 1,), Σ w y² and Σ w."""
 
-    Z: Tensor
-    y: Tensor
-    weight: Tensor | None
+    square: Tensor
+    cross: Tensor
+    target: Tensor
+    count: Tensor
 
 
 @dataclass(eq=False)
@@ -74,15 +76,67 @@ class Batch:
         first, last = int(index[0]), int(index[-1]) + 1
         whole = last - first == len(index)
         values = self.data.values[first:last] if whole else self.data.values[index]
-        codes = values[:, self.design.target].astype(np.int64)
         weight = getattr(self.data, "weight", None)
         if weight is not None:
             weight = weight[first:last] if whole else weight[index]
         if self.class_weight is not None:
-            weight = self.class_weight[codes] * (1.0 if weight is None else weight)
-        Z = torch.from_numpy(self.design.standardised(values))
-        w = None if weight is None else torch.from_numpy(np.array(weight, np.float64))
-        return Block(Z, torch.from_numpy(codes), w)
+            own = self.class_weight[values[:, self.design.target].astype(np.int64)]
+            weight = own * (1.0 if weight is None else weight)
+        return self.design.block(values, self.design.standardised(values), weight)
+
+    @cached_property
+    def gram(self) -> Gram:
+        """Σ w z̃ z̃ᵀ and the like: all that a normal target with a linear mean asks of the rows."""
+        found: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        for block in self.blocks():
+            y = block.y if block.offset is None else block.y - block.offset
+            Z = block.Z if block.weight is None else block.Z * block.weight[:, None]
+            count = torch.tensor(float(len(y))) if block.weight is None else block.weight.sum()
+            own = (
+                Z.mT @ block.Z,
+                Z.mT @ y,
+                (y**2 if block.weight is None else block.weight * y**2).sum(),
+                count,
+            )
+            found = own if found is None else tuple(a + b for a, b in zip(found, own, strict=True))  # type: ignore[assignment]
+        assert found is not None
+        return Gram(*(part * self.scale for part in found))
+
+    @property
+    def weight_sum(self) -> float:
+        """Σ w · scale: the number of rows that they stand for."""
+        blocks = list(self.blocks())
+        total = sum(float(len(b.y) if b.weight is None else b.weight.sum()) for b in blocks)
+        return total * self.scale
+
+    @property
+    def important(self) -> bool:
+        """Whether the weights of its rows are not counts, and differ."""
+        weight = getattr(self.data, "weight", None)
+        if self.class_weight is not None:
+            seen = self.class_weight[self.class_weight > 0]
+            if np.ptp(seen) > 1e-9 * seen.max():
+                return True
+        if weight is None or self.data.schema.weights_are != "importance":
+            return False
+        own = weight[self.index]
+        return bool(np.ptp(own) > 1e-9 * own.max())
+
+    def numbers(self) -> Iterator[Tensor]:
+        """How many rows of the data a row is, block by block: its weight, where that is a count."""
+        weight = getattr(self.data, "weight", None)
+        counts = weight is not None and self.data.schema.weights_are != "importance"
+        for i in range(self.count):
+            index = self.index[i * self._size : (i + 1) * self._size]
+            yield torch.from_numpy(np.array(weight[index]) if counts else np.ones(len(index)))  # type: ignore[index]
+
+    def effective(self) -> float:
+        """(Σ w)² / Σ (w² / m): rows that would know as much if they all weighed the same (Kish)."""
+        total = square = 0.0
+        for block, number in zip(self.blocks(), self.numbers(), strict=True):
+            w = number if block.weight is None else block.weight
+            total, square = total + float(w.sum()), square + float((w**2 / number).sum())
+        return total**2 / square
 
     def some(self, rows: int, seed: int = 0) -> "Batch":
         """A random subset of the rows, scaled up to stand for all of them."""
@@ -97,9 +151,10 @@ class Batch:
     def whole(self) -> Block:
         """All rows in one block; the weights hold `scale`."""
         parts = list(self.blocks())
-        Z, y = torch.cat([b.Z for b in parts]), torch.cat([b.y for b in parts])
         ones = [torch.ones(len(b.y)).to(b.Z) if b.weight is None else b.weight for b in parts]
-        return Block(Z, y, torch.cat(ones) * self.scale)
+        Z, y = torch.cat([b.Z for b in parts]), torch.cat([b.y for b in parts])
+        beside = [None if v[0] is None else torch.cat(v) for v in zip(*(b[3:] for b in parts), strict=True)]
+        return Block(Z, y, torch.cat(ones) * self.scale, *beside)
 
 
 def all_rows(design: Design, data: Dataset, balanced: bool) -> Batch:
@@ -108,7 +163,9 @@ def all_rows(design: Design, data: Dataset, balanced: bool) -> Batch:
     Args:
         design: made from this table.
         data: the table.
-        balanced: weigh every class by Σ w / (C Σ_{class} w), so that all weigh the same in total.
+        balanced: weigh every class by Σ w / (C Σ_{class} w), so that all weigh the same in total: as many
+            rows
+            as are effective, C² / Σ_c (1 / Σ_{class c} w) (Kish; see `ppl_models.data.weights`).
     """
     index = np.flatnonzero(design.rows)
     weight = None
@@ -116,5 +173,22 @@ def all_rows(design: Design, data: Dataset, balanced: bool) -> Batch:
         codes = data.values[index, design.target].astype(np.int64)
         rows = getattr(data, "weight", None)
         count = np.bincount(codes, None if rows is None else rows[index], len(design.levels))
-        weight = design.weight / (np.count_nonzero(count) * np.maximum(count, 1e-300))
+        weight = class_weights(count)
     return Batch(design, data, index, weight)
+
+
+def class_weights(count: np.ndarray) -> np.ndarray:
+    """Factors (C,) that make all classes weigh the same, and all rows together as much as they inform.
+
+    With v_c = Σ w / (C n_c) the effective size is (Σ v)² / Σ v² = C² / Σ_c (1 / n_c), over the classes that
+    are
+    there: four times the rows of the rarer of two classes, at most. So each class gets C / Σ_c (1 / n_c).
+
+    Example:
+        >>> n = np.array([90.0, 10.0])
+        >>> (class_weights(n) * n).round(9).tolist()
+        [18.0, 18.0]
+    """
+    seen = count > 0
+    inverse = np.where(seen, 1 / np.where(seen, count, 1.0), 0.0)
+    return inverse * seen.sum() / inverse.sum()

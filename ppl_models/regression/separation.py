@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ppl_models.data.messages import listed
 from ppl_models.regression.glm import GLM
+from ppl_models.regression.responses import Categorical
 from ppl_models.regression.rows import Batch
 
 _LARGEST = 400_000
@@ -31,7 +32,9 @@ def note(glm: GLM, batch: Batch, B: Tensor) -> str:
         batch: all rows.
         B: coefficients Φ (p + 1, K), such as the posterior mean.
     """
-    columns = single_columns(batch, glm.classes)
+    if not isinstance(glm.response, Categorical):
+        return ""
+    columns = single_columns(batch, glm.response.classes)
     if columns:
         names = listed((batch.design.names[j] for j in columns), 3)
         return (
@@ -49,10 +52,12 @@ def note(glm: GLM, batch: Batch, B: Tensor) -> str:
 def single_columns(batch: Batch, classes: int) -> list[int]:
     """Columns of X of which one value separates a class from all others, if only weakly."""
     p = batch.width - 1
+    if not p:
+        return []
     low, high = np.full((classes, p), np.inf), np.full((classes, p), -np.inf)
     separates = _separates(low, high)
     for block in batch.blocks():
-        Z, y = block.Z[:, 1:].numpy(), block.y.numpy()
+        Z, y = batch.design.unmixed(block.Z.numpy()), block.y.numpy()
         for c in np.unique(y):
             some = Z[y == c]
             low[c], high[c] = np.minimum(low[c], some.min(0)), np.maximum(high[c], some.max(0))
@@ -84,20 +89,21 @@ def _margins(glm: GLM, logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _without_error(glm: GLM, batch: Batch, B: Tensor) -> bool:
-    return all(
-        bool((_margins(glm, (block.Z @ B) @ glm.A.to(B).mT, block.y) > 0).all()) for block in batch.blocks()
-    )
+    assert isinstance(glm.response, Categorical)
+    A = glm.response.A.to(B)
+    return all(bool((_margins(glm, (block.Z @ B) @ A.mT, block.y) > 0).all()) for block in batch.blocks())
 
 
 def _combined(glm: GLM, batch: Batch, B: Tensor) -> bool:
     """Whether some coefficients separate the classes; False where the data is too large to tell."""
     if len(batch) * glm.outputs * glm.dimension > _LARGEST:
         return False
+    assert isinstance(glm.response, Categorical)
     block = batch.whole()
-    A, Z, y = glm.A.numpy(), block.Z.numpy(), block.y.numpy()
-    probability = ((block.Z @ B) @ glm.A.to(B).mT).softmax(-1).numpy()
+    A, Z, y = glm.response.A.numpy(), block.Z.numpy(), block.y.numpy()
+    probability = ((block.Z @ B) @ glm.response.A.to(B).mT).softmax(-1).numpy()
     rows, weights = [], []
-    for c in range(glm.classes):
+    for c in range(glm.response.classes):
         other = y != c
         gap = A[y[other]] - A[c]  # (m, K)
         rows.append((Z[other][:, :, None] * gap[:, None, :]).reshape(other.sum(), -1))

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_models.regression.design import Block
 from ppl_models.regression.dual import Dual
 from ppl_models.regression.forms import Form, Structured
 from ppl_models.regression.glm import GLM
-from ppl_models.regression.rows import Batch, Block
+from ppl_models.regression.rows import Batch
 
 ROWS = 2_000
 RANK = 200

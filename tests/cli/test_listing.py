@@ -9,15 +9,15 @@ import pytest
 def test_models(run):
     listed, matrix = run("models").stdout.split("\n\n")
     lines = listed.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == ["gmm", "hmm", "logistic", "vae"]
-    assert lines[1].startswith("hmm       hidden Markov model")
+    assert [line.split()[0] for line in lines] == ["glm", "gmm", "hmm", "logistic", "vae"]
+    assert lines[2].startswith("hmm       hidden Markov model")
     cells = {line.split()[0]: line.split()[1:] for line in matrix.splitlines()}
-    assert cells["verb"] == ["gmm", "hmm", "logistic", "vae", "FILE.py:Class"]
-    assert cells["forecast"] == ["-", "yes", "-", "-", "-"]
-    assert cells["predict"] == ["yes", "yes", "yes", "yes*", "yes"]
+    assert cells["verb"] == ["glm", "gmm", "hmm", "logistic", "vae", "FILE.py:Class"]
+    assert cells["forecast"] == ["-", "-", "yes", "-", "-", "-"]
+    assert cells["predict"] == ["yes", "yes", "yes", "yes", "yes*", "yes"]
     found = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
     assert found[0]["source"] == "built in"
-    assert "forecast" in found[1]["verbs"]
+    assert "forecast" in found[2]["verbs"]
 
 
 def test_data(run):
@@ -86,7 +86,7 @@ def test_completion(run, shell):
     ("words", "wanted"),
     [
         ("ppl ", {"fit", "predict", "runs"}),
-        ("ppl fit ", {"gmm", "hmm", "logistic"}),
+        ("ppl fit ", {"glm", "gmm", "hmm", "logistic"}),
         ("ppl fit gmm --weight", {"--weight-prior", "--weight-concentration", "--weights"}),
         ("ppl fit logistic --prior ", {"normal", "student_t", "horseshoe"}),
         ("ppl fit hmm --cov", {"--covariance", "--covariance-dof"}),

@@ -13,7 +13,7 @@ import ppl_models as ppl
 from references.cases import CASES
 from references.tables import load
 
-MODELS = {"gmm": ppl.GMM, "hmm": ppl.HMM, "logistic": ppl.Logistic}
+MODELS = {"gmm": ppl.GMM, "hmm": ppl.HMM, "logistic": ppl.Logistic, "glm": ppl.GLM}
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def accuracy(name: str, seed: int = 0) -> Accuracy:
         if key == "probability":
             continue
         draws = found[key][1]
+        if key == "cutpoint":
+            draws = draws[:, 1:]  # the first is 0
         if key == "correlation":
             draws = draws[..., 0, 1]
         draws = draws.reshape(len(draws), *reference.mean.shape)

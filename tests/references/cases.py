@@ -22,7 +22,7 @@ class Case:
 
     Attributes:
         name: also of the table, `NAME.json`.
-        model: gmm, hmm or logistic.
+        model: gmm, hmm, logistic or glm.
         frame: makes the data, the same every time.
         fields: of the model, where they differ from the defaults.
         target: the column that a regression predicts.
@@ -35,6 +35,13 @@ class Case:
     fields: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
     columns: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Of the target, where a table alone does not say it."""
+        if self.model != "glm" or self.target is None:
+            return {}
+        return {self.target: "categorical" if self.fields.get("family") == "ordinal" else "continuous"}
 
     def digest(self) -> str:
         """Of the data to nine digits: tells whether a recipe still makes the rows that a table is of."""
@@ -164,6 +171,46 @@ def sparse() -> pd.DataFrame:
     return _simulate(rng, rng.normal(size=(40, 80)), effects)
 
 
+def kids() -> pd.DataFrame:
+    """434 rows like the test scores of Gelman & Hill (2007): mother's schooling and IQ."""
+    rng = np.random.default_rng(9)
+    school, iq = rng.integers(0, 2, 434).astype(float), rng.normal(100, 15, 434)
+    return pd.DataFrame(
+        {"school": school, "iq": iq, "score": 26 + 6 * school + 0.6 * iq + rng.normal(0, 18, 434)}
+    )
+
+
+def _grouped(
+    seed: int, groups: int, rows: int
+) -> tuple[np.random.Generator, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    g, x = rng.integers(0, groups, rows), rng.normal(size=rows)
+    return rng, g, x, np.array([f"g{i:02d}" for i in range(groups)])[g]
+
+
+def radon() -> pd.DataFrame:
+    """300 rows in 20 groups whose intercepts and slopes vary."""
+    rng, g, x, names = _grouped(10, 20, 300)
+    y = 1.4 + rng.normal(0, 0.4, 20)[g] + (0.6 + rng.normal(0, 0.25, 20)[g]) * x + rng.normal(0, 0.8, 300)
+    return pd.DataFrame({"x": x, "g": names, "y": y})
+
+
+def counts() -> pd.DataFrame:
+    """250 counts in 15 groups."""
+    rng, g, x, names = _grouped(11, 15, 250)
+    return pd.DataFrame(
+        {"x": x, "g": names, "y": rng.poisson(np.exp(0.3 + 0.4 * x + rng.normal(0, 0.6, 15)[g]))}
+    )
+
+
+def ordered() -> pd.DataFrame:
+    """250 rows of four ordered levels."""
+    rng = np.random.default_rng(12)
+    X = rng.normal(size=(250, 3))
+    f = X @ [0.8, -0.5, 0.0] + rng.logistic(size=250)
+    return pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=np.digitize(f, [-1.0, 0.3, 1.5]))
+
+
 CASES = {
     case.name: case
     for case in [
@@ -187,5 +234,9 @@ CASES = {
         Case("multinomial_iris", "logistic", iris, target="species"),
         Case("student_t", "logistic", eight, {"prior": "student_t"}, "y"),
         Case("horseshoe", "logistic", sparse, {"prior": "horseshoe", "expected_nonzero": 4.0}, "y"),
+        Case("glm_kids", "glm", kids, {}, "score"),
+        Case("glm_radon", "glm", radon, {"formula": "y ~ x + (1 + x | g)"}, "y", ("x",)),
+        Case("glm_counts", "glm", counts, {"family": "poisson", "formula": "y ~ x + (1 | g)"}, "y", ("x",)),
+        Case("glm_ordered", "glm", ordered, {"family": "ordinal"}, "y"),
     ]
 }

@@ -44,7 +44,7 @@ class Posterior:
 
 def posterior(case: Case) -> Posterior:
     """The posterior of a case."""
-    build = {"gmm": mixture, "hmm": chain, "logistic": regression}[case.model]
+    build = {"gmm": mixture, "hmm": chain, "logistic": regression, "glm": generalised}[case.model]
     return build(case, case.frame())
 
 
@@ -214,6 +214,65 @@ def regression(case: Case, frame: pd.DataFrame) -> Posterior:
         *(("local_scale", "global_scale", "slab") if kind == "horseshoe" else ()),
     )
     return Posterior(model, user, sites, joint=lambda: model(centred=True), names=names)
+
+
+def generalised(case: Case, frame: pd.DataFrame) -> Posterior:
+    """A number, count or ordered label: f = α + Zβ + u_g + v_g z, α ~ N(0, 10²), β ~ N(0, 2.5²).
+
+    normal: (y − ȳ)/s ~ N(f, σ²), σ ~ Exponential(1). Ordered: P(y ≤ k) = logistic(c_k − f), c_0 = 0, log gaps
+    ~ N(0, 1). u ~ N(0, τ₁²), v ~ N(0, τ₂²), τ ~ half-normal(1), of the standardised x.
+    """
+    assert case.target is not None
+    family, grouped = case.fields.get("family", "normal"), "|" in case.fields.get("formula", "")
+    y = frame[case.target].to_numpy(float)
+    names = list(case.columns or [c for c in frame.columns if c != case.target])
+    X = frame[names].to_numpy(float)
+    centre, scale = X.mean(0), X.std(0)
+    Z = (X - centre) / scale
+    shift, unit = (y.mean(), y.std()) if family == "normal" else (0.0, 1.0)
+    slopes = "1 + x" in case.fields.get("formula", "")
+    levels, g = np.unique(frame["g"], return_inverse=True) if grouped else ([], np.zeros(len(y), int))
+
+    def model() -> None:
+        alpha = numpyro.sample("intercept", dist.Normal(0.0, 10.0))
+        with numpyro.plate("column", Z.shape[1]):
+            beta = numpyro.sample("coefficient", dist.Normal(0.0, 2.5))
+        f = alpha + Z @ beta
+        if grouped:
+            with numpyro.plate("term", 1 + slopes):
+                tau = numpyro.sample("group_sd", dist.HalfNormal(1.0))
+            direction = numpyro.sample(
+                "direction", dist.Normal(jnp.zeros((1 + slopes, len(levels))), 1.0).to_event(2)
+            )
+            u = numpyro.deterministic("group", tau[:, None] * direction)
+            f = f + u[0][g] + (u[1][g] * Z[:, 0] if slopes else 0.0)
+        if family == "normal":
+            sigma = numpyro.sample("sigma", dist.Exponential(1.0))
+            numpyro.factor("y", dist.Normal(f, sigma).log_prob((y - shift) / unit).sum())
+        elif family == "poisson":
+            numpyro.factor("y", dist.Poisson(jnp.exp(f)).log_prob(y).sum())
+        else:
+            gaps = numpyro.sample("gap", dist.LogNormal(jnp.zeros(int(y.max()) - 1), 1.0).to_event(1))
+            cuts = jnp.concatenate([jnp.zeros(1), jnp.cumsum(gaps)])
+            numpyro.factor("y", dist.OrderedLogistic(f, cuts).log_prob(y.astype(int)).sum())
+
+    def user(s: Draws) -> Draws:
+        beta = s["coefficient"] / scale * unit
+        found = {"intercept": shift + unit * s["intercept"] - beta @ centre, "coefficient": beta}
+        if family == "normal":
+            found["sigma"] = s["sigma"] * unit
+        if family == "ordinal":
+            found["cutpoint"] = np.concatenate([np.zeros_like(s["gap"][..., :1]), s["gap"].cumsum(-1)], -1)[
+                ..., 1:
+            ]
+        if grouped:
+            found["group_sd"] = s["group_sd"] * unit / np.array([1.0, scale[0]])[: 1 + slopes]
+            found["1|g"] = s["group"][:, :, 0] * unit
+        return found
+
+    own = {"normal": ("sigma",), "ordinal": ("gap",)}.get(family, ())
+    sites = ("intercept", "coefficient", *own, *(("group_sd", "direction") if grouped else ()))
+    return Posterior(model, user, sites, names=names)
 
 
 def horseshoe(p: int, n: int, nonzero: float, centred: bool) -> jax.Array:

@@ -6,6 +6,7 @@ import torch
 from pyro import poutine
 
 from ppl_models.data import read
+from ppl_models.models.glm.model import GLM
 from ppl_models.models.gmm.model import GMM
 from ppl_models.models.hmm.model import HMM
 from ppl_models.models.logistic.model import Logistic
@@ -62,6 +63,30 @@ def test_density_is_ours(name: str):
         }
         found = bound.log_prior(theta) + bound.log_evidence(bound.dataset_batch(data), theta)
         assert float(found) == pytest.approx(point.log_joint, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.model == "glm"])
+def test_density_of_a_generalised_linear_model_is_ours(name: str):
+    """Theirs is of σ, gaps, τ and u/τ in standardised units, ours of logarithms and u in the target's."""
+    case = CASES[name]
+    model, data = GLM(**case.fields), read(case.frame(), target=case.target, types=case.kinds)
+    bound = model.bind(model.refer(data)).prepare(data)
+    for point in load(name).points:
+        site = {key: np.asarray(value, float) for key, value in point.theta.items()}
+        log_shared = np.log(
+            np.concatenate([np.ravel(site.get(key, [])) for key in ("sigma", "gap", "group_sd")])
+        )
+        u = site["group_sd"][:, None] * site["direction"] if "direction" in site else np.zeros((0, 0))
+        volume = (
+            log_shared.sum() - (u.shape[1] * np.log(site["group_sd"])).sum() if u.size else log_shared.sum()
+        )
+        coefficients = np.concatenate(
+            [np.ravel(site["intercept"]), np.ravel(site["coefficient"]), np.ravel(u)]
+        )
+        theta = bound.theta(torch.tensor(np.concatenate([coefficients, log_shared]))[None])
+        found = bound.log_prior(theta) + bound.log_evidence(bound.dataset_batch(data), theta)
+        expected = point.log_joint + volume - len(case.frame()) * bound.log_unit
+        assert float(found) == pytest.approx(expected, abs=1e-8)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.model == "logistic"])

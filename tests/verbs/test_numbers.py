@@ -1,4 +1,4 @@
-"""Targets that are numbers: intervals, quantiles and densities of a predictive, for any model."""
+"""Targets that are numbers: intervals, quantiles and densities of a predictive distribution."""
 
 from dataclasses import dataclass
 

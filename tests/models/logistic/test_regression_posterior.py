@@ -46,7 +46,7 @@ def expected(glm, batch, loc, root, draws=2_000):
 
     def log_p(x):
         B = x.reshape(glm.width, glm.outputs)
-        logits = rows.Z @ B @ glm.A.mT
+        logits = rows.Z @ B @ glm.response.A.mT
         own = logits.gather(1, rows.y[:, None])[:, 0] - logits.logsumexp(1)
         return (own * rows.weight).sum() + glm.prior.log_prob(B)
 
@@ -160,7 +160,7 @@ def test_the_posterior_does_not_depend_on_the_reference_class():
         bound, data = bound_to(Logistic(), table)
         result = fit_regression(bound, data)
         B = from_params({k: v[0] for k, v in result.params.items()}).mean.reshape(3, 2)
-        logits = B @ bound.glm.A.mT  # (p + 1, C), centred over the classes
+        logits = B @ bound.glm.response.A.mT  # (p + 1, C), centred over the classes
         found.append((result.elbo, logits - logits.mean(1, keepdim=True)))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-4)
     torch.testing.assert_close(found[0][1], found[1][1].flip(1), atol=2e-3, rtol=0)

@@ -32,7 +32,7 @@ def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> 
     Returns:
         `Gaussian`, `Markov chains` (where training has made draws) or `moved`.
     """
-    d, each = bound.parameters, data.rows * len(bound.levels)
+    d, each = bound.parameters, data.rows * bound.response.width
     as_it_is = restored_guide(bound, "Gaussian", learned.params, {})
     if as_it_is.draws is not None or d > DIMENSIONS or each * CHAINS * 4 * 16 > MOVE_WORK:
         return as_it_is
@@ -41,9 +41,12 @@ def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> 
         batch = bound.dataset_batch(data)
         if weigh(bound, batch, learned, number_of_draws(bound, data), seed).good:
             return as_it_is
-        start = bound.form(learned.params).draw(20 * d + CHAINS)
+        joint = LogJoint(bound, batch)
+        start = joint.round(bound.form(learned.params).draw(20 * d + CHAINS))
         covariance = torch.cov(start.T).reshape(d, d)
         scale_tril = torch.linalg.cholesky(covariance)
-        moved = move(LogJoint(bound, batch), start[:CHAINS], scale_tril, most=ROUNDS)
+        moved = move(joint.rounded if bound.shared else joint, start[:CHAINS], scale_tril, most=ROUNDS)
     memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
-    return restored_guide(bound, "moved", learned.params, {"points": moved.points, "memory": memory})
+    return restored_guide(
+        bound, "moved", learned.params, {"points": joint.back(moved.points), "memory": memory}
+    )

@@ -1,7 +1,9 @@
-"""Average marginal effects: what a predictor does to the probabilities, on average over the rows.
+"""Average marginal effects: what a predictor does to what is expected, on average over the rows.
 
-    number x:    (1/n) Σ_n ∂ p(c | x_n) / ∂x        by a central difference of 1e-4 sd
-    label x:     (1/n) Σ_n p(c | x_n, x = level) − p(c | x_n, x = first level)
+    number x:    (1/n) Σ_n ∂ E[y | x_n] / ∂x        by a central difference of 1e-4 sd
+    label x:     (1/n) Σ_n E[y | x_n, x = level] − E[y | x_n, x = first level]
+
+with p(c | x_n) of each class in the place of E[y | x_n] where the target is a label.
 
 The columns of the table are changed, and the design matrix made anew, so that interactions, logarithms and
 splines of a formula are followed (Williams 2012, Using the margins command, Stata Journal 12; Arel-Bundock,
@@ -21,13 +23,13 @@ ROWS, DRAWS = 2_000, 400
 _STEP = 1e-4
 
 Effects = dict[tuple[str, int], dict[str, float]]
-"""(`age` or `kind[long]`, class) -> `effect`, `effect_lower`, `effect_upper`, in probability a unit."""
+"""(`age` or `kind[long]`, class) -> `effect`, `effect_lower`, `effect_upper`, a unit; class 0 of numbers."""
 
 
 def average_effects(
     bound: Regression, data: Dataset, theta: Draws, seed: int, tails: tuple[float, float]
 ) -> Effects:
-    """The effect of every predictor on the probability of every class, with equal-tailed intervals.
+    """The effect of every predictor on every class or on the mean, with equal-tailed intervals.
 
     Args:
         bound: the regression.
@@ -37,8 +39,11 @@ def average_effects(
         tails: the probabilities of the interval's ends.
 
     Returns:
-        For a number, probability a unit of it; for a label, the difference to the first level.
+        For a number, what changes a unit of it; for a label, the difference to the first level. None of a
+        run without its rows.
     """
+    if not data.rows:
+        return {}
     design = bound.design
     rows = np.flatnonzero(design.rows)
     if len(rows) > ROWS:
@@ -50,25 +55,20 @@ def average_effects(
     sites = theta["regression"]
     B = torch.cat([sites["intercept"].unsqueeze(1), sites["coefficient"]], 1)  # (S, p + 1, K)
     Z = design.standardised(values)
-    base = bound.logits(theta, Z)
+    base = bound.logits(theta, Z, values)
     share = torch.from_numpy(np.ascontiguousarray(w))
 
     def average(column: int, cells: np.ndarray | float, weights: torch.Tensor) -> torch.Tensor:
-        """Σ_n weight_n p(c | x_n) with one column of the table changed, (S, C)."""
+        """Σ_n weight_n E[y | x_n] with one column of the table changed, (S, C)."""
         changed = values.copy()
         changed[:, column] = cells
         own = [j + 1 for j, origin in enumerate(design.coding.origins) if column in origin]
         step = torch.from_numpy((design.standardised(changed) - Z)[:, own])
         f = base + torch.stack([B[:, own, k] @ step.mT for k in range(B.shape[-1])], -1)
-        if f.shape[-1] == 1:
-            second = torch.sigmoid(f[..., 0]) @ weights
-            return torch.stack([weights.sum() - second, second], -1)
-        return torch.einsum(
-            "smc,m->sc", torch.cat([torch.zeros_like(f[..., :1]), f], -1).softmax(-1), weights
-        )
+        return torch.einsum("smc,m->sc", bound.outcomes(f, theta), weights)
 
     found: Effects = {}
-    for i in design.coding.used:
+    for i in design.predictors:
         column = data.schema.columns[i]
         levels = design.coding.categories.get(i)
         if levels is not None:
@@ -81,7 +81,9 @@ def average_effects(
         low, high = np.nanmin(x), np.nanmax(x)  # splines end where the data does
         up = _inside(bound, values, i, np.minimum(x + h, high))
         down = _inside(bound, values, i, np.maximum(x - h, low))
-        slope = share / torch.from_numpy(np.where(up > down, up - down, np.inf))
+        there = ~np.isnan(x)
+        gap = np.where(there & (up > down), up - down, np.inf)
+        slope = share / float(share[torch.from_numpy(there)].sum()) / torch.from_numpy(gap)
         _add(found, column.name, (average(i, up, slope) - average(i, down, slope)).numpy(), tails)
     return found
 
@@ -97,4 +99,7 @@ def _inside(bound: Regression, values: np.ndarray, column: int, cells: np.ndarra
 def _add(found: Effects, name: str, draws: np.ndarray, tails: tuple[float, float]) -> None:
     for c in range(draws.shape[1]):
         lower, upper = np.quantile(draws[:, c], tails)
-        found[name, c] = {"effect": draws[:, c].mean(), "effect_lower": lower, "effect_upper": upper}
+        mean = draws[:, c].mean()  # in a tail, of very skewed draws, the interval reaches to it
+        found[name, c] = {
+            "effect": mean, "effect_lower": min(lower, mean), "effect_upper": max(upper, mean),
+        }  # fmt: skip

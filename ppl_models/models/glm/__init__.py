@@ -1,0 +1,1 @@
+"""Generalised linear models: numbers, counts, shares and ordered labels as targets."""

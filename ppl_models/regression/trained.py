@@ -1,0 +1,164 @@
+"""What all regressions do once they know their columns: training, draws, linear predictors."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_models.bound import Bayesian
+from ppl_models.capabilities import Fitted
+from ppl_models.checks import Check
+from ppl_models.data import Dataset
+from ppl_models.draws import Draws, Params, interval, number_of
+from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
+from ppl_models.inference.gaussian import GaussianRule
+from ppl_models.inference.loop import STEPS, Course, Log, Status, Trained, why
+from ppl_models.inference.settings import GaussianSettings, Training
+from ppl_models.regression.bound import NAME, Regression
+from ppl_models.regression.calibrate import calibrate
+from ppl_models.regression.design import outside
+from ppl_models.regression.fitting import fit_regression
+from ppl_models.regression.forms import CHAINS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CELLS = 4_000_000
+"""Draws × rows × classes that are worked on at once."""
+
+SHOWN = 40
+"""Coefficients that are shown with a fit; `summary` has all."""
+
+
+class TrainedRegression(Regression, Bayesian):
+    """A regression that can be trained and drawn from."""
+
+    chains: int = CHAINS
+    exchangeable: bool = True
+
+    def train(self, data: Dataset, settings: GaussianSettings, course: Course) -> Trained:
+        """The Gaussian rule; expectation propagation under a horseshoe."""
+        log = Log(self.parameters, course.progress)
+        most, tolerance = settings.most(STEPS), min(settings.tolerance, 1e-6)
+        found = fit_regression(self, data, device=settings.device, steps=most, tolerance=tolerance)
+        report = log.phase("all rows")
+        for step, line in enumerate(found.history, 1):
+            report(step, line["elbo"], 1.0, line.get("left", 0.0))
+        status = Status.CONVERGED if found.converged else Status.MAX_STEPS
+        rule = "expectation propagation" if self.model.prior == "horseshoe" else GaussianRule.name
+        return Trained(
+            found.params, found.elbo, status, found.steps, found.seconds, tuple(log.history), None,
+            why(status, most), rule, found.notes, found.separated,
+        )  # fmt: skip
+
+    def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
+        """As it was trained, its draws moved where weights will not do."""
+        return calibrate(self, Learned(self, params), data, seed)
+
+    def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
+        """What `calibrate` gave."""
+        return restored_guide(self, method, learned, params)
+
+    def checks(self, fitted: Fitted) -> Sequence[Check]:
+        """None of its own."""
+        return []
+
+    def working_bytes(self, settings: Training) -> int:
+        """Some d × d matrices, and the rows of a few blocks."""
+        return self.matrices()
+
+    def numbers(self, data: Dataset) -> int:
+        """Rows × classes."""
+        return data.rows * self.response.width
+
+    def rows(self, data: Dataset, device: str = "cpu") -> Dataset:
+        """The data set itself: its design is made block by block."""
+        return data
+
+    def needed(self) -> frozenset[str] | None:
+        """Predictors and what stands beside them: a formula need not use every column."""
+        used = {*self.design.coding.used, *self.design.beside.used}
+        return frozenset(self.schema.columns[i].name for i in used)
+
+    def remarks(self, data: Dataset) -> Sequence[str]:
+        """Predictors far outside the rows of the fit, or missing in them and never there."""
+        return [*outside(self.design, data), *self.design.remarks(data)]
+
+    def _blocks(self, rows: Dataset, draws: Draws) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions of rows that have every predictor, and [1, Z] of them, some at a time."""
+        size = max(1, CELLS // (number_of(draws) * self.response.width))
+        for at, Z, known in self.blocks(rows, size):
+            if known.any():
+                yield np.flatnonzero(known) + at.start, Z[known]
+
+    def latents(self, rows: Dataset, draws: Draws) -> dict[str, np.ndarray]:
+        """The linear predictor: posterior mean and sd, of classes of the log odds against the first.
+
+        `linear_predictor` and `linear_predictor_sd`; for more than two classes those of each class beyond the
+        first, with its name. NaN where a predictor is missing.
+        """
+        K = self.response.outputs
+        found = np.full((2, rows.rows, K), np.nan)
+        for index, Z in self._blocks(rows, draws):
+            f = self.logits(draws, Z, rows.values[index])
+            found[:, index] = torch.stack([f.mean(0), f.std(0)]).numpy()
+        cells: dict[str, np.ndarray] = {}
+        for k in range(K):
+            name = "linear_predictor" if K == 1 else f"linear_predictor_{self.levels[k + 1]}"
+            cells |= {name: found[0, :, k], f"{name}_sd": found[1, :, k]}
+        return cells
+
+    def pyro_values(self, theta: Draws) -> dict[str, Tensor] | None:
+        """`intercept`, `coefficient` and ψ; under a horseshoe the scales are integrated out."""
+        if self.model.prior == "horseshoe":
+            return None
+        return {site: value[0] for site, value in theta[NAME].items()}
+
+    @abstractmethod
+    def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
+        """Figures for each parameter, by name; `tails` are the probabilities of the interval's ends."""
+
+    def summarise_groups(self, theta: Draws, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
+        """Rows for τ of each term that varies by group, and for the coefficients of each group."""
+        variables, coords = self.variables(theta)
+        rows: dict[str, dict[str, Any]] = {}
+        for name in ("group_sd", *(term.name for term in self.terms)) if self.terms else ():
+            (dim, *beyond), value = variables[name]
+            for i, label in enumerate(coords[dim]):
+                if not beyond:
+                    rows[f"{name}[{label}]"] = moments(value[:, i], tails)
+                    continue
+                for k, level in enumerate(coords[beyond[0]]):
+                    rows[f"{name}[{label}] → {level}"] = moments(value[:, i, k], tails)
+        return rows
+
+    def glance(self, fitted: Fitted) -> "pd.DataFrame":
+        """The coefficients furthest from zero in posterior sds."""
+        import pandas as pd
+
+        rows = self.summarise(fitted, (0.055, 0.945))
+        table = pd.DataFrame.from_dict(rows, orient="index")
+        table.index.name = "parameter"
+        shown = table.drop(columns=[name for name in table.columns if "odds_ratio_" in name])
+        if len(shown) > SHOWN:
+            order = (shown["mean"] / shown["sd"]).abs().fillna(0.0).argsort()[::-1][:SHOWN]
+            left, shown = len(shown), shown.iloc[sorted(order)]
+            shown.attrs["note"] = (
+                f"{SHOWN} of {left:,} rows, those furthest from zero in sds; summary has all"
+            )
+        return shown.reset_index()
+
+
+def moments(draws: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:
+    """Mean, sd and highest-density interval of draws (S,); `tails` as `interval` has them."""
+    return {"mean": draws.mean(), "sd": draws.std(ddof=1)} | interval(draws, tails)
+
+
+def ratio(name: str, draws: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:
+    """The exponential of draws (S,): median and interval, in columns that begin with `name`."""
+    with np.errstate(over="ignore"):
+        middle, lower, upper = np.exp(np.quantile(draws, [0.5, *tails]))
+    return {name: middle, f"{name}_lower": lower, f"{name}_upper": upper}
