@@ -4,6 +4,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from ppl_models.cli.base import Command
+from ppl_models.cli.output import say
 
 INSTALL = {
     "bash": 'add to ~/.bashrc: eval "$(ppl completion bash)"',
@@ -23,5 +24,5 @@ def completion(shell: str) -> None:
         raise click.UsageError(f"there is no completion for {shell}")
     complete = kind(ppl, {}, "ppl", "_PPL_COMPLETE")
     # `source()` would also start the shell to ask for its version.
-    print(f"# {INSTALL[shell]}")
-    print(complete.source_template % complete.source_vars())
+    say(f"# {INSTALL[shell]}")
+    say(complete.source_template % complete.source_vars())
