@@ -67,11 +67,11 @@ def evaluate(
 
         rmse, mae          root mean square, and mean, of y_n − E[y_n | x_n]
         log_loss           −log p(y_n | x_n), nats, in the target's units
-        crps               ∫ (F_n(y) − [y ≥ y_n])² dy, in the target's units (Gneiting & Raftery 2007, JASA 102)
+        crps               ∫ (F_n(y) − [y ≥ y_n])² dy, in the target's units
         coverage_50, _90   share of rows inside of equal-tailed intervals of new observations
-        calibration        for each bin of F_n(y_n), its upper end as `probability`, the share below as `value`
+        calibration        of each bin of F_n(y_n) the upper end as `probability`, the share below as `value`
 
-    (Brier 1950, Monthly Weather Review 78; Hanley & McNeil 1982, Radiology 143; Naeini, Cooper & Hauskrecht
+    (Gneiting & Raftery 2007, JASA 102; Brier 1950, Monthly Weather Review 78; Hanley & McNeil 1982, Radiology 143; Naeini, Cooper & Hauskrecht
     2015, Obtaining well calibrated probabilities using Bayesian binning, AAAI 29.) On the rows of the fit,
     without data, they flatter.
 
