@@ -71,8 +71,9 @@ def evaluate(
         coverage_50, _90   share of rows inside of equal-tailed intervals of new observations
         calibration        of each bin of F_n(y_n) the upper end as `probability`, the share below as `value`
 
-    (Gneiting & Raftery 2007, JASA 102; Brier 1950, Monthly Weather Review 78; Hanley & McNeil 1982, Radiology 143; Naeini, Cooper & Hauskrecht
-    2015, Obtaining well calibrated probabilities using Bayesian binning, AAAI 29.) On the rows of the fit,
+    (Gneiting & Raftery 2007, JASA 102; Brier 1950, Monthly Weather Review 78; Hanley & McNeil 1982, Radiology
+    143; Naeini, Cooper & Hauskrecht 2015, Obtaining well calibrated probabilities using Bayesian binning,
+    AAAI 29.) On the rows of the fit,
     without data, they flatter.
 
     Args:
