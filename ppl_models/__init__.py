@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 from ppl_models.importing import uncollected
 
 _HOME = {
+    "CNN": "models.cnn.model",
     "DataError": "errors",
     "Fit": "api",
     "GLM": "models.glm.model",
     "GMM": "models.gmm.model",
     "HMM": "models.hmm.model",
     "Logistic": "models.logistic.model",
+    "MLP": "models.mlp.model",
     "Model": "model",
     "PplError": "errors",
     "PplWarning": "errors",
     "PyroModel": "models.program.model",
+    "RNN": "models.rnn.model",
     "RunError": "errors",
     "UsageError": "errors",
     "VAE": "models.vae.model",
@@ -35,16 +38,19 @@ _HOME = {
 }
 
 __all__ = [
+    "CNN",
     "DataError",
     "Fit",
     "GLM",
     "GMM",
     "HMM",
     "Logistic",
+    "MLP",
     "Model",
     "PplError",
     "PplWarning",
     "PyroModel",
+    "RNN",
     "RunError",
     "UsageError",
     "VAE",
@@ -61,11 +67,14 @@ if TYPE_CHECKING:
     from ppl_models.data import read
     from ppl_models.errors import DataError, PplError, PplWarning, RunError, UsageError
     from ppl_models.model import Model
+    from ppl_models.models.cnn.model import CNN
     from ppl_models.models.glm.model import GLM
     from ppl_models.models.gmm.model import GMM
     from ppl_models.models.hmm.model import HMM
     from ppl_models.models.logistic.model import Logistic
+    from ppl_models.models.mlp.model import MLP
     from ppl_models.models.program.model import PyroModel
+    from ppl_models.models.rnn.model import RNN
     from ppl_models.models.vae.model import VAE
     from ppl_models.threads import set_threads
 

@@ -115,9 +115,12 @@ class Bayesian(Bound):
 
     Attributes:
         chains: of how many Markov chains `exact` draws are.
+        identified: whether parameters mean the same in another fit to the same rows; those of a head on
+            features that were learned do not.
     """
 
     chains: int = 0
+    identified: bool = True
 
     def exact(self, params: Params) -> Draws | None:
         """Draws of the posterior itself, where training has made some."""

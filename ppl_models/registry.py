@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 GROUP = "ppl_models.models"
 
 BUILT_IN = {
+    "cnn": "ppl_models.models.cnn.model:CNN",
     "glm": "ppl_models.models.glm.model:GLM",
     "gmm": "ppl_models.models.gmm.model:GMM",
     "hmm": "ppl_models.models.hmm.model:HMM",
     "logistic": "ppl_models.models.logistic.model:Logistic",
+    "mlp": "ppl_models.models.mlp.model:MLP",
+    "rnn": "ppl_models.models.rnn.model:RNN",
     "vae": "ppl_models.models.vae.model:VAE",
 }
 

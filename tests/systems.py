@@ -48,6 +48,26 @@ def walks(seed: int) -> pd.DataFrame:
     return table
 
 
+def signals(seed: int) -> pd.DataFrame:
+    """Waves of two kinds at six times, some cells missing."""
+    rng = np.random.default_rng(seed)
+    kind = rng.permuted(np.arange(ROWS) % 2)
+    x = np.sin(np.arange(6) + 2.0 * kind[:, None]) + rng.normal(scale=0.3, size=(ROWS, 6))
+    x[::20, 2] = np.nan
+    table = pd.DataFrame(x, columns=[f"t{i}" for i in range(6)])
+    return table.assign(kind=kind.choose(["left", "right"]))
+
+
+def labelled_walks(seed: int) -> pd.DataFrame:
+    """Sequences of five rows, up or down, each of one kind."""
+    rng = np.random.default_rng(seed)
+    walk, step = np.divmod(np.arange(ROWS), 5)
+    up = walk % 2
+    table = pd.DataFrame({"walk": walk.astype(str), "x": rng.normal((2.0 * up - 1) * step, 1.0)})
+    table.loc[::15, "x"] = np.nan
+    return table.assign(mark=rng.choice(["a", "b"], ROWS), kind=up.choose(["down", "up"]))
+
+
 def tosses(seed: int) -> pd.DataFrame:
     """Of a coin."""
     return pd.DataFrame({"heads": (np.random.default_rng(seed).random(ROWS) < 0.7).astype(int)})
@@ -88,6 +108,21 @@ SYSTEMS = {
     ),
     "hmm": System(lambda: ppl.HMM(), walks, {"sequence": "walk"}, CONJUGATE),
     "logistic": System(lambda: ppl.Logistic(), whole, TARGET),
+    "mlp": System(lambda: ppl.MLP(hidden="8", members=2), mixed, TARGET, NETWORK),
+    "mlp of numbers": System(lambda: ppl.MLP(hidden="8", members=2), mixed, {"target": "y"}, NETWORK),
+    "mlp by its members": System(
+        lambda: ppl.MLP(hidden="8", members=2, posterior="members"), mixed, TARGET, NETWORK
+    ),
+    "cnn": System(lambda: ppl.CNN(members=2), signals, TARGET, NETWORK),
+    "rnn": System(
+        lambda: ppl.RNN(units=4, members=2), labelled_walks, {"sequence": "walk", **TARGET}, NETWORK
+    ),
+    "rnn of steps": System(
+        lambda: ppl.RNN(units=4, members=2),
+        labelled_walks,
+        {"sequence": "walk", "target": "mark", "ignore": "kind"},
+        NETWORK,
+    ),
     "glm": System(lambda: ppl.GLM(family="poisson"), whole, {"target": "visits"}),
     "glm of an ordered label": System(lambda: ppl.GLM(family="ordinal"), whole, TARGET),
     "glm with groups": System(lambda: ppl.GLM(formula="y ~ x + (1 | kind)"), whole),

@@ -36,6 +36,12 @@ def test_a_network_keeps_the_contract():
     assert "reconstruct: 100 rows" in str(found)
 
 
+def test_a_network_with_a_head_keeps_the_contract():
+    found = check_model(ppl.MLP(hidden="8", members=2), rows=60, steps=30)
+    assert "predict: 60 rows" in str(found)
+    assert "y taken" in str(found)
+
+
 def test_a_model_without_data_is_simulated_from_its_prior():
     found = check_model(own("coin.py:Coin")(concentration=2.0), rows=60, restarts=2)
     assert "heads taken" in str(found)

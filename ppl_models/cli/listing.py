@@ -38,7 +38,7 @@ def models(json: bool) -> None:
     marks["FILE.py:Class"] = {name: _mark(s) for name, s in extents(registry.PyroModel.bounds()).items()}
     say()
     say(table([{"verb": name, **{m: has[name] for m, has in marks.items()}} for name in marks["gmm"]]))
-    say("* only with a target")
+    say("* only with a target, or only without: it depends on what is there to predict")
 
 
 def _mark(share: float) -> str:

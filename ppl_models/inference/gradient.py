@@ -169,6 +169,8 @@ class GradientRule:
         seed: of the order of the rows.
         policy: when to cut ρ and when to stop.
         autocast: the type of the products on a device that is faster in it, or None.
+        weight_decay: decoupled decay of the weights, as AdamW has it (Loshchilov & Hutter 2019, ICLR,
+            https://arxiv.org/abs/1711.05101); 0 is Adam.
     """
 
     policy: Policy
@@ -178,6 +180,7 @@ class GradientRule:
     batch_size: int = 128
     seed: int = 0
     autocast: torch.dtype | None = None
+    weight_decay: float = 0.0
 
     name = "stochastic gradient (Adam)"
 
@@ -185,9 +188,16 @@ class GradientRule:
         """Nothing learned yet."""
         own = weights(target.module)
         device = next(iter(own.values())).device.type
-        optimiser = torch.optim.Adam(
-            target.module.parameters(), lr=self.learning_rate, fused=device in ("cpu", "cuda")
-        )
+        fused = device in ("cpu", "cuda")
+        if self.weight_decay > 0:
+            optimiser = torch.optim.AdamW(
+                target.module.parameters(),
+                lr=self.learning_rate,
+                weight_decay=self.weight_decay,
+                fused=fused,
+            )
+        else:
+            optimiser = torch.optim.Adam(target.module.parameters(), lr=self.learning_rate, fused=fused)
         best = torch.full((1,), -torch.inf, dtype=torch.float64)
         return GradientState(optimiser, copied(own), best, good=copied(own))
 

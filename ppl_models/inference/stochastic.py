@@ -56,6 +56,7 @@ def train_gradient(
     *,
     learning_rate: float = 1e-3,
     batch_size: int = BATCH,
+    weight_decay: float = 0.0,
 ) -> Trained:
     """Ascend the ELBO until it no longer rises.
 
@@ -65,6 +66,7 @@ def train_gradient(
         course: a checkpoint to go on from, and whom to tell.
         learning_rate: if the settings do not say it.
         batch_size: likewise.
+        weight_decay: of a network.
     """
     size = min(settings.batch_size or batch_size, target.rows)
     rate = settings.learning_rate or learning_rate
@@ -76,6 +78,7 @@ def train_gradient(
             batch_size=size,
             seed=settings.seed,
             autocast=torch.bfloat16 if settings.precision == "bfloat16" else None,
+            weight_decay=weight_decay,
         )
     else:
         rule = GradientRule(Stationary(), rate, warm_up=WARM_UP, batch_size=size, seed=settings.seed)

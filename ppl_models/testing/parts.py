@@ -41,6 +41,8 @@ def _moments(found: Fit) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def recovered(found: Fit, truth: dict[str, np.ndarray]) -> str:
     """Every variable within so many sds of its true value, states named as is best."""
+    if not found.bound.identified:
+        return ""
     worst, name_of = 0.0, ""
     for name, (mean, sd) in _moments(found).items():
         if name not in truth:
@@ -151,7 +153,7 @@ def order(found: Fit, truth: dict[str, np.ndarray], seed: int, options: dict[str
     Raises:
         ContractError: if a mean moves by `REARRANGED` posterior standard deviations.
     """
-    if not found.bound.exchangeable:
+    if not (found.bound.exchangeable and found.bound.identified):
         return ""
     if any(
         site.shape

@@ -181,6 +181,9 @@ def refusal(verb: Any, fit: "Record") -> str:
         return issubclass(bound, verb.needs)
 
     name = verb.__name__
+    if extent(verb, type(fit.model).bounds()) and fit.data.schema.target is not None:
+        said = f"{fit.name} has {name} only without a target, and this one was fitted with one"
+        return f"{said}; fit it without --target"
     if extent(verb, type(fit.model).bounds()):
         said = f"{fit.name} has {name} only with a target, and this one was fitted without"
         return f"{said}; fit it with --target"

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Unpack
 
 from ppl_models.annotations import count
-from ppl_models.capabilities import Conditional
+from ppl_models.capabilities import Conditional, Regresses
 from ppl_models.data import Later
 from ppl_models.errors import DataError
-from ppl_models.verbs.base import verb
+from ppl_models.verbs.base import Needs, verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,13 +39,15 @@ class Known(NamedTuple):
     predicted: "np.ndarray"
 
 
-@verb("ppl evaluate latest test.csv", needs=(Conditional,))
+@verb("ppl evaluate latest test.csv", needs=(Conditional, Regresses))
 def evaluate(
     fit: "Record",
     data: Any = None,
     *,
     threshold: Annotated[
-        float | None, "Probability from which the second class is predicted; 0.5 if not given."
+        float | None,
+        "Probability from which the second class is predicted; 0.5 if not given.",
+        Needs((Conditional,)),
     ] = None,
     bins: Annotated[int, "Bins of the calibration table, of equal width."] = 10,
     **reading: Unpack[Later],
@@ -61,8 +63,17 @@ def evaluate(
         auc                of two classes, P(p of a row of the second > p of one of the first) + half of ties
         calibration_error  Σ_bins share of rows · |observed share − mean probability|
 
-    (Brier 1950, Monthly Weather Review 78; Hanley & McNeil 1982, Radiology 143; Naeini, Cooper & Hauskrecht
-    2015, Obtaining well calibrated probabilities using Bayesian binning, AAAI 29.) On the rows of the fit,
+    and of a target that is a number, with F_n the distribution of a new observation,
+
+        rmse, mae          root mean square, and mean, of y_n − E[y_n | x_n]
+        log_loss           −log p(y_n | x_n), nats, in the target's units
+        crps               ∫ (F_n(y) − [y ≥ y_n])² dy, in the target's units
+        coverage_50, _90   share of rows inside of equal-tailed intervals of new observations
+        calibration        of each bin of F_n(y_n) the upper end as `probability`, the share below as `value`
+
+    (Gneiting & Raftery 2007, JASA 102; Brier 1950, Monthly Weather Review 78; Hanley & McNeil 1982, Radiology
+    143; Naeini, Cooper & Hauskrecht 2015, Obtaining well calibrated probabilities using Bayesian binning,
+    AAAI 29.) On the rows of the fit,
     without data, they flatter.
 
     Args:
@@ -87,10 +98,15 @@ def evaluate(
     import pandas as pd
 
     count("bins", bins)
-    known, rows = _known(fit, data, threshold, reading)
-    table = pd.DataFrame([*_figures(known, bins), *_confusion(known), *_calibration(known, bins)])
-    if rows > len(known.y):
-        left = {"figure": "not_evaluated", "value": float(rows - len(known.y)), "rows": float(rows)}
+    if isinstance(fit.bound, Conditional):
+        known, rows = _known(fit, data, threshold, reading)
+        used = len(known.y)
+        table = pd.DataFrame([*_figures(known, bins), *_confusion(known), *_calibration(known, bins)])
+    else:
+        found, used, rows = _numbers(fit, data, bins, reading)
+        table = pd.DataFrame(found)
+    if rows > used:
+        left = {"figure": "not_evaluated", "value": float(rows - used), "rows": float(rows)}
         table = pd.concat([table, pd.DataFrame([left])], ignore_index=True)
     order = ["figure", "class", "predicted", "probability", "rows", "value", "standard_error"]
     return table.reindex(columns=order).set_index("figure")
@@ -122,6 +138,60 @@ def _known(fit: "Record", data: Any, threshold: float | None, reading: Any) -> t
         raise DataError(f"{dataset.source}: no row has both its target {target!r} and every predictor")
     p = p[use]
     return Known(labels, y[use].astype(int), p, weight[use], classes_of(p, threshold)), rows
+
+
+def _numbers(fit: "Record", data: Any, bins: int, reading: Any) -> tuple[list[dict[str, Any]], int, int]:
+    """Figures of a target that is a number; the rows that they are of, and how many there are in all."""
+    import numpy as np
+    import torch
+
+    from ppl_models.tables import later, seeded, some_draws
+    from ppl_models.verbs.predict import SPREAD
+
+    dataset, bound = later(fit, data, reading), fit.bound
+    target = dataset.schema.target or ""
+    y = dataset.column(target)
+    if np.isnan(y).all():
+        raise DataError(f"{dataset.source}: no row has its target {target!r}, to compare predictions with")
+    weight = np.ones(len(y)) if dataset.weight is None else dataset.weight
+    index, columns = [], []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(fit, None, 11))
+        rows = bound.rows(dataset, fit.settings.device)
+        for part in bound.predicted(rows, some_draws(fit, dataset, *SPREAD)):
+            own = torch.from_numpy(y[part.index])
+            known = own.isnan().logical_not()
+            value = own.nan_to_num(0.0)
+            drawn = part.new.sample().double().sort(0).values
+            S = len(drawn)
+            order = (2 * torch.arange(1, S + 1, dtype=drawn.dtype) - S - 1)[:, None]
+            crps = (drawn - value).abs().mean(0) - (order * drawn).sum(0) / S**2
+            log_p = part.new.log_prob(value).double().logsumexp(0) - np.log(S)
+            below = part.new.cdf(value).double().mean(0)
+            if part.discrete:  # anywhere in the step, which makes it uniform
+                before = part.new.cdf(value - 1).double().mean(0)
+                below = before + torch.rand_like(below) * (below - before)
+            mean = part.new.mean.double().mean(0)
+            index.append(part.index[known.numpy()])
+            columns.append(torch.stack([mean, log_p, crps, below])[:, known].numpy())
+    at = np.concatenate(index) if index else np.zeros(0, int)
+    use = weight[at] > 0
+    at, total = at[use], int((weight > 0).sum())
+    if not len(at):
+        raise DataError(f"{dataset.source}: no row has both its target {target!r} and every predictor")
+    mean, log_p, crps, below = np.concatenate(columns, 1)[:, use]
+    w, off = weight[at], y[at] - mean
+    square = _mean("rmse", off**2, w)
+    root = float(np.sqrt(square["value"]))
+    square |= {"value": root, "standard_error": square["standard_error"] / max(2 * root, TINY)}
+    found = [square, _mean("mae", np.abs(off), w), _mean("log_loss", -log_p, w), _mean("crps", crps, w)]
+    for level in (50, 90):
+        inside = np.abs(below - 0.5) <= level / 200
+        found.append(_mean(f"coverage_{level}", inside.astype(float), w))
+    for k in range(1, bins):
+        row = _mean("calibration", (below <= k / bins).astype(float), w)
+        found.append(row | {"probability": k / bins})
+    return found, len(at), total
 
 
 def _mean(figure: str, x: "np.ndarray", weight: "np.ndarray") -> dict[str, Any]:

@@ -5,19 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from ppl_models.registry import BUILT_IN
+
 
 def test_models(run):
     listed, matrix = run("models").stdout.split("\n\n")
-    lines = listed.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == ["glm", "gmm", "hmm", "logistic", "vae"]
-    assert lines[2].startswith("hmm       hidden Markov model")
-    cells = {line.split()[0]: line.split()[1:] for line in matrix.splitlines()}
-    assert cells["verb"] == ["glm", "gmm", "hmm", "logistic", "vae", "FILE.py:Class"]
-    assert cells["forecast"] == ["-", "-", "yes", "-", "-", "-"]
-    assert cells["predict"] == ["yes", "yes", "yes", "yes", "yes*", "yes"]
+    lines = {line.split()[0]: line for line in listed.splitlines()[1:]}
+    assert list(lines) == list(BUILT_IN)
+    assert lines["hmm"].startswith("hmm       hidden Markov model")
+    rows = {line.split()[0]: line.split()[1:] for line in matrix.splitlines()}
+    assert rows["verb"] == [*BUILT_IN, "FILE.py:Class"]
+    cells = {verb: dict(zip(rows["verb"], has, strict=True)) for verb, has in rows.items() if verb != "*"}
+    assert cells["forecast"] == dict.fromkeys(rows["verb"], "-") | {"hmm": "yes", "rnn": "yes*"}
+    assert cells["predict"]["vae"] == "yes*"
+    assert cells["predict"]["glm"] == "yes"
     found = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
     assert found[0]["source"] == "built in"
-    assert "forecast" in found[2]["verbs"]
+    assert "forecast" in next(each for each in found if each["name"] == "hmm")["verbs"]
 
 
 def test_data(run):

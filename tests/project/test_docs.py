@@ -10,6 +10,7 @@ import click
 import pytest
 
 import ppl_models
+from ppl_models.capabilities import Conditional, Regresses
 from ppl_models.cli.root import ppl
 from ppl_models.errors import PplError
 from ppl_models.families.registry import Priors
@@ -65,13 +66,22 @@ def test_a_command_is_documented(path):
     assert COMMANDS[path].help
 
 
+def _when(verb, forms) -> str:
+    """Whether a verb is there only with a target, or only without."""
+    if extent(verb, forms) == 1:
+        return ""
+    having = [form for form in forms if issubclass(form, verb.needs)]
+    predicts = all(issubclass(form, Conditional | Regresses) for form in having)
+    return " with a target" if predicts else " without a target"
+
+
 def verb_rows() -> list[str]:
     """The rows of the table of verbs in docs/cli.md: what each says of itself, who has it, its options."""
     bounds = {f"`{name}`": find(name).bounds() for name in BUILT_IN} | {"own models": PyroModel.bounds()}
     rows = []
     for name, verb in VERBS.items():
         has = {who: extent(verb, forms) for who, forms in bounds.items()}
-        systems = ", ".join(who + " with a target" * (share < 1) for who, share in has.items() if share)
+        systems = ", ".join(who + _when(verb, bounds[who]) for who, share in has.items() if share)
         options = ", ".join(f"`--{each.replace('_', '-')}`" for each in options_of(verb))
         first = " ".join(str(verb.__doc__).partition("\n\n")[0].split()).rstrip(".")
         rows.append(f"| `{name}` | {first[0].lower()}{first[1:]} | {systems} | {options} |")

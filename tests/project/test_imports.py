@@ -29,6 +29,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"bound"},
     {"model", "posterior"},
     {"latent", "regression"},  # what several systems share
+    {"neural"},  # with heads that are regressions
     {"models"},
     {"registry", "record"},
     {"tables", "runs"},

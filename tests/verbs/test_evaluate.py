@@ -76,3 +76,25 @@ def test_what_cannot_be_evaluated(two):
     table = fit.evaluate(some)
     assert table["rows"]["accuracy"] == 140
     assert table["value"]["not_evaluated"] == 10
+
+
+def test_figures_of_a_number_are_those_of_its_distribution():
+    """A normal with known moments: CRPS by its closed form (Gneiting & Raftery 2007), the rest by NumPy.
+
+    400 draws leave about 1 % of the CRPS; coverage of 500 rows has a standard error of 1.3 %.
+    """
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=500)
+    y = 3 + 2 * x + rng.normal(size=500)
+    fit = ppl.fit(ppl.GLM(), {"x": x, "y": y}, target="y")
+    found = fit.evaluate()
+    predicted = fit.predict()["mean"].to_numpy()
+    sigma = fit.summary()["mean"]["sigma"]
+    assert found["value"]["rmse"] == pytest.approx(np.sqrt(((y - predicted) ** 2).mean()), rel=1e-3)
+    assert found["value"]["log_loss"] == pytest.approx(-fit.score()["log_probability"].mean(), abs=0.01)
+    z = (y - predicted) / sigma
+    crps = sigma * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+    assert found["value"]["crps"] == pytest.approx(crps.mean(), rel=0.03)
+    assert found["value"]["coverage_90"] == pytest.approx(0.9, abs=0.04)

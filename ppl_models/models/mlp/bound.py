@@ -1,0 +1,62 @@
+"""A network of dense layers over the columns of a table."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from torch import nn
+
+from ppl_models.data import Dataset
+from ppl_models.networks.tabular import CellCoding, Cells, Tabular
+from ppl_models.neural.bound import Classes, HeadBound, MembersBound, Neural, Numbers, chosen
+
+
+@dataclass(eq=False)
+class Table(Neural):
+    """Rows of cells, by their embeddings."""
+
+    batch_size = 256
+
+    @property
+    def describe(self) -> str:
+        """Its size: `layers of 96,96, 16 members`."""
+        return f"layers of {','.join(map(str, self.model.hidden))}, {self.model.members} members"
+
+    def coded(self, data: Dataset) -> CellCoding:
+        """Bins by the rows of the fit."""
+        return CellCoding(self.schema, self.predictors, np.asarray(data.values))
+
+    def inputs(self, data: Dataset) -> Cells:
+        """Numbers and labels."""
+        return self.coding.rows(np.asarray(data.values))
+
+    def backbone(self, features: int) -> nn.Module:
+        """Embeddings and layers."""
+        m = self.model
+        return Tabular(self.coding, m.hidden, features, m.members, m.dropout)
+
+
+@final
+class MLPClasses(Classes, HeadBound, Table):
+    """Labels, with the posterior of the head."""
+
+
+@final
+class MLPNumbers(Numbers, HeadBound, Table):
+    """Numbers, with the posterior of the head."""
+
+
+@final
+class MLPMemberClasses(Classes, MembersBound, Table):
+    """Labels, by the members."""
+
+
+@final
+class MLPMemberNumbers(Numbers, MembersBound, Table):
+    """Numbers, by the members."""
+
+
+BOUNDS = (MLPClasses, MLPNumbers, MLPMemberClasses, MLPMemberNumbers)
+
+bound_of = chosen(*BOUNDS)
+"""The network of a model over a schema."""

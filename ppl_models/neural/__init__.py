@@ -1,0 +1,6 @@
+"""What systems with a neural network for p(y | x) share.
+
+A backbone turns rows into features; `training` trains it by the gradient rule, `heads` are the Bayesian
+regressions on its features, `bound` puts them together, `checks` looks at
+held-out rows, and `fields` are the hyperparameters that all of them have.
+"""

@@ -1,0 +1,51 @@
+"""The hyperparameters that all systems with a network and a head share."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ppl_models.annotations import check_fields, whole
+from ppl_models.errors import UsageError
+
+PosteriorKind = Literal["head", "members"]
+ClassWeight = Literal["none", "balanced"]
+
+
+@dataclass(frozen=True)
+class NeuralFields:
+    """Whose uncertainty there is, how many members, dropout, weights of the classes.
+
+    Raises:
+        UsageError: a field cannot be meant.
+    """
+
+    posterior: Annotated[PosteriorKind, "whose uncertainty: of the Bayesian head, or of the members"] = "head"
+    members: Annotated[int, "networks that share their weights but for factors of rank one"] = 16
+    dropout: Annotated[float, "probability that a hidden unit is switched off in training"] = 0.1
+    weight_decay: Annotated[float, "decoupled decay of the weights"] = 3e-4
+    class_weight: Annotated[ClassWeight, "balanced: every class weighs the same in total"] = "none"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        object.__setattr__(self, "members", whole("members", self.members))
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise UsageError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
+
+
+def layer_sizes(value: object) -> tuple[int, ...]:
+    """The sizes of hidden layers: from numbers, or text with commas between them.
+
+    Raises:
+        UsageError: they are not whole numbers of at least 1.
+
+    Example:
+        >>> layer_sizes([400, 200]), layer_sizes("400,200"), layer_sizes(400)
+        ((400, 200), (400, 200), (400,))
+    """
+    parts = value.split(",") if isinstance(value, str) else value
+    parts = parts if isinstance(parts, list | tuple) else [parts]
+    try:
+        return tuple(whole("hidden", int(part) if isinstance(part, str) else part) for part in parts)
+    except (ValueError, UsageError):
+        raise UsageError(f"hidden must be sizes of at least 1 such as 96,96, got {value!r}") from None

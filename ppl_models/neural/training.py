@@ -1,0 +1,165 @@
+"""What training of a network lowers, the stopping by held-out rows, and the features that it leaves.
+
+    loss = (1/B) Σ_n w_n (1/M) Σ_m −log p(y_n | h_m(x_n))
+
+Every member m has a loss of its own, so that members stay apart (Gorishniy et al. 2025, TabM). A tenth of the
+rows, 10,000 at most and none of fewer than 20, is held out: the log probability of these by the mean of the
+members' outputs is what the gradient rule stops by.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ppl_models.inference.gradient import GradientTarget
+from ppl_models.neural.heads import Head
+
+HELD_OUT, MOST, FEW = 0.1, 10_000, 20
+"""The share of rows that is held out, how many at most, and the number below which none are."""
+
+BLOCK = 2_048
+"""Rows that the network is applied to at a time, outside of training."""
+
+
+class Inputs(Protocol):
+    """Rows as a backbone takes them.
+
+    Attributes:
+        block: how many the network is applied to at a time, outside of training.
+    """
+
+    block: int
+
+    def __len__(self) -> int: ...
+
+    def at(self, index: Tensor) -> Any:
+        """Some of them, by indices (B,) int64."""
+        ...
+
+
+class Network(nn.Module):
+    """A backbone, and a linear layer that all members share: inputs ↦ outputs (B, M, O).
+
+    Args:
+        backbone: inputs ↦ features (B, M, F).
+        features: F.
+        outputs: O.
+    """
+
+    def __init__(self, backbone: nn.Module, features: int, outputs: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.output = nn.Linear(features, outputs)
+
+    def forward(self, inputs: Any) -> Tensor:
+        """(B, M, O)."""
+        return self.output(self.backbone(inputs))
+
+
+def parts(seed: int, n: int) -> tuple[Tensor, Tensor]:
+    """Positions of the training rows and of the held-out ones among n, in order."""
+    held = 0 if n < FEW else min(max(1, round(HELD_OUT * n)), MOST)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+    return order[held:].sort().values, order[:held].sort().values
+
+
+class NetworkTarget(GradientTarget):
+    """The objective of a network on rows that have their target.
+
+    Args:
+        module: the network.
+        head: what a target is.
+        inputs: all rows, on the device of the network.
+        y: (n,) codes, or numbers in units of the target's sd; of rows whose target is there.
+        weight: (n,) how often each row counts, or None.
+        seed: of the rows that are held out.
+        augment: changes a batch of inputs before the network sees it, while training.
+
+    Attributes:
+        train, held: positions of the training rows and of the others.
+    """
+
+    module: Network
+
+    def __init__(
+        self,
+        module: Network,
+        head: Head,
+        inputs: Any,
+        y: Tensor,
+        weight: Tensor | None,
+        seed: int,
+        augment: Any = None,
+    ) -> None:
+        self.module, self.head, self.inputs, self.augment = module, head, inputs, augment
+        self.train, self.held = parts(seed, len(y))
+        self.y, self.weight = y, weight
+        self.rows = len(self.train)
+        self._small = None if weight is None else weight.float() / float(weight[self.train].mean())
+        module.train()
+
+    def loss(self, rows: Tensor, epoch: float) -> Tensor:
+        """Minus log p(y), nats a row: see the module."""
+        index = self.train.index_select(0, rows)
+        inputs = self.inputs.at(index)
+        if self.augment is not None:
+            inputs = self.augment(inputs)
+        y = self.y.index_select(0, index)
+        each = self.head.loss(self.module(inputs), y).mean(1)
+        return each.mean() if self._small is None else (each * self._small[index]).mean()
+
+    @torch.no_grad()
+    def outputs(self, index: Tensor) -> Tensor:
+        """Of rows at these positions, (m, M, O), without dropout."""
+        training = self.module.training
+        self.module.eval()
+        try:
+            return torch.cat([self.module(self.inputs.at(some)) for some in index.split(self.inputs.block)])
+        finally:
+            self.module.train(training)
+
+    def evidence(self) -> float:
+        """Log p(y) of the held-out rows, nats a row; of the training rows where none are held out."""
+        return self.log_score(self.held if len(self.held) else self.train)
+
+    def log_score(self, index: Tensor) -> float:
+        """Mean log p(y) of rows at these positions, nats."""
+        weight = torch.ones(len(index), dtype=torch.float64) if self.weight is None else self.weight[index]
+        return self.head.held(self.outputs(index), self.y[index], weight)
+
+    def where(self) -> str:
+        """Which weights, or which row, are not finite."""
+        for name, value in self.module.named_parameters():
+            if not bool(value.isfinite().all()):
+                return f"the weights {name} are not finite; lower the learning rate"
+        for some in self.train.split(BLOCK):
+            bad = ~self.outputs(some).isfinite().flatten(1).all(1)
+            if bool(bad.any()):
+                return f"the output for row {int(some[int(bad.nonzero()[0])]) + 1} is not finite"
+        return "every row is finite now; a step in between was not"
+
+
+@torch.no_grad()
+def applied(network: Network, inputs: Any, outputs: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Features (n, F) float64, the mean over members, and where asked for the outputs (M, n, O) of each.
+
+    Args:
+        network: the network; dropout is off from here on.
+        inputs: rows.
+        outputs: whether these are asked for.
+    """
+    network.eval()
+    found, out = [torch.zeros(0, network.output.in_features, dtype=torch.float64)], []
+    for some in torch.arange(len(inputs)).split(inputs.block):
+        h = network.backbone(inputs.at(some))
+        found.append(h.mean(1).double())
+        if outputs:
+            out.append(network.output(h).transpose(0, 1))
+    return torch.cat(found), torch.cat(out, 1) if outputs and out else None
+
+
+def learning_rate(network: nn.Module) -> float:
+    """The step size if none is given: Adam's 10⁻³, twice that with members, whose gradients are means."""
+    return 2e-3 if any(name.endswith(".r") for name, _ in network.named_parameters()) else 1e-3

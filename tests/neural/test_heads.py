@@ -1,0 +1,155 @@
+"""Heads against closed forms, quadrature and scipy."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats as ss
+import torch
+
+from ppl_models.neural.heads import INTERCEPT, NAME, RATE, SCALES, SHAPE, ClassHead, FeatureRows, NumberHead
+from ppl_models.regression.newton import fit_glm
+
+
+def features(n, d, seed=0):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(n, d))
+    return torch.from_numpy(np.c_[np.ones(n), z]), rng
+
+
+@pytest.fixture
+def number():
+    Z, rng = features(30, 3)
+    y = torch.from_numpy(Z.numpy() @ [0.5, 1.0, -0.7, 0.1] + rng.normal(scale=0.4, size=30))
+    head = NumberHead(3, 10.0, 2.5)
+    params, evidence, _ = head.fit(Z, y, None)
+    return head, Z, y, params, evidence
+
+
+def test_the_evidence_of_a_number_is_a_multivariate_t(number):
+    head, Z, y, params, evidence = number
+    prior = np.diag([INTERCEPT**2, *[float(params["scale"]) ** 2] * 3])
+    shape = RATE / SHAPE * (np.eye(30) + Z.numpy() @ prior @ Z.numpy().T)
+    wanted = ss.multivariate_t(np.zeros(30), shape, df=2 * SHAPE).logpdf(y.numpy())
+    assert evidence == pytest.approx(wanted - 30 * math.log(head.sd))
+
+
+def test_the_posterior_of_a_number_is_exact(number):
+    """Log p(y | θ) + log p(θ) − log q(θ) is the evidence at every draw."""
+    head, Z, y, params, evidence = number
+    torch.manual_seed(0)
+    theta = head.draw(params, 50)
+    ratio = head.log_evidence(theta, FeatureRows(Z, y)) + head.log_prior(theta, params)
+    np.testing.assert_allclose((ratio - head.log_q(theta, params)).numpy(), evidence, rtol=1e-9)
+
+
+def test_the_prior_scale_of_a_number_is_that_of_the_largest_evidence(number):
+    head, Z, y, params, evidence = number
+    for scale in set(SCALES) - {float(params["scale"])}:
+        prior = np.diag([INTERCEPT**2, *[scale**2] * 3])
+        shape = RATE / SHAPE * (np.eye(30) + Z.numpy() @ prior @ Z.numpy().T)
+        other = ss.multivariate_t(np.zeros(30), shape, df=2 * SHAPE).logpdf(y.numpy())
+        assert other - 30 * math.log(head.sd) < evidence
+
+
+def test_a_new_number_is_a_student_t_with_the_parameters_integrated_out(number):
+    head, Z, _, params, _ = number
+    torch.manual_seed(0)
+    theta = head.draw(params, 20_000)
+    found = head.predictive(theta, Z[:2], 1.0)
+    a, b = float(params["shape"]), float(params["rate"])
+    V = (params["root"] @ params["root"].mT).numpy()
+    z = Z[:2].numpy()
+    scale = head.sd * np.sqrt(b / a * (1 + np.einsum("ni,ij,nj->n", z, V, z)))
+    new = ss.t(2 * a, head.mean + head.sd * (z @ params["loc"].numpy()), scale)
+    at = torch.from_numpy(new.mean() + scale)
+    np.testing.assert_allclose(found.cdf(at).mean(0).numpy(), new.cdf(at.numpy()), atol=5e-3)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_bound_of_classes_is_just_below_the_evidence(classes):
+    Z, rng = features(120, 2)
+    B = rng.normal(size=(3, classes))
+    y = torch.from_numpy((Z.numpy() @ B + rng.gumbel(size=(120, classes))).argmax(1))
+    head = ClassHead(classes, 2)
+    params, elbo, converged = head.fit(Z, y, None)
+    assert converged
+    torch.manual_seed(0)
+    theta = head.draw(params, 4_000)
+    ratio = head.log_evidence(theta, FeatureRows(Z, y)) + head.log_prior(theta, params)
+    log_w = (ratio - head.log_q(theta, params)).numpy()
+    evidence = np.logaddexp.reduce(log_w) - math.log(len(log_w))
+    assert elbo < evidence + 0.05
+    assert evidence - elbo < 0.3
+    np.testing.assert_allclose(log_w.mean(), elbo, atol=0.05)
+
+
+def test_the_prior_scale_of_classes_is_near_that_of_the_largest_bound():
+    Z, rng = features(400, 12)
+    beta = rng.normal(scale=0.8, size=13)
+    y = torch.from_numpy((rng.random(400) < 1 / (1 + np.exp(-Z.numpy() @ beta))).astype(int))
+    head = ClassHead(2, 12)
+    params, elbo, _ = head.fit(Z, y, None)
+    best = max(fit_glm(head.glm(s), FeatureRows(Z, y)).elbo for s in SCALES)
+    assert best - elbo < 0.3
+
+
+def test_a_head_that_held_out_rows_do_not_like_stays_at_the_network():
+    """Its centre is the output layer, and its scale goes to the least where leaving it does harm."""
+    Z, rng = features(200, 6)
+    truth = rng.normal(size=(7, 2))
+    y = torch.from_numpy((Z.numpy() @ truth + rng.gumbel(size=(200, 2))).argmax(1))
+    noise = torch.from_numpy(rng.integers(0, 2, 30))
+    for head, W, target, odd in (
+        (ClassHead(2, 6), torch.from_numpy(truth.T), y, noise),
+        (NumberHead(6), torch.from_numpy(truth[:, :1].T), Z @ torch.from_numpy(truth[:, 0]), noise.double()),
+    ):
+        centre = head.centre(W[:, 1:], W[:, 0])
+        judges = (Z[:60], target[:60], None)
+        wrong = torch.cat([odd, target[30:]])
+        near, _, _ = head.fit(Z[:31], wrong[:31], None, centre, judges)
+        assert float(near["scale"]) <= 0.3
+        far, _, _ = head.fit(Z, target, None, 0 * centre, judges)
+        assert float(far["scale"]) >= 0.3
+
+
+def test_the_centre_gives_the_logits_of_the_network():
+    Z, rng = features(5, 4)
+    W, b = torch.from_numpy(rng.normal(size=(3, 4))), torch.from_numpy(rng.normal(size=3))
+    head = ClassHead(3, 4)
+    theta = {NAME: {"coefficient": head.centre(W, b)[None]}}
+    wanted = (Z[:, 1:] @ W.mT + b).log_softmax(-1)
+    torch.testing.assert_close(head.logits(theta, Z)[0].log_softmax(-1), wanted)
+
+
+def test_weights_count_rows_as_often_as_they_say():
+    Z, rng = features(40, 2)
+    y = torch.from_numpy(rng.integers(0, 2, 40))
+    twice = torch.cat([torch.arange(40), torch.arange(10)])
+    weight = torch.ones(40).double()
+    weight[:10] = 2.0
+    for head, target in ((ClassHead(2, 2), y), (NumberHead(2), y.double())):
+        one, elbo, _ = head.fit(Z, target, weight)
+        two, other, _ = head.fit(Z[twice], target[twice], None)
+        assert elbo == pytest.approx(other, abs=1e-6)
+        np.testing.assert_allclose(one["loc"], two["loc"], atol=1e-6)
+
+
+def test_the_temperature_is_that_of_the_best_score():
+    rng = np.random.default_rng(0)
+    f = torch.from_numpy(rng.normal(scale=1.5, size=(1, 4_000, 2)))
+    y = torch.distributions.Categorical(logits=f[0]).sample()
+    head = ClassHead(2, 1)
+    T = head.temperature(lambda t: float(head.from_outputs(3 * f, t).log_prob(y).mean()))
+    assert T == pytest.approx(3.0, rel=0.15)
+
+
+def test_draws_of_classes_have_the_moments_of_the_posterior():
+    Z, rng = features(50, 1)
+    y = torch.from_numpy(rng.integers(0, 3, 50))
+    head = ClassHead(3, 1)
+    params, _, _ = head.fit(Z, y, None)
+    torch.manual_seed(1)
+    x = head.draw(params, 20_000)[NAME]["coefficient"].flatten(1)
+    np.testing.assert_allclose(x.mean(0), params["loc"], atol=0.03)
+    np.testing.assert_allclose(np.cov(x.numpy().T), params["scale_tril"] @ params["scale_tril"].mT, atol=0.02)
