@@ -4,11 +4,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from ppl_models.cli.base import Command
-<<<<<<< HEAD
-from ppl_models.cli.streams import results
-=======
 from ppl_models.cli.output import say
->>>>>>> networks
 
 INSTALL = {
     "bash": 'add to ~/.bashrc: eval "$(ppl completion bash)"',
@@ -28,10 +24,5 @@ def completion(shell: str) -> None:
         raise click.UsageError(f"there is no completion for {shell}")
     complete = kind(ppl, {}, "ppl", "_PPL_COMPLETE")
     # `source()` would also start the shell to ask for its version.
-<<<<<<< HEAD
-    print(f"# {INSTALL[shell]}", file=results())
-    print(complete.source_template % complete.source_vars(), file=results())
-=======
     say(f"# {INSTALL[shell]}")
     say(complete.source_template % complete.source_vars())
->>>>>>> networks
