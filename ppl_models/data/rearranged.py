@@ -55,21 +55,25 @@ def rearranged(
     Args:
         table: Of a file without types, in memory.
         wanted: For later data, the columns that are wanted; else whatever is found is rearranged.
-        named: Columns that the user speaks of, which stay as they are.
+        named: Columns that the user speaks of, which stay as they are. Those of later data all stay, beside
+            what is made of them.
         decimal: The decimal mark of numbers in text.
     """
     if wanted is not None:
         missing = [name for name in wanted if name not in table.columns]
         if not sources(missing) & {*table.columns}:
             return table
-        named = {*named, *(name for name in wanted if name in table.columns)}
+        named = {name for name in wanted if name in table.columns}
+    given = table.columns
     table = _one_amount(table, named, decimal, sure=wanted is not None)
     for name in [name for name in table.columns if name not in named]:
         prefix = f"{name}: "
         asked = None if wanted is None else [w.removeprefix(prefix) for w in wanted if w.startswith(prefix)]
         if asked is None or asked:
             table = _ticks(table, name, asked)
-    return table
+    if wanted is None:
+        return table
+    return replace(table, columns={**given, **table.columns}, names=[])
 
 
 def _one_amount(table: Table, named: Collection[str], decimal: str, *, sure: bool) -> Table:

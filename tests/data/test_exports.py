@@ -218,8 +218,10 @@ def test_two_sides_of_an_amount_are_one(table):
     found = table(text)
     assert found.names[-1] == "Credit - Debit"
     assert found.values[:, -1].tolist() == [-1.5, 7.0, -2.5]
-    later = table("what,Debit,Credit\na,4,\nb,5,\n", schema=found.schema)
+    later = table("what,Debit,Credit\na,4,\nb,5,\n", schema=found.schema, keep="Debit")
     assert later.values[:, -1].tolist() == [-4.0, -5.0]
+    assert later.kept["Debit"].tolist() in ([4, 5], ["4", "5"])
+    assert len(later.notes) == len({*later.notes})
     assert table("what,Debit,Credit\na,1.5,2\nb,1,7\nc,2.5,3.5\n").names[1:] == ("Debit", "Credit")
     assert table(text, types={"Debit": "continuous"}).names[1:] == ("Debit", "Credit")
 
