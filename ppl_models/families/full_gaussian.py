@@ -53,9 +53,9 @@ class FullGaussian(NormalFactor, LinearEmission):
 
     P is the most probable of all, that is (Σ_k E[Λ_k]/K)⁻¹, not below the diagonal matrix of the least
     variances, where there are `ENOUGH` rows a column: a fixed shape would be too wide in the narrow
-    directions of states whose covariance is close to singular. With fewer rows P_de = s_d C_de s_e, where C is the
-    correlation of the data: states are thought to be shaped like all rows together, but smaller. So it is
-    where s² is given. A matrix that is given is P.
+    directions of states whose covariance is close to singular. With fewer rows P_de = s_d C_de s_e, where C
+    is the correlation of the data: states are thought to be shaped like all rows together, but smaller. So
+    it is where s² is given. A matrix that is given is P.
 
     With S = (n, Σx, Σxxᵀ): κ = κ₀ + n, m = Σx/κ, ν = ν₀ + n, W⁻¹ = W₀⁻¹ + Σxxᵀ − κ m mᵀ, and
     Z = (κ₀/κ)^{D/2} · Z_W(ν, W)/Z_W(ν₀, W₀) · (2π)^{−nD/2}. (Bishop 2006, PRML, §10.2; Murphy 2007.)
