@@ -104,3 +104,37 @@ def test_states_without_rows_do_not_move_the_others():
     assert (np.diff(there.astype(int)) <= 0).all()
     means = fit.posterior["posterior"]["mean"].mean(("chain", "draw")).values.ravel()[there]
     assert (np.minimum(abs(means), abs(means - 10)) < 1.0).all()
+
+
+def test_transitions_of_many_states_weigh_no_more_than_a_few():
+    rows = ppl.read(np.zeros((4, 1)) + np.arange(4)[:, None])
+    for states, each in ((3, 1.0), (6, 1.0), (24, 0.25)):
+        joint = ppl.HMM(states=states).bind(rows.schema)
+        (found,) = {float(v) for v in joint.factors["transition"].concentration.flatten()}
+        assert found == each
+
+
+def chords(seed, rows=700, states=24):
+    """A chain of binary columns, three of which sound in each state, to one of three others in turn."""
+    world, rng = np.random.default_rng(5), np.random.default_rng(seed)
+    after = np.array([world.choice(states, 3, replace=False) for _ in range(states)])
+    sounds = np.array([np.isin(np.arange(20), world.choice(20, 3, replace=False)) for _ in range(states)])
+    z = [0]
+    for _ in range(rows - 1):
+        z.append(int(rng.choice(after[z[-1]])))
+    return (rng.random((rows, 20)) < np.where(sounds[z], 0.9, 0.02)).astype(int)
+
+
+@pytest.mark.slow
+def test_many_states_of_labels_are_not_drawn_together():
+    names = [f"n{i}" for i in range(22)]
+    x, test = (
+        dict(zip(names, np.c_[chords(seed), np.zeros((700, 2), int)].T, strict=True)) for seed in (1, 2)
+    )
+    kinds = dict.fromkeys(names, "binary")
+    weak, strong = (
+        ppl.fit(ppl.HMM(states=24, transition_concentration=each), x, types=kinds, restarts=2)
+        for each in (None, 1.0)
+    )
+    ours, theirs = (fit.score(test)["log_density"].sum() / 700 for fit in (weak, strong))
+    assert ours > theirs + 0.1

@@ -228,7 +228,9 @@ def test_one_state_of_labels(simulate, missing):
     exact = 0.0
     for y, levels in zip(columns(x), (3, 2), strict=True):
         each = 0.6 * levels * np.bincount(y.astype(int), minlength=levels) / len(y)  # as frequent as they are
-        exact += sum(np.log((each[int(v)] + (y[:i] == v).sum()) / (0.6 * levels + i)) for i, v in enumerate(y))
+        exact += sum(
+            np.log((each[int(v)] + (y[:i] == v).sum()) / (0.6 * levels + i)) for i, v in enumerate(y)
+        )
     assert fit.elbo == pytest.approx(exact, abs=1e-8)
     y = columns(x)[1]
     a, b = (1.2 * share + len(y) * share for share in (y.mean(), 1 - y.mean()))
