@@ -71,11 +71,13 @@ class Program:
         model: the model.
         schema: the columns.
         until: when a fit should be done, by `time.monotonic`, if it has a budget.
+        rest: seconds of it that training left to moving draws, whenever that is asked for.
     """
 
     model: Pair
     schema: Schema
     until: float | None = None
+    rest: float | None = None
     _density: Density | None = None
     _last: tuple[Tensor, Any, Densities] | None = None
 

@@ -13,6 +13,7 @@ from scipy.stats import norm
 import ppl_models as ppl
 from ppl_models.data import read
 from ppl_models.models.program.bound import ProgramBound
+from ppl_models.models.program.density import Density
 from ppl_models.models.program.recording import Unrecorded, recorded
 
 T, K = 30, 3
@@ -35,6 +36,17 @@ class Chain(ppl.PyroModel):
             p = A[last] if before is None or self.order == 1 else 0.5 * (A[last] + A[before])
             before, last = last, pyro.sample(f"z_{t}", dist.Categorical(p))
             pyro.sample(f"y_{t}", dist.Normal(m[last] + shift, 1.0), obs=data["y"][t])
+
+
+@dataclass(frozen=True)
+class Walk(ppl.PyroModel):
+    """A curved posterior, whose draws are moved."""
+
+    def model(self, data):
+        a = pyro.sample("a", dist.Normal(0.0, 3.0))
+        b = pyro.sample("b", dist.Normal(a**2, 0.5))
+        with pyro.plate("rows", 4):
+            pyro.sample("y", dist.Normal(b, 3.0), obs=data["y"])
 
 
 @pytest.fixture
@@ -106,3 +118,24 @@ def test_what_is_written_into_is_recorded_as_a_function_and_random_numbers_are_n
     assert torch.equal(recorded(writes, u)(u * 3)[0], torch.tensor([3.0, 6.0, 6.0]))
     with pytest.raises(Unrecorded):
         recorded(lambda u: [u + torch.rand(2)], u)
+
+
+def test_a_budget_ends_searches_steps_and_moves(y, monkeypatch):
+    """On a clock that goes on by a second at every look at the density."""
+    now = [0.0]
+    real = Density.__call__
+
+    def slow(self, points):
+        now[0] += 1.0
+        return real(self, points)
+
+    monkeypatch.setattr(Density, "__call__", slow)
+    monkeypatch.setattr("ppl_models.models.program.train.time.monotonic", lambda: now[0])
+    for budget in (10.0, 40.0):
+        now[0] = 0.0
+        fit = ppl.fit(Walk(), {"y": y[:4]}, budget=budget, restarts=2)
+        now[0] += 100.0  # whoever looks at draws later has not less of the budget
+        assert fit.posterior_draws.draws > 0
+        assert (
+            budget <= now[0] - 100.0 <= budget + 9
+        )  # Gaussians of the searches, and a step; or a path of the moves
