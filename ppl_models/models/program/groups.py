@@ -150,7 +150,7 @@ def _made(variables: Variables, coords: dict[str, Any], leading: tuple[str, ...]
 
 
 def _without(likelihoods: "xr.Dataset", name: str, holes: np.ndarray) -> "xr.Dataset":
-    """A log likelihood without cells that are missing: as zeros they would count as data, and as influential."""
+    """A log likelihood without cells that are missing: zeros would count as data, and as influential."""
     dim, seen = f"{name}_seen", np.flatnonzero(~holes)
     value = likelihoods[name].to_numpy()
     flat = value.reshape(*value.shape[:2], -1)[..., seen]

@@ -90,7 +90,7 @@ def train(bound: Program, data: Dataset, settings: ProgramSettings, course: Cour
         UsageError: if the model has no guide of its own, and is to be fitted with it.
         DataError: if the log density is nowhere a finite number, or has no ELBO.
     """
-    bound.until = None if settings.budget is None else time.monotonic() + settings.budget
+    bound.until = None if settings.budget is None else time.monotonic() + settings.budget - bound.spent
     kind = _guide(bound, data, settings)
     if kind is None:
         found = _gaussian(bound, data, settings, course)
