@@ -60,13 +60,20 @@ class CellCoding:
         schema: the columns.
         columns: positions of those that go in.
         values: rows of the fit, (n, C), from whose quantiles the bins are made.
+        edges: of bins that were made before, instead.
 
     Attributes:
         edges: (P, T + 1) edges of the bins in standardised units, the last repeated where there are fewer.
         levels: rows of the table of embeddings.
     """
 
-    def __init__(self, schema: Schema, columns: list[int], values: np.ndarray) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        columns: list[int],
+        values: np.ndarray | None = None,
+        edges: np.ndarray | None = None,
+    ) -> None:
         self.numbers = [j for j in columns if not schema.columns[j].labelled]
         self.labels = [j for j in columns if schema.columns[j].labelled]
         self.mean = np.array([schema.columns[j].mean for j in self.numbers])
@@ -75,6 +82,10 @@ class CellCoding:
         self.sizes = np.array(sizes, np.int64)
         self.start = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
         self.levels = int(sum(sizes))
+        if edges is not None:
+            self.edges = torch.from_numpy(edges).float()
+            return
+        assert values is not None
         found = [
             self._edges(values[:, j], m, s) for j, m, s in zip(self.numbers, self.mean, self.sd, strict=True)
         ]

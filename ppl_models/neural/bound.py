@@ -70,6 +70,10 @@ class Neural(Bound):
         """How cells become inputs, from the rows of the fit."""
 
     @abstractmethod
+    def coded_by(self, essence: np.ndarray) -> Any:
+        """The same, from the numbers that say it."""
+
+    @abstractmethod
     def inputs(self, data: Dataset) -> Any:
         """All rows as the backbone takes them."""
 
@@ -116,6 +120,15 @@ class Neural(Bound):
         """Fix the coding of cells by the rows of the fit; once done, further calls change nothing."""
         if self.coding is None:
             self.coding = self.coded(data)
+        return self
+
+    def essence(self) -> Mapping[str, np.ndarray]:
+        """How cells are coded."""
+        return {"coding": np.array(self.coding, np.float64)}
+
+    def recalled(self, essence: Mapping[str, np.ndarray]) -> Self:
+        """The same coding."""
+        self.coding = self.coded_by(essence["coding"])
         return self
 
     def network(self, state: Params | None = None) -> Network:

@@ -137,9 +137,32 @@ def summarise(bound: Neural, fitted: Any, tails: tuple[float, float]) -> dict[st
 
     A row `log_probability` of held-out rows, nats; `accuracy` (classes) or `rmse` (numbers) of them;
     `temperature`; of a head `prior_scale` and, of a number, `sigma`; and of each column
-    `importance[COLUMN]`, the nats a row that held-out rows lose when its cells are permuted. `lower` and
-    `upper` are of a normal with this mean and sd.
+    `importance[COLUMN]`, the nats a row that held-out rows lose when its cells are permuted. `hdi_5.5%`
+    and `hdi_94.5%` are of a normal with this mean and sd. Of a run without its rows what needs none of them.
     """
+    table: dict[str, dict[str, Any]] = {}
+    if fitted.data.rows:
+        table |= _scores(bound, fitted, tails)
+    table["temperature"] = _normal(bound.temperature, 0.0, tails)
+    state = bound.state or {}
+    if "head.scale" in state:
+        table["prior_scale"] = _normal(float(state["head.scale"].flatten()[0]), 0.0, tails)
+    variables = fitted.bound.variables(fitted.draws)[0] if "head.scale" in state else {}
+    if "sigma" in variables:
+        s = variables["sigma"][1] * bound.temperature
+        table["sigma"] = _normal(s.mean(), s.std(), tails)
+    table["features"] = _normal(float(bound.head.features), 0.0, tails)
+    table["weights"] = _normal(float(bound.size), 0.0, tails)
+    if not fitted.data.rows:
+        return table
+    draws, rows, train, held = _looked_at(bound, fitted)
+    index = held if len(held) else train
+    base = _log_p(bound, rows.at(index), draws)
+    return table | importance(bound, fitted.data, index, draws, base, tails, fitted.settings.seed)
+
+
+def _scores(bound: Neural, fitted: Any, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
+    """Of held-out rows."""
     draws, rows, train, held = _looked_at(bound, fitted)
     index = held if len(held) else train
     own = rows.at(index)
@@ -157,17 +180,7 @@ def summarise(bound: Neural, fitted: Any, tails: tuple[float, float]) -> dict[st
             square[at] = (new.mean.double().mean(0) - own.y[torch.from_numpy(at)]).square().numpy()
         root, error = square.mean() ** 0.5, square.std() / max(len(square), 1) ** 0.5
         table["rmse"] = _normal(root, error / max(2 * root, 1e-12), tails)
-    table["temperature"] = _normal(bound.temperature, 0.0, tails)
-    state = bound.state or {}
-    if "head.scale" in state:
-        table["prior_scale"] = _normal(float(state["head.scale"].flatten()[0]), 0.0, tails)
-    variables = fitted.bound.variables(fitted.draws)[0] if "head.scale" in state else {}
-    if "sigma" in variables:
-        s = variables["sigma"][1] * bound.temperature
-        table["sigma"] = _normal(s.mean(), s.std(), tails)
-    table["features"] = _normal(float(bound.head.features), 0.0, tails)
-    table["weights"] = _normal(float(bound.size), 0.0, tails)
-    return table | importance(bound, fitted.data, index, draws, base, tails, fitted.settings.seed)
+    return table
 
 
 def importance(
@@ -212,6 +225,5 @@ def _normal(mean: float, sd: float, tails: tuple[float, float]) -> dict[str, flo
     return {
         "mean": float(mean),
         "sd": float(sd),
-        "lower": float(mean + z[0] * sd),
-        "upper": float(mean + z[1] * sd),
+        **{f"hdi_{100 * p:.10g}%": float(mean + each * sd) for p, each in zip(tails, z, strict=True)},
     }

@@ -60,6 +60,11 @@ class Pixels(Neural):
         x = np.asarray(data.values)[:, self.predictors]
         return Units(float(np.nanmean(x)), float(np.nanstd(x)) or 1.0, bool(np.isnan(x).any()))
 
+    def coded_by(self, essence: np.ndarray) -> Units:
+        """These."""
+        mean, sd, masked = map(float, essence)
+        return Units(mean, sd, bool(masked))
+
     def inputs(self, data: Dataset) -> Images:
         """Pixels in units of their sd, channels first."""
         h, w, c = self.shape

@@ -1,5 +1,6 @@
 """A network of dense layers over the columns of a table."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -25,6 +26,14 @@ class Table(Neural):
     def coded(self, data: Dataset) -> CellCoding:
         """Bins by the rows of the fit."""
         return CellCoding(self.schema, self.predictors, np.asarray(data.values))
+
+    def essence(self) -> Mapping[str, np.ndarray]:
+        """The edges of the bins."""
+        return {"coding": self.coding.edges.double().numpy()}
+
+    def coded_by(self, essence: np.ndarray) -> CellCoding:
+        """By the edges of these bins."""
+        return CellCoding(self.schema, self.predictors, edges=essence)
 
     def inputs(self, data: Dataset) -> Cells:
         """Numbers and labels."""

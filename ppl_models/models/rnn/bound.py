@@ -75,6 +75,10 @@ class Recurrences(Neural):
         masked = bool(np.isnan(data.values[:, self.numbers_in]).any())
         return Reading(not constant(data, self.target_index), masked)
 
+    def coded_by(self, essence: np.ndarray) -> Reading:
+        """So."""
+        return Reading(*(bool(each) for each in essence))
+
     def units(self, data: Dataset) -> np.ndarray:
         """The sequence of a row; the row itself where the target is of steps."""
         if self.coding.steps:

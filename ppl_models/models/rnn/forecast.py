@@ -156,6 +156,15 @@ class Forecaster(Bound):
             self.masked = not data.complete
         return self
 
+    def essence(self) -> Mapping[str, np.ndarray]:
+        """The season, and whether cells were missing."""
+        return {"season": np.array([self.lag, self.masked], np.float64)}
+
+    def recalled(self, essence: Mapping[str, np.ndarray]) -> Self:
+        """The same season."""
+        self.season, self.masked = int(essence["season"][0]), bool(essence["season"][1])
+        return self
+
     @property
     def lag(self) -> int:
         """L."""
@@ -388,14 +397,12 @@ class Forecaster(Bound):
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """The season, the temperature, the log density of held-out windows, and the number of weights."""
-        target = self._target(fitted)
-        score = target.log_score(target.held if len(target.held) else target.train, self.temperature)
-        found = {
-            "season": self.lag,
-            "temperature": self.temperature,
-            "log_density": score,
-            "weights": self.parameters,
-        }
+        found = {"season": self.lag, "temperature": self.temperature}
+        if fitted.data.rows:  # not of a run without its rows
+            target = self._target(fitted)
+            held = target.held if len(target.held) else target.train
+            found["log_density"] = target.log_score(held, self.temperature)
+        found["weights"] = self.parameters
         return {name: {"mean": float(value), "sd": 0.0} for name, value in found.items()}
 
 
