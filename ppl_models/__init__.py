@@ -23,6 +23,7 @@ _HOME = {
     "PplError": "errors",
     "PyroModel": "models.program.model",
     "RunError": "errors",
+    "SVM": "models.svm.model",
     "UsageError": "errors",
     "VAE": "models.vae.model",
     "fit": "api",
@@ -44,6 +45,7 @@ __all__ = [
     "PplError",
     "PyroModel",
     "RunError",
+    "SVM",
     "UsageError",
     "VAE",
     "fit",
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from ppl_models.models.hmm.model import HMM
     from ppl_models.models.logistic.model import Logistic
     from ppl_models.models.program.model import PyroModel
+    from ppl_models.models.svm.model import SVM
     from ppl_models.models.vae.model import VAE
     from ppl_models.threads import set_threads
 

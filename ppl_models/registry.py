@@ -34,6 +34,7 @@ BUILT_IN = {
     "gmm": "ppl_models.models.gmm.model:GMM",
     "hmm": "ppl_models.models.hmm.model:HMM",
     "logistic": "ppl_models.models.logistic.model:Logistic",
+    "svm": "ppl_models.models.svm.model:SVM",
     "vae": "ppl_models.models.vae.model:VAE",
 }
 
