@@ -229,7 +229,7 @@ def tuned(bound: Regression, data: Dataset) -> Regression:
         return elbo + prior - float((point[0] ** 2 + (point[1] - math.log(2.0)) ** 2) / (2 * 1.5**2))
 
     start = torch.tensor([math.log(bound.tuned.length_scale), math.log(bound.tuned.amplitude)]).double()
-    best = peak(value, torch.cat([start, bound.start()])).loc
+    best = peak(value, torch.cat([start, bound.start()]), 0.5).loc
     length, amplitude = (math.exp(float(v)) for v in best[:2])
     return bound.at({"kernel": Tuned(m.length_scale or length, m.amplitude or amplitude)})
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ppl_models.regression.responses.response import Response, RowTerms
 
-SMOOTH = 0.3
+SMOOTH = 1.0
 """The sd that f is taken to have where it is known exactly: the hinge has no curvature at a point."""
 
 _ROOT = math.sqrt(2 * math.pi)
