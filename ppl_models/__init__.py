@@ -23,6 +23,7 @@ _HOME = {
     "PplError": "errors",
     "PyroModel": "models.program.model",
     "RunError": "errors",
+    "SVM": "models.svm.model",
     "UsageError": "errors",
     "VAE": "models.vae.model",
     "fit": "api",
@@ -30,6 +31,7 @@ _HOME = {
     "read": "data",
     "resume": "api",
     "select": "api",
+    "set_threads": "threads",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "PplError",
     "PyroModel",
     "RunError",
+    "SVM",
     "UsageError",
     "VAE",
     "fit",
@@ -50,6 +53,7 @@ __all__ = [
     "read",
     "resume",
     "select",
+    "set_threads",
 ]
 
 if TYPE_CHECKING:
@@ -62,7 +66,9 @@ if TYPE_CHECKING:
     from ppl_models.models.hmm.model import HMM
     from ppl_models.models.logistic.model import Logistic
     from ppl_models.models.program.model import PyroModel
+    from ppl_models.models.svm.model import SVM
     from ppl_models.models.vae.model import VAE
+    from ppl_models.threads import set_threads
 
 
 def __getattr__(name: str) -> Any:
@@ -73,4 +79,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted(__all__)

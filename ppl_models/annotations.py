@@ -53,6 +53,14 @@ class Hint(NamedTuple):
         except TypeError:  # a name in quotes
             return self.type
 
+    @property
+    def many(self) -> Any:
+        """The type of the items, where the value may be a tuple; None where it may not."""
+        kinds = get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
+        return next(
+            (get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple and get_args(kind)), None
+        )
+
     def note(self, kind: Any) -> Any:
         """The note of a class, or None."""
         return next((note for note in self.notes if isinstance(note, kind)), None)
@@ -95,6 +103,9 @@ def checked(name: str, value: Any, about: Hint) -> Any:
     if least is not None:
         return count(name, value, least.least)
     if about.note(Positive) is not None:
+        if isinstance(value, tuple | list) and about.many:
+            each = tuple(checked(name, item, about) for item in value)
+            return each[0] if len(each) == 1 else each
         try:
             number = float(value)
         except (TypeError, ValueError):

@@ -1,5 +1,6 @@
 """The façade: `Fit` with its verbs, and fit(), select(), load() and resume(), which give one."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
@@ -31,30 +32,36 @@ class Fit(Verbs, Record):
         origin: the model bound to the columns of the data.
         candidates: the scores of all models that were tried, when one was selected.
         path: the run directory it was loaded from or saved to, if any.
+        absent: how many rows it was fitted to, where the run does without them.
+        waited: seconds from the call to the fit: reading, and all models that were tried; 0 if not known.
     """
 
     @classmethod
-    def of(cls, record: Record) -> "Fit":
-        """The same with verbs; what was computed already is kept."""
-        fit = cls(**{field.name: getattr(record, field.name) for field in fields(record)})
-        fit.__dict__.update(record.__dict__)
+    def of(cls, record: Record, **changes: Any) -> "Fit":
+        """The same with verbs, and some fields changed; what was computed already is kept."""
+        fit = cls(**{field.name: getattr(record, field.name) for field in fields(record)} | changes)
+        fit.__dict__.update({name: value for name, value in record.__dict__.items() if name not in changes})
         return fit
 
     def check(self) -> Report:
         """Whether to trust the fit: checks with reasons and a verdict."""
         return self.report
 
-    def save(self, path: Any = None, *, force: bool = False) -> Any:
+    def save(self, path: Any = None, *, force: bool = False, slim: bool = False) -> Any:
         """Write a run directory and return its path; `runs/MODEL-STEM-NNN` if none is given.
 
         Args:
             path: where.
             force: replace a run that is there.
+            slim: leave out the rows of the fit, and what there is of each of them. The run predicts, scores,
+                samples and sums up as any other; a verb without data, `resume` and the groups of the
+                posterior that are of rows are then not there.
 
         Raises:
             OutputError: if it cannot be written, or a run is there already.
+            UsageError: if it is to be slim, and the model needs its rows.
         """
-        return runs.save(self, path, force=force)
+        return runs.save(self, path, force=force, slim=slim)
 
     def _repr_html_(self) -> str:
         return fit_html(self)
@@ -90,13 +97,14 @@ def fit(
         DataError: if the data cannot be read, or the model cannot be fitted to it.
         UsageError: if an option cannot be meant.
     """
+    began = time.perf_counter()
     model = engine.checked(model)
     given, reading = _apart(options)
     settings = engine.settings_for(model, given)
     dataset = engine.read_for(model, data, reading)
     keep = None if checkpoint is None else runs.keeper(checkpoint)
     found = engine.fitted(model, dataset, settings, Course(progress), keep)
-    return Fit.of(_noted(found, given))
+    return Fit.of(_noted(found, given), waited=time.perf_counter() - began)
 
 
 def select(
@@ -113,8 +121,10 @@ def select(
         progress: as for `fit`.
         **options: as for `fit`.
     """
+    began = time.perf_counter()
     given, reading = _apart(options)
-    return Fit.of(selection.select(engine.checked(model), data, values, given, reading, progress))
+    found = selection.select(engine.checked(model), data, values, given, reading, progress)
+    return Fit.of(found, waited=time.perf_counter() - began)
 
 
 def load(path: Any, model: Any = None) -> Fit:

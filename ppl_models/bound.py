@@ -27,6 +27,7 @@ class Bound(ABC):
         takes_arrays: whether arrays of other shapes than the rows may stand beside them.
         partial_rows: whether later rows may lack columns of the fit, which are then what is asked for.
         numeric_target: whether a target may be a number; else it must be labels.
+        ridges: what to do where draws cannot get around in the posterior.
     """
 
     schema: Schema
@@ -34,9 +35,18 @@ class Bound(ABC):
     takes_arrays: bool = False
     partial_rows: bool = False
     numeric_target: bool = False
+    ridges: str = "fit fewer states, or give stronger priors"
 
     def prepare(self, data: Dataset) -> Self:
         """The same, knowing what else of the rows of the fit it needs."""
+        return self
+
+    def essence(self) -> Mapping[str, np.ndarray] | None:
+        """All that `prepare` took from the rows, so that a run can do without them; None where it cannot."""
+        return {}
+
+    def recalled(self, essence: Mapping[str, np.ndarray]) -> Self:
+        """What `prepare` gave, from its `essence`."""
         return self
 
     @property
@@ -75,6 +85,14 @@ class Bound(ABC):
     def numbers(self, data: Dataset) -> int:
         """Numbers held for each draw of θ where all rows are looked at, by which draws are budgeted."""
 
+    def needed(self) -> frozenset[str] | None:
+        """The columns that later rows must have; None for all of the schema's but the target."""
+        return frozenset() if self.partial_rows else None
+
+    def remarks(self, data: Dataset) -> Sequence[str]:
+        """What is to be known of what is said of later rows, a sentence each: that it is an extrapolation."""
+        return ()
+
     def learned(self, params: Params) -> dict[str, Any]:
         """Fields of the model that were left to the data, as the parameters of a fit have them."""
         return {}
@@ -82,6 +100,10 @@ class Bound(ABC):
     def at(self, learned: Mapping[str, Any]) -> Self:
         """The same with these fields filled in."""
         return self
+
+    def beyond(self) -> str:
+        """What else may be done where a selection ends at the largest size, as the end of a sentence."""
+        return ""
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
         """What is looked at beside convergence, starts and the posterior."""

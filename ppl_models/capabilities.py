@@ -9,6 +9,7 @@ table. Nothing is said by a name or a kind.
     Bounded       a lower bound of it as well                            score
     Conditional   p(y_n | x_n), classes of a target                      predict, score
     Uncertain     the same for each draw of θ, so that it has intervals  predict
+    Judged        the same, whether it is shown or not                   check
     Regresses     p(y_n | x_n) of a target that is a number              predict, score
     Assigns       p(z_n | x), discrete latents of rows                   predict
     Observes      p(x_n) of observed sites of a program                  predict
@@ -21,9 +22,11 @@ table. Nothing is said by a name or a kind.
     Decodes       rows as their latents have them                        reconstruct
     Named         parameters in the user's units                         summary
     Summarises    more of them than their moments                        summary
+    Priors        draws of the prior                                     sample --prior, Fit.prior
     Programmed    is a Pyro program as well                              (contract)
     Selectable    evidence by which sizes are compared                   (selection)
     Importance    integrates latents by weighted draws, of any number    score, predict, impute
+    Sparing       averages over as few draws of θ as the answer needs    predict, score, transform
 
 `draws` are draws of θ, S of them, or the one point estimate as S = 1; `rows` are what `Bound.rows` made of a
 data set. Random numbers come from torch's global generator, which the verb has seeded.
@@ -56,6 +59,8 @@ class Fitted(Protocol):
         data: the rows of the fit.
         trained: parameters, ELBO, status, history.
         settings: seed, device and the like.
+        model: with its fields.
+        candidates: the scores of all models that were tried, when one was selected.
         bound: the model over the columns, with what it learned.
     """
 
@@ -77,6 +82,16 @@ class Fitted(Protocol):
     @property
     def settings(self) -> "Training":
         """Seed, device and the like."""
+        ...
+
+    @property
+    def model(self) -> Any:
+        """The model with its fields."""
+        ...
+
+    @property
+    def candidates(self) -> tuple[Mapping[str, Any], ...]:
+        """What was tried, when one was selected."""
         ...
 
     @property
@@ -286,6 +301,15 @@ class Regresses(Protocol):
 
 
 @runtime_checkable
+class Judged(Protocol):
+    """Has the probabilities of the classes under each draw of θ, by which predictions are judged."""
+
+    def by_draw(self, rows: Any, draws: "Draws") -> Iterator[Probabilities]:
+        """Those of rows that have every predictor, some rows at a time; labels are not looked at."""
+        ...
+
+
+@runtime_checkable
 class Assigns(Protocol):
     """Has discrete latents of rows."""
 
@@ -442,7 +466,7 @@ class Glances(Protocol):
     """Has a table of its own that is shown with a fit."""
 
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
-        """A row for each of its parts."""
+        """A row for each of its parts; `attrs["note"]` says so where some are left out."""
         ...
 
 
@@ -456,11 +480,37 @@ class Importance(Protocol):
 
 
 @runtime_checkable
+class Sparing(Protocol):
+    """Averages over as few draws of θ as the answer needs."""
+
+    def sparing(self) -> Self:
+        """The same doing so: it is handed all draws, and takes those that it needs."""
+        ...
+
+    def log_mean_density(self, rows: Any, draws: "Draws") -> "Tensor":
+        """Log (1/S) Σ_s p(x_n | θ_s) of rows that are independent given θ, (n,)."""
+        ...
+
+
+@runtime_checkable
 class Grouped(Protocol):
     """Has groups of its own for ArviZ, where it is not parameters that have a posterior."""
 
     def groups(self, fitted: Fitted) -> "dict[str, xr.Dataset]":
         """Data sets by group: `posterior`, `constant_data`, …."""
+        ...
+
+
+@runtime_checkable
+class Priors(Protocol):
+    """Has a prior that can be drawn from."""
+
+    def prior_groups(self, seed: int) -> "dict[str, xr.Dataset]":
+        """Data sets by group: `prior` and `prior_predictive`."""
+        ...
+
+    def prior_draws(self, draws: int, seed: int) -> "Draws":
+        """θ from the prior."""
         ...
 
 

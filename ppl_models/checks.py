@@ -1,10 +1,13 @@
-"""Whether to trust a fit: what was checked, what was found, and the verdict.
+"""Whether to trust a fit: what was checked, what was found, and two verdicts.
 
-The verdict is `trusted` when every check passes, `use with care` when one warns, and `not trusted` when
-one fails.
+A verdict is `trusted` when every check passes, `use with care` when one warns, and `not trusted` when one
+fails. `verdict` is of the parameters and their intervals, `predictions` of what is predicted: a model of
+thousands of parameters, none of which can be relied on, may predict well, and where its predictions were
+judged by themselves these do not hang on its parameters.
 """
 
 import textwrap
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from html import escape
@@ -12,12 +15,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ppl_models.capabilities import Fitted
+from ppl_models.capabilities import Fitted, Judged
 from ppl_models.data.excerpt import excerpt
 from ppl_models.draws import select_draws
+from ppl_models.errors import PplError
 from ppl_models.inference.calibration import ALIKE
+from ppl_models.inference.psis import smooth
+from ppl_models.wording import spoken
 
 Level = Literal["ok", "warn", "fail"]
+About = Literal["parameters", "predictions", "both"]
 
 GOOD_K, USABLE_K = 0.7, 1.0
 """k̂ up to which a guide is close to the posterior, and up to which weighted averages still exist."""
@@ -28,18 +35,36 @@ _MARK = {"ok": "✓", "warn": "!", "fail": "✗"}
 MIXED = 1.02
 """R-hat up to which chains agree."""
 
+SHIFTED = 0.25
+"""Sds by which weighted means may be away from those of the guide."""
+
 FAR = 5.0
 """Factor of an sd up to which linear response is trusted to have corrected it."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that was looked at.
+
+    Attributes:
+        name: what it is.
+        value: what was found.
+        level: what follows from it.
+        reason: the same in words.
+        about: which of the two verdicts it counts for.
+    """
 
     name: str
     value: Any
     level: Level
     reason: str
+    about: About = "parameters"
+
+
+def worst(checks: Iterable[Check]) -> str:
+    """`trusted`, `use with care` or `not trusted`."""
+    levels = {check.level for check in checks}
+    return "not trusted" if "fail" in levels else "use with care" if "warn" in levels else "trusted"
 
 
 @dataclass(frozen=True)
@@ -50,25 +75,32 @@ class Report:
 
     @cached_property
     def verdict(self) -> str:
-        """`trusted`, `use with care` or `not trusted`."""
-        levels = {check.level for check in self.checks}
-        return "not trusted" if "fail" in levels else "use with care" if "warn" in levels else "trusted"
+        """Of the parameters and their intervals: `trusted`, `use with care` or `not trusted`."""
+        return worst(check for check in self.checks if check.about != "predictions")
+
+    @cached_property
+    def predictions(self) -> str:
+        """The same of predictions; that of the parameters where predictions were not judged themselves."""
+        judged = any(check.about == "predictions" for check in self.checks)
+        return worst(check for check in self.checks if not judged or check.about != "parameters")
 
     @property
     def trusted(self) -> bool:
-        """Whether every check passed."""
+        """Whether every check of the parameters passed."""
         return self.verdict == "trusted"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON values."""
-        return {"verdict": self.verdict, "checks": [asdict(check) for check in self.checks]}
+        checks = [asdict(check) | {"reason": spoken(check.reason)} for check in self.checks]
+        return {"verdict": self.verdict, "predictions": self.predictions, "checks": checks}
 
     def text(self, width: int = 80) -> str:
         """The report for a terminal."""
-        lines = [f"verdict: {self.verdict}"]
+        lines = [f"verdict: {self.verdict}", f"predictions: {self.predictions}"]
         for check in self.checks:
             head = f"  {check.level:<4}  {check.name}: "
-            lines += textwrap.wrap(head + check.reason, max(width, 24), subsequent_indent=" " * 8)
+            text = head + spoken(check.reason)
+            lines += textwrap.wrap(text, max(width, 24), subsequent_indent=" " * 8)
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -76,12 +108,14 @@ class Report:
 
     def _repr_html_(self) -> str:
         items = "".join(
-            f"<li>{_MARK[c.level]} <b>{escape(c.name)}</b>: {escape(c.reason)}</li>" for c in self.checks
+            f"<li>{_MARK[c.level]} <b>{escape(c.name)}</b>: {escape(spoken(c.reason))}</li>"
+            for c in self.checks
         )
-        return (
-            f'<p>verdict: <b style="color:{_COLOUR[self.verdict]}">{escape(self.verdict)}</b></p>'
-            f'<ul style="list-style:none;padding-left:0">{items}</ul>'
+        said = (
+            f'{name}: <b style="color:{_COLOUR[value]}">{escape(value)}</b>'
+            for name, value in (("verdict", self.verdict), ("predictions", self.predictions))
         )
+        return f'<p>{", ".join(said)}</p><ul style="list-style:none;padding-left:0">{items}</ul>'
 
 
 def check(fit: Fitted, bayesian: bool) -> Report:
@@ -91,16 +125,45 @@ def check(fit: Fitted, bayesian: bool) -> Report:
         fit: what was fitted.
         bayesian: whether its parameters have a posterior, whose draws can be looked at.
     """
-    own = fit.bound.checks(fit)
-    draws = _posterior(fit) if bayesian else ()
-    return Report((_converged(fit), *_restarts(fit), *draws, *own))
+    own = tuple(fit.bound.checks(fit))
+    draws = tuple(_posterior(fit)) if bayesian else ()
+    found = (_converged(fit, bayesian), *_edge(fit), *_restarts(fit), *draws, *own)
+    return Report(found + tuple(_judged(fit, found)) if bayesian else found)
 
 
-def _converged(fit: Fitted) -> Check:
+def _converged(fit: Fitted, bayesian: bool) -> Check:
     t = fit.trained
     if t.status == "converged":
         return Check("converged", t.steps, "ok", f"the ELBO settled after {t.steps} steps")
-    return Check("converged", t.steps, "fail" if t.status == "diverged" else "warn", t.reason)
+    memory = fit.calibrated.memory if bayesian and t.status == "max_steps" else None
+    if memory is not None and memory[0] <= memory[1]:
+        reason = (
+            f"the ELBO of the guide was still rising after {t.steps} steps, which does not matter: its draws "
+            "were moved on"
+        )
+        return Check("converged", t.steps, "ok", reason)
+    diverged = t.status == "diverged"
+    return Check(
+        "converged", t.steps, "fail" if diverged else "warn", t.reason, "both" if diverged else "parameters"
+    )
+
+
+def _edge(fit: Fitted) -> list[Check]:
+    """Whether a selection ended at the largest value that was tried, so that the best may lie beyond it."""
+    tried = [each[name] for each in fit.candidates if (name := next(iter(each), None)) is not None]
+    if len(tried) < 2 or not all(isinstance(value, int | float) for value in tried):
+        return []
+    name = next(iter(fit.candidates[0]))
+    chosen, most = getattr(fit.model, name), max(tried)
+    if chosen < most:
+        reason = f"{chosen} {name} have the most evidence of {min(tried)} to {most}"
+        return [Check("selection", chosen, "ok", reason)]
+    option = name.replace("_", "-")
+    reason = (
+        f"{chosen} {name} were chosen, the most that was tried: more may be better still, try "
+        f"--{option}={chosen}:{2 * most}"
+    )
+    return [Check("selection", chosen, "warn", reason + fit.bound.beyond(), "both")]
 
 
 def _restarts(fit: Fitted) -> list[Check]:
@@ -141,7 +204,7 @@ def _posterior(fit: Fitted) -> list[Check]:
             return [Check("posterior", memory, "ok", reason)]
         reason = (
             f"draws {said} still remember it: correlation with half-way {memory:.2f}, over {limit:.2f}; "
-            "the posterior has several modes or long ridges: fit fewer states, or give stronger priors"
+            f"the posterior has several modes or long ridges: {fit.bound.ridges}"
         )
         return [Check("posterior", memory, "fail", reason)]
     if how.chains:
@@ -157,10 +220,26 @@ def _posterior(fit: Fitted) -> list[Check]:
         mended = ": the guide is close to it, and its draws were corrected by their weights"
         return [Check("k-hat", p.k_hat, "ok", f"{k} (at most {GOOD_K}), {draws}{mended}")]
     if p.k_hat <= USABLE_K:
-        reason = f"{k}, over {GOOD_K}, {draws}: means are usable, intervals are likely too narrow"
+        off = _shift(fit)
+        reason = f"{k}, over {GOOD_K}, {draws}: means move by up to {off:.2f} sd when draws are weighed"
+        if off > SHIFTED:
+            return [Check("k-hat", p.k_hat, "fail", f"{reason}: the guide is beside the posterior")]
+        reason += ", and can be off by more than that; intervals are likely too narrow"
         return [Check("k-hat", p.k_hat, "warn", reason)]
     reason = f"{k}, over {USABLE_K}, {draws}: the guide misses part of it; do not rely on its intervals"
     return [Check("k-hat", p.k_hat, "fail", reason)]
+
+
+def _shift(fit: Fitted) -> float:
+    """How far weighted means of parameters are from those of the guide, in its sds: the worst."""
+    p = fit.posterior_draws
+    worst, weight = 0.0, np.exp(p.log_weight)
+    for _, value in fit.bound.variables(p.theta)[0].values():
+        x = value.reshape(len(value), -1)
+        sd = x.std(0)
+        off = np.abs(weight @ x - x.mean(0))[sd > 0] / sd[sd > 0]
+        worst = max(worst, float(off.max(initial=0.0)))
+    return worst
 
 
 def _mixing(draws: Any, chains: int) -> Check:
@@ -205,4 +284,104 @@ def _predictions(fit: Fitted) -> Check:
     each = fit.bound.log_evidence(fit.bound.dataset_batch(part, fit.settings.device), theta) / part.rows
     spread = float(each.std())
     level: Level = "ok" if spread < 0.05 else "warn"
-    return Check("predictions", spread, level, f"the log density of a row is known to ± {spread:.2g} nats")
+    reason = f"the log density of a row is known to ± {spread:.2g} nats"
+    return Check("predictions", spread, level, reason, "both")
+
+
+LEFT_OUT, SURE = 200, 0.02
+"""Rows that are left out in turn, and by how much a mean confidence may be over the share that is right."""
+
+
+def _judged(fit: Fitted, found: Iterable[Check]) -> list[Check]:
+    """Predictions by themselves: of models with classes, and where the parameters are not to be trusted.
+
+    Each of some rows is left out in turn by importance weights 1/p(x_n | θ) of the draws (Vehtari, Gelman &
+    Gabry 2017, Statistics and Computing 27).
+    """
+    bound = fit.bound
+    parameters = worst(check for check in found if check.about == "parameters")
+    if not bound.exchangeable or (parameters == "trusted" and not isinstance(bound, Judged)):
+        return []
+    part = excerpt(fit.data, LEFT_OUT, ordered=False, seed=fit.settings.seed)
+    if fit.data.arrays and part is not fit.data:  # some of the rows do not go with all of the arrays
+        return []
+    theta = select_draws(fit.posterior_draws.theta, slice(0, 400))
+    try:
+        log_x = bound.log_likelihood(part, theta, fit.settings.device).numpy()
+    except PplError:
+        return []
+    if log_x.shape[1] != part.rows:
+        return []
+    if isinstance(bound, Judged):
+        return _classified(fit, part, theta, log_x)
+    kept = np.flatnonzero(np.isfinite(log_x).all(0))
+    if len(kept) < 20:
+        return []
+    smoothed = [smooth(-column) for column in log_x[:, kept].T]
+    out = np.array([_log_sum(s.log_weight + x) for s, x in zip(smoothed, log_x[:, kept].T, strict=True)])
+    seen = np.array([_log_sum(x) - np.log(len(x)) for x in log_x[:, kept].T])
+    lost, rough = float((seen - out).mean()), float(np.mean([s.k_hat > GOOD_K for s in smoothed]))
+    per = lost / max(len(part.names), 1)
+    level: Level = "ok" if per < LOST and rough < ROUGH else "warn"
+    reason = (
+        f"log density {out.mean():.2f} of a row that is left out, {seen.mean():.2f} of one that was seen; "
+        f"{100 * rough:.0f} % of {len(kept)} rows have k-hat over {GOOD_K}"
+    )
+    if level == "warn":
+        reason += ": it fits the rows more than what they share; judge it by score on other rows"
+    return [Check("leave-one-out", lost, level, reason, "predictions")]
+
+
+LOST, ROUGH = 0.1, 0.1
+"""Nats a column that leaving a row out may cost, and the share of rows with a high k̂."""
+
+
+def _classified(fit: Fitted, part: Any, theta: Any, log_x: np.ndarray) -> list[Check]:
+    """Classes of rows that are left out: how many are right, and whether as many as was said."""
+    bound, target = fit.bound, fit.data.schema.target
+    codes = part.values[:, part.names.index(target)]
+    use = ~np.isnan(codes) & np.isfinite(log_x).all(0)
+    # truncated at √S times their mean (Ionides 2008, J. Comput. Graph. Stat. 17): of all rows at once
+    log_w = log_x.min(0) - log_x
+    weight = np.exp(log_w)
+    weight = np.minimum(weight, weight.mean(0) * len(weight) ** 0.5)
+    weight /= weight.sum(0)
+    shares, known = [], []
+    for index, values in bound.by_draw(bound.rows(part, fit.settings.device), theta):
+        at = use[index]
+        shares.append(np.einsum("sm,smc->mc", weight[:, index[at]], values.numpy()[:, at]))
+        known.append(codes[index[at]].astype(int))
+    if sum(map(len, known)) < 20:
+        return []
+    return [classified(np.concatenate(shares), np.concatenate(known), "left out in turn")]
+
+
+def classified(p: np.ndarray, codes: np.ndarray, how: str) -> Check:
+    """Predicted classes against those that were seen: how many are right, and whether as many as was said.
+
+    Args:
+        p: (m, C) probabilities, of rows that they were not fitted to.
+        codes: (m,) the classes.
+        how: what was done with the rows.
+    """
+    m, right, sure = len(codes), (p.argmax(1) == codes).mean(), p.max(1)
+    share = np.bincount(codes) / m
+    base = -float((share * np.log(np.where(share > 0, share, 1.0))).sum())
+    loss = -float(np.log(np.maximum(p[np.arange(m), codes], 1e-300)).mean())
+    over = float(sure.mean() - right)
+    far = over > SURE and over > 3 * float(np.sqrt((sure * (1 - sure)).mean() / m))
+    reason = (
+        f"of {m} rows {how} {100 * right:.1f} % are classified right, at a mean confidence of "
+        f"{100 * sure.mean():.1f} %; log loss {loss:.3g}, by the shares of the classes alone {base:.3g}"
+    )
+    if far:
+        reason += ": it is too sure of itself"
+    elif loss > 0.98 * base:
+        reason += ": it says no more than these"
+    worse = loss > base + SURE
+    level: Level = "fail" if far and over > 5 * SURE else "warn" if far or worse else "ok"
+    return Check("classes", float(right), level, reason, "predictions")
+
+
+def _log_sum(x: np.ndarray) -> float:
+    return float(np.log(np.exp(x - x.max()).sum()) + x.max())

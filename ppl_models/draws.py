@@ -1,8 +1,9 @@
 """Draws of parameters θ as plain tensors: what models, guides and verbs hand to one another."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,9 +40,7 @@ class Posterior:
         k_hat_sd: the standard error of `k_hat`, from parts of the proposals.
         even: effective draws as a share of the proposals.
         corrected: whether the draws were drawn again by their weights.
-        log_likelihood: log p(x_t | x_{1:t−1}, θ) of each row (S, n), or of each sequence (S, sequences); the
-            total (S, 1) where there are too many.
-        unit: what a column of `log_likelihood` is: `row`, `sequence` or `all`.
+        by_unit: computes `log_likelihood` and `unit`, when they are first asked for.
     """
 
     theta: Draws
@@ -52,8 +51,25 @@ class Posterior:
     k_hat_sd: float
     even: float
     corrected: bool
-    log_likelihood: np.ndarray
-    unit: str
+    by_unit: Callable[[], tuple[np.ndarray, str]] = field(repr=False)
+
+    @cached_property
+    def _by_unit(self) -> tuple[np.ndarray, str]:
+        return self.by_unit()
+
+    @property
+    def log_likelihood(self) -> np.ndarray:
+        """Log p(x_t | x_{1:t−1}, θ) of each row, (D, n), or of each sequence, (D, sequences).
+
+        Of the first D draws, fewer than S where the data is large; NaN of rows that a regression leaves out.
+        (S, 1) of all rows together where they cannot be told apart.
+        """
+        return self._by_unit[0]
+
+    @property
+    def unit(self) -> str:
+        """What a column of `log_likelihood` is: `row`, `sequence` or `all`."""
+        return self._by_unit[1]
 
     @property
     def draws(self) -> int:
@@ -87,6 +103,24 @@ def select_draws(theta: Draws, at: slice | Tensor) -> dict[str, Theta]:
 def number_of(theta: Draws) -> int:
     """How many draws, S."""
     return next(iter(next(iter(theta.values())).values())).shape[0]
+
+
+def interval(values: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:
+    """The highest-density interval of draws (S,): the shortest that holds so many, named as ArviZ names it.
+
+    Args:
+        values: draws.
+        tails: the probabilities of the ends of the equal-tailed interval of the same size.
+
+    Example:
+        >>> interval(np.array([0.0, 1.0, 1.5, 2.0, 9.0]), (0.25, 0.75))
+        {'hdi_25%': 1.0, 'hdi_75%': 2.0}
+    """
+    names = [f"hdi_{100 * tail:.10g}%" for tail in tails]
+    x = np.sort(values)
+    inside = int(np.floor((tails[1] - tails[0]) * len(x)))
+    first = int((x[inside:] - x[: len(x) - inside]).argmin())
+    return dict(zip(names, (float(x[first]), float(x[first + inside])), strict=True))
 
 
 def plain(name: str) -> str:

@@ -16,6 +16,7 @@ from ppl_models.inference.settings import Training, settings_of
 from ppl_models.model import Model
 from ppl_models.record import Record
 from ppl_models.registry import complete, numeric_targets
+from ppl_models.threads import threads_for
 
 
 def checked(model: Any) -> Model:
@@ -89,7 +90,8 @@ def fitted(
     _check_memory(bound, data, settings)
     if keep is not None:
         course = replace(course, keep=lambda trained: keep(Record(model, data, trained, settings, bound)))
-    with torch.random.fork_rng(devices=[]):
+    work = bound.numbers(data) * getattr(settings, "restarts", 1)
+    with torch.random.fork_rng(devices=[]), threads_for(work):
         torch.manual_seed(settings.seed)
         trained = bound.train(data, settings, course)
     return Record(model, data, trained, settings, bound)

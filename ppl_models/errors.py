@@ -10,14 +10,23 @@
     └── Interrupted       130  the user, or the system, asked to stop
 
 A message is one line that says what is wrong, where, and what to do about it. A bug of ours is any
-other exception and exits with 1.
+other exception and exits with 1. It names options as the command line has them; outside of it a traceback
+shows beneath how Python writes them.
 """
+
+from ppl_models.wording import spoken
 
 
 class PplError(Exception):
     """Base class of every error that `ppl_models` raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        own = str(self)
+        if (said := spoken(own)) != own:
+            self.add_note(f"in Python: {said}")
 
 
 class UsageError(PplError, ValueError):
@@ -60,3 +69,10 @@ class Interrupted(PplError):
     def __init__(self, message: str, exit_code: int = 130) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class PplWarning(UserWarning):
+    """Something that a result should not be read without, and that is no error."""
+
+    def __str__(self) -> str:
+        return spoken(super().__str__())

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from ppl_models.bound import Bayesian
-from ppl_models.capabilities import Fitted, Grouped
+from ppl_models.capabilities import Fitted, Grouped, Priors
+from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Posterior, number_of, plain, select_draws
 from ppl_models.errors import Unsupported
 from ppl_models.inference.calibration import ALIKE, draw, evenness, number_of_draws
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 CELLS = 4_000_000
 """Numbers that are stored row by row: log likelihoods, observed data, replicated data."""
+
+REPLICATED = 2_000_000
+"""Numbers of replicated data sets, of which there are as many draws as of the log likelihood."""
+
+LEAST = 100
+"""Draws of the log likelihood of rows, however many rows there are."""
 
 USABLE_K = 0.7
 """k̂ up to which draws are corrected by their importance weights."""
@@ -38,7 +45,8 @@ def draw_posterior(fit: Fitted, draws: int | None = None) -> Posterior:
     if not isinstance(bound, Bayesian):
         raise Unsupported(f"the parameters of {fit.name} are point estimates, without draws")
     calibrated = fit.calibrated
-    guide, size = calibrated.guide, draws or number_of_draws(bound, data)
+    asked = draws or getattr(fit.settings, "draws", None)
+    guide, size = calibrated.guide, asked or number_of_draws(bound, data)
     small = threads_for(data.rows * getattr(bound, "states", 1) * 500)
     with torch.random.fork_rng(devices=[]), small:
         torch.manual_seed(fit.settings.seed + 2)
@@ -58,10 +66,17 @@ def draw_posterior(fit: Fitted, draws: int | None = None) -> Posterior:
             theta, log_p, log_q = select_draws(theta, torch.from_numpy(chosen)), log_p[chosen], log_q[chosen]
     if corrected:
         weight = np.full(len(log_p), -np.log(len(log_p)))
-    log_likelihood, unit = _by_unit(fit, theta, log_p)
     error = float(np.std(parts, ddof=1) / BATCHES**0.5) if np.isfinite(parts).all() else float("inf")
     return Posterior(
-        theta, log_p, log_q, weight, smoothed.k_hat, error, even, corrected, log_likelihood, unit
+        theta,
+        log_p,
+        log_q,
+        weight,
+        smoothed.k_hat,
+        error,
+        even,
+        corrected,
+        lambda: _by_unit(fit, theta, log_p),
     )
 
 
@@ -79,47 +94,65 @@ def systematic(weight: np.ndarray, start: float) -> np.ndarray:
 
 
 def _by_unit(fit: Fitted, theta: Draws, log_p: np.ndarray) -> tuple[np.ndarray, str]:
-    """The log likelihood of each draw by row or sequence, or its total."""
+    """The log likelihood of some draws by row or sequence, or its total."""
     bound, data = fit.bound, fit.data
     by_row = bound.exchangeable or len(data.lengths) == 1
-    if by_row and len(log_p) * data.rows > CELLS:
-        return log_p[:, None] - bound.log_prior(theta).numpy()[:, None], "all"
-    found = bound.log_likelihood(data, theta, fit.settings.device).numpy()
+    number = _number(data, len(log_p), data.rows if by_row else len(data.lengths))
+    some = theta if number == len(log_p) else select_draws(theta, slice(0, number))
+    found = bound.log_likelihood(data, some, fit.settings.device).numpy()
     if found.shape[1] == 1 and data.rows != 1:
-        return found, "all"
+        return log_p[:, None] - bound.log_prior(theta).numpy()[:, None], "all"
     return found, "row" if by_row else "sequence"
 
 
-def groups_of(fit: Fitted) -> dict[str, "xr.Dataset"]:
+def _number(data: Dataset, draws: int, units: int) -> int:
+    """Of how many draws there are log likelihoods; of as many there are replicated data sets, if any."""
+    replicated = REPLICATED // max(data.values.size, 1)
+    return min(draws, replicated if replicated >= LEAST else max(CELLS // max(units, 1), LEAST))
+
+
+def _stored(fit: Fitted) -> bool:
+    """Whether log likelihoods by row are few enough for a file."""
+    return fit.data.rows * LEAST <= CELLS
+
+
+def groups_of(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]:
     """The posterior as xarray data sets, group by group, with named dimensions and the user's units.
 
     Of a model with a point estimate that has no groups of its own, the data alone.
+
+    Args:
+        fit: the fit.
+        by_row: whether the log likelihood is by row (or sequence), or of all rows together.
     """
     own = fit.bound
-    if isinstance(own, Grouped):
+    if isinstance(own, Grouped) and fit.data.rows:
         return own.groups(fit)
-    return groups_of_draws(fit) if isinstance(own, Bayesian) else groups_of_data(fit)
+    return groups_of_draws(fit, by_row) if isinstance(own, Bayesian) else groups_of_data(fit)
 
 
-def groups_of_data(fit: Fitted) -> dict[str, "xr.Dataset"]:
-    """The rows and the lengths of their sequences."""
+def groups_of_data(fit: Fitted, rows: np.ndarray | None = None) -> dict[str, "xr.Dataset"]:
+    """The rows, or some of them, and the lengths of their sequences."""
     import xarray as xr
 
     data = fit.data
     found = {"constant_data": xr.Dataset({"lengths": ("sequence", np.asarray(data.lengths))})}
     if 0 < data.values.size <= CELLS:
+        rows = np.arange(data.rows) if rows is None else rows
         columns = zip(data.names, data.values.T, strict=True)
-        found["observed_data"] = xr.Dataset({plain(name): ("row", cells) for name, cells in columns})
+        found["observed_data"] = xr.Dataset(
+            {plain(name): ("row", cells[rows]) for name, cells in columns}, coords={"row": rows}
+        )
     return found
 
 
-def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
-    """The same where parameters have a posterior, from its draws."""
+def parameters_of(fit: Fitted) -> "xr.Dataset":
+    """Every parameter in the user's units, a correlation once for each pair of columns."""
     import xarray as xr
 
-    p, data = fit.posterior_draws, fit.data
+    p = fit.posterior_draws
     variables, coords = fit.bound.variables(p.theta)
-    posterior = xr.Dataset(
+    found = xr.Dataset(
         {n: (("chain", "draw", *dims), v[None]) for n, (dims, v) in variables.items()},
         coords={"chain": [0], "draw": np.arange(p.draws), **coords},
         attrs={
@@ -130,28 +163,75 @@ def groups_of_draws(fit: Fitted) -> dict[str, "xr.Dataset"]:
             "inference_library": "ppl_models",
         },
     )
+    return _pairs(found)
+
+
+def _draws_alone(fit: Fitted) -> dict[str, "xr.Dataset"]:
+    """The parameters, and log densities and weights of their draws: nothing of a row."""
+    import xarray as xr
+
+    p = fit.posterior_draws
     stats = {"lp": p.log_p, "log_q": p.log_q, "log_weight": p.log_weight}
-    found = {
-        "posterior": posterior,
+    return {
+        "posterior": parameters_of(fit),
         "sample_stats": xr.Dataset(
             {n: (("chain", "draw"), v[None]) for n, v in stats.items()},
             coords={"chain": [0], "draw": np.arange(p.draws)},
         ),
-        "log_likelihood": xr.Dataset(
-            {"x": (("chain", "draw", p.unit), p.log_likelihood[None])},
-            coords={"chain": [0], "draw": np.arange(p.draws)},
-        ),
-        **groups_of_data(fit),
     }
-    if "observed_data" in found:
-        names = [plain(name) for name in data.names]
-        number = min(p.draws, CELLS // (4 * data.values.size))
-        if number >= 20:
-            drawn = replicate(fit, number)
-            found["posterior_predictive"] = xr.Dataset(
-                {n: (("chain", "draw", "row"), drawn[None, :, :, i]) for i, n in enumerate(names)},
-                coords={"chain": [0], "draw": np.arange(number)},
-            )
+
+
+def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]:
+    """The same where parameters have a posterior, from its draws.
+
+    Rows that a regression leaves out are in no group; `row` says which the others are. Parameters that are
+    the same in all draws, such as the weight of an only component, are `constant_data`: ArviZ cannot draw
+    the density of a number that does not vary.
+    """
+    import xarray as xr
+
+    found = _draws_alone(fit)
+    p, data, posterior = fit.posterior_draws, fit.data, found["posterior"]
+    if not data.rows:  # of a run without its rows
+        return found
+    fixed = [n for n, v in posterior.data_vars.items() if v.size and bool((v == v[:, :1]).all())]
+    units: dict[str, Any] = {}
+    rows = None
+    if by_row:
+        each, unit = p.log_likelihood, p.unit
+        if unit == "row":
+            rows = np.flatnonzero(~np.isnan(each).all(0))
+            each, units = each[:, rows], {"row": rows}
+    else:
+        each, unit = p.log_p[:, None] - fit.bound.log_prior(p.theta).numpy()[:, None], "all"
+    found |= {
+        "log_likelihood": xr.Dataset(
+            {"x": (("chain", "draw", unit), each[None])},
+            coords={"chain": [0], "draw": np.arange(len(each)), **units},
+        ),
+        **groups_of_data(fit, rows),
+    }
+    if fixed and len(fixed) < len(posterior.data_vars):
+        found["posterior"] = posterior.drop_vars(fixed)
+        constants = posterior[fixed].isel(chain=0, draw=0, drop=True)
+        found["constant_data"] = xr.merge([found["constant_data"], constants], combine_attrs="override")
+    number = REPLICATED // max(data.values.size, 1)
+    if "observed_data" in found and number >= LEAST:
+        names, number = [plain(name) for name in data.names], min(p.draws, number)
+        drawn = replicate(fit, number)
+        rows = np.arange(data.rows) if rows is None else rows
+        drawn, seen = drawn[:, rows], data.values[rows]
+        given = [((drawn[..., i] == x) | np.isnan(x)).all() for i, x in enumerate(seen.T)]
+        at = {"row": rows}
+        found["posterior_predictive"] = xr.Dataset(
+            {n: (("chain", "draw", "row"), drawn[None, ..., i]) for i, n in enumerate(names) if not given[i]},
+            coords={"chain": [0], "draw": np.arange(number), **at},
+        )
+        fixed = [n for n, same in zip(names, given, strict=True) if same]  # predictors
+        if fixed and len(fixed) < len(names):
+            constants = [found["constant_data"], found["observed_data"][fixed]]
+            found["constant_data"] = xr.merge(constants, combine_attrs="override")
+            found["observed_data"] = found["observed_data"].drop_vars(fixed)
     return found
 
 
@@ -164,9 +244,12 @@ def replicate(fit: Fitted, draws: int) -> np.ndarray:
 
 def to_arviz(fit: Fitted) -> Any:
     """`InferenceData` on ArviZ 0.x, a `DataTree` on 1.x."""
+    return _arviz(groups_of(fit))
+
+
+def _arviz(found: dict[str, "xr.Dataset"]) -> Any:
     import arviz as az
 
-    found = groups_of(fit)
     if int(az.__version__.split(".")[0]) < 1:
         return az.InferenceData(**found)  # type: ignore[arg-type]
     import xarray as xr
@@ -174,11 +257,30 @@ def to_arviz(fit: Fitted) -> Any:
     return xr.DataTree.from_dict({f"/{name}": group for name, group in found.items()})
 
 
-def netcdf(fit: Fitted) -> bytes:
-    """Every group as one netCDF file, without ArviZ; made in memory, as HDF5 dies on a full disk."""
+def prior_to_arviz(fit: Fitted) -> Any:
+    """Draws of the prior and what they predict, as `to_arviz` has those of the posterior.
+
+    Raises:
+        Unsupported: the prior cannot be drawn from.
+    """
+    if not isinstance(fit.bound, Priors):
+        raise Unsupported(
+            f"the prior of {fit.name} cannot be drawn from; user-defined models have one that can"
+        )
+    return _arviz(fit.bound.prior_groups(fit.settings.seed + 6))
+
+
+def netcdf(fit: Fitted, rows: bool = True) -> bytes:
+    """Every group as one netCDF file, without ArviZ; made in memory, as HDF5 dies on a full disk.
+
+    Args:
+        fit: the fit.
+        rows: whether groups that have something of each row are wanted too.
+    """
     import xarray as xr
 
-    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups_of(fit).items()})
+    groups = groups_of(fit, _stored(fit)) if rows else _draws_alone(fit)
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     return bytes(tree.to_netcdf(engine="h5netcdf"))
 
 
@@ -198,18 +300,20 @@ def _pairs(posterior: "xr.Dataset") -> "xr.Dataset":
 
 
 def summarise(fit: Fitted, level: float = 0.89) -> "pd.DataFrame":
-    """Mean, sd and interval of every parameter by ArviZ: highest density on 0.x, equal tails on 1.x."""
+    """Mean, sd and highest-density interval of every parameter, by ArviZ; the names are those of 0.x."""
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import arviz as az
 
-        posterior = _pairs(groups_of(fit)["posterior"])
+        posterior = parameters_of(fit)
         if int(az.__version__.split(".")[0]) < 1:
             table = az.summary(posterior, kind="stats", hdi_prob=level, round_to="none", stat_focus="mean")
         else:
-            options: dict[str, Any] = {"ci_prob": level, "round_to": "none"}
+            options: dict[str, Any] = {"ci_kind": "hdi", "ci_prob": level, "round_to": "none"}
             table = az.summary(posterior, kind="stats", **options)
+            ends = [f"hdi_{100 * tail:.10g}%" for tail in ((1 - level) / 2, (1 + level) / 2)]
+            table.columns = [*table.columns[:2], *ends, *table.columns[4:]]
     table.index.name = "parameter"
     return table  # type: ignore[return-value]

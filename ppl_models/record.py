@@ -15,7 +15,8 @@ from ppl_models.inference.calibration import Calibrated, Guide
 from ppl_models.inference.loop import Status, Trained
 from ppl_models.inference.settings import Training
 from ppl_models.model import Model
-from ppl_models.posterior import draw_posterior, to_arviz
+from ppl_models.posterior import draw_posterior, prior_to_arviz, to_arviz
+from ppl_models.threads import threads_for
 
 if TYPE_CHECKING:
     once = property  # as protocols ask for it; a type checker takes `cached_property` for something else
@@ -35,6 +36,9 @@ class Record:
         origin: the model bound to the columns of the data, as training had it.
         candidates: the scores of all models that were tried, when one was selected.
         path: the run directory it was loaded from or saved to, if any.
+        absent: how many rows it was fitted to, where the run does without them (`save(slim=True)`): `data`
+            has none then.
+        waited: seconds from the call to the fit: reading, and all models that were tried; 0 if not known.
     """
 
     model: Model
@@ -44,6 +48,8 @@ class Record:
     origin: Bound = field(repr=False)
     candidates: tuple[Mapping[str, Any], ...] = ()
     path: str | None = None
+    absent: int | None = None
+    waited: float = 0.0
 
     @property
     def name(self) -> str:
@@ -82,7 +88,14 @@ class Record:
     @once
     def calibrated(self) -> Calibrated:
         """The guide that draws come from and how it was come by."""
+        if self._stored_guide is not None:
+            method, params = self._stored_guide
+            return self.bound.restored(method, self.params, params)
         return self.bound.calibrate(self.params, self.data, self.settings.device, self.settings.seed)
+
+    @once
+    def _stored_guide(self) -> tuple[str, dict[str, torch.Tensor]] | None:
+        return None  # nor the method of calibration and what it found, unless a run says so
 
     @property
     def guide(self) -> Guide:
@@ -107,14 +120,31 @@ class Record:
     @property
     def draws(self) -> Draws:
         """Draws of θ, S of them; of a model with a point estimate that, as S = 1."""
-        return self.posterior_draws.theta if self.bayesian else {NETWORKS: self.params}
+        if not self.bayesian:
+            return {NETWORKS: self.params}
+        return self._stored_draws or self.posterior_draws.theta
+
+    @once
+    def _stored_draws(self) -> Draws | None:
+        return None  # a run that has them says so when it is loaded
 
     @once
     def posterior(self) -> Any:
         """ArviZ data: `InferenceData` on ArviZ 0.x, a `DataTree` on 1.x."""
-        return to_arviz(self)
+        with threads_for(self.bound.numbers(self.data)):
+            return to_arviz(self)
+
+    @once
+    def prior(self) -> Any:
+        """Draws of the prior and what they predict for the rows of the fit, as ArviZ data.
+
+        Raises:
+            Unsupported: the model is built in, or a prior is improper.
+        """
+        return prior_to_arviz(self)
 
     @once
     def report(self) -> Report:
         """Whether to trust the fit: checks with reasons and a verdict."""
-        return check(self, self.bayesian)
+        with threads_for(self.bound.numbers(self.data)):
+            return check(self, self.bayesian)

@@ -34,6 +34,7 @@ BUILT_IN = {
     "gmm": "ppl_models.models.gmm.model:GMM",
     "hmm": "ppl_models.models.hmm.model:HMM",
     "logistic": "ppl_models.models.logistic.model:Logistic",
+    "svm": "ppl_models.models.svm.model:SVM",
     "vae": "ppl_models.models.vae.model:VAE",
 }
 
@@ -213,7 +214,10 @@ def _from_file(name: str, files: bool) -> type[Model]:
     text, _, wanted = name.rpartition(":")
     if not text.endswith(".py"):
         text, wanted = name, ""
-    path = Path(text).expanduser().resolve()
+    try:
+        path = Path(text).expanduser().resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # ~nobody, loops of links, NUL bytes
+        raise UsageError(f"{_quoted(text)} cannot be a file: {_reason(error)}") from None
     if not files and path not in _files:
         raise UsageError(f"{_quoted(name)} names a file, which is only executed when it is asked for")
     module = _files[path] if path in _files else _executed(path, text)

@@ -51,6 +51,8 @@ def resume(
     if fit.status in (Status.CONVERGED, Status.DIVERGED):
         said = "has converged" if fit.status is Status.CONVERGED else "has diverged"
         raise UsageError(f"{name} {said}: there is nothing to resume")
+    if fit.absent is not None:
+        raise UsageError(f"{name} was saved without the rows of the fit (--slim), which it would go on from")
     if not force:
         for difference in changed(fit, manifest):
             raise RunError(f"{name}: {difference}; --force goes on all the same")

@@ -8,6 +8,7 @@ A run directory holds:
     data.safetensors        the rows the model was fitted to, and the lengths of their sequences
     history.jsonl           phase, step, ELBO, step size, seconds
     posterior.nc            draws and their groups, for ArviZ
+    draws.safetensors       the same draws as the model has them, and how they were weighed
     checkpoint.safetensors  of a fit that was stopped: what `resume` goes on from
 """
 
@@ -24,14 +25,17 @@ import numpy as np
 import torch
 
 from ppl_models import registry, store
+from ppl_models.checks import Check, Report
 from ppl_models.data import Dataset, Schema, read
 from ppl_models.data.spill import SPILL_BYTES
+from ppl_models.draws import Posterior
 from ppl_models.errors import DataError, RunError, UsageError
 from ppl_models.inference.checkpoint import Checkpoint
 from ppl_models.inference.loop import Restarts, Status, Trained, resolve_device
 from ppl_models.inference.settings import settings_of
 from ppl_models.posterior import netcdf
 from ppl_models.record import Record
+from ppl_models.threads import threads_for
 
 CALIBRATED = "calibrated."
 """What the names of parameters of a calibrated guide begin with in params.safetensors."""
@@ -47,24 +51,85 @@ ARRAY = "array."
 LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
 
 
-def save(fit: Record, path: Any = None, *, force: bool = False) -> Path:
+DRAWS, ESSENCE = "draws.safetensors", "essence."
+"""Where draws are, and what the names of what `Bound.essence` gave begin with in data.safetensors."""
+
+WEIGHED = ("k_hat", "k_hat_sd", "even", "corrected")
+"""What run.json says of the draws, as `Posterior` has it."""
+
+
+def save(fit: Record, path: Any = None, *, force: bool = False, slim: bool = False) -> Path:
     """Write a run directory.
 
     Args:
         fit: the fit.
         path: where; `runs/MODEL-STEM-NNN` if not given.
         force: replace a run that is there.
+        slim: without the rows, and what there is of each of them.
 
     Raises:
         OutputError: if it cannot be written, or a run is there already.
+        UsageError: if it is to be slim, and the model needs its rows.
     """
+    slim = slim or fit.absent is not None
+    if slim and fit.origin.essence() is None:
+        raise UsageError(f"{fit.name} cannot be saved without its rows, by which it is made: leave out slim")
+    with threads_for(fit.bound.numbers(fit.data)):
+        return _saved(fit, path, force, slim)
+
+
+def _saved(fit: Record, path: Any, force: bool, slim: bool) -> Path:
     if path is None:
         path, force = store.next_run_directory(Path("runs"), fit.model.name, Path(fit.data.source).stem), True
     params = {}
     if fit.bayesian:
         params = {f"{CALIBRATED}{name}": value for name, value in fit.calibrated.params.items()}
-    said = manifest(fit) | judged(fit)
-    return _write(path, fit, said, params, {"posterior.nc": netcdf(fit)}, force)
+    said, files = manifest(fit) | judged(fit), dict[str, bytes]()
+    if fit.bayesian:
+        p = fit.posterior_draws
+        said["draws"] = {name: getattr(p, name) for name in WEIGHED} | {"corrected": bool(p.corrected)}
+        files[DRAWS] = _packed(p)
+    if fit.bayesian or not slim:
+        files["posterior.nc"] = netcdf(fit, rows=not slim)
+    if slim:
+        said |= {"slim": True}
+        said["data"] |= {
+            "sequence_ids": [],
+            "times": None,
+            "stored": False,
+            "rows": fit.absent or fit.data.rows,
+        }
+        fit = replace(fit, data=_without_rows(fit.data), trained=replace(fit.trained, checkpoint=None))
+    return _write(path, fit, said, params, files, force)
+
+
+def _without_rows(data: Dataset) -> Dataset:
+    """Columns alone."""
+    return Dataset(
+        np.zeros((0, len(data.names))), data.schema, np.zeros(0, np.int64), (), None, data.source, data.notes,
+    )  # fmt: skip
+
+
+def _packed(p: Posterior) -> bytes:
+    """Draws, log densities and weights."""
+    from safetensors.numpy import save as to_bytes
+
+    arrays = {name: np.asarray(getattr(p, name), np.float64) for name in ("log_p", "log_q", "log_weight")}
+    for factor, sites in p.theta.items():
+        arrays |= {f"{factor}/{site}": np.ascontiguousarray(v.numpy()) for site, v in sites.items()}
+    return to_bytes(arrays)
+
+
+def _unpacked(arrays: dict[str, np.ndarray], said: dict[str, Any]) -> Posterior:
+    """The same as a posterior, without the log likelihood of rows."""
+    theta: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in arrays.items():
+        factor, slash, site = name.partition("/")
+        if slash:
+            theta.setdefault(factor, {})[site] = torch.from_numpy(value)
+    weighed = {name: arrays[name] for name in ("log_p", "log_q", "log_weight")}
+    own = {name: said[name] for name in WEIGHED}
+    return Posterior(theta, **weighed, **own, by_unit=lambda: (np.zeros((len(arrays["log_p"]), 0)), "row"))
 
 
 def keeper(path: Any) -> Callable[[Record], None]:
@@ -83,11 +148,16 @@ def _write(
     from safetensors.numpy import save as to_bytes
 
     data, checkpoint = fit.data, fit.trained.checkpoint
-    rows = {"lengths": np.asarray(data.lengths, np.int64)}
-    if not _elsewhere(data):
-        rows["values"] = data.values
+    rows: dict[str, np.ndarray] = {}
+    if not said.get("slim"):
+        rows["lengths"] = np.asarray(data.lengths, np.int64)
+        if not _elsewhere(data):
+            rows["values"] = data.values
     if data.weight is not None:
         rows["weight"] = data.weight
+    rows |= {
+        f"{ESSENCE}{name}": array for name, array in (fit.origin.essence() or {}).items() if said.get("slim")
+    }
     rows |= {f"{ARRAY}{name}": np.array(array, np.float64) for name, array in data.arrays.items()}
     files = {"data.safetensors": to_bytes(rows), **files}
     if checkpoint is not None:
@@ -143,6 +213,7 @@ def manifest(fit: Record) -> dict[str, Any]:
             "path": data.path,
             "stored": not _elsewhere(data),
             "file": None if data.path is None else file_of(data.path),
+            "weight_unit": data.weight_unit,
         },
         "settings": asdict(fit.settings),
         "status": str(t.status),
@@ -166,7 +237,8 @@ def judged(fit: Record) -> dict[str, Any]:
         "calibration": fit.calibrated.method if bayesian else None,
         "k_hat": fit.posterior_draws.k_hat if bayesian else None,
         "verdict": report.verdict,
-        "checks": report.to_dict()["checks"],
+        "predictions": report.predictions,
+        "checks": [asdict(each) for each in report.checks],
     }
 
 
@@ -219,6 +291,35 @@ def version_of(name: str) -> str:
         return "unknown"
 
 
+MOST = 1_000
+"""What a run may ask for without showing that it has it: states, restarts, draws a step."""
+
+
+def _check_sizes(name: str, m: dict[str, Any], params: dict[str, np.ndarray]) -> None:
+    """Refuse a manifest that asks for more than its run holds, before anything of that size is made.
+
+    Whole numbers among the fields of a model that is installed are sizes, and what was learned has an axis as
+    long; of user-defined models only the settings are looked at. As many starts raced as there are ELBOs.
+
+    Raises:
+        RunError: naming what is too large.
+    """
+    longest = max((length for array in params.values() for length in array.shape), default=0)
+    raced = m.get("restarts")
+    raced = len(raced["elbo"]) if isinstance(raced, dict) else 0
+    bounds = {"restarts": max(MOST, raced), "particles": MOST}
+    asked = {key: m["settings"].get(key) for key in bounds}
+    if ":" not in m["model"]:
+        asked |= m["fields"]
+    for key, value in asked.items():
+        most = bounds.get(key, max(MOST, longest))
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, int) and not isinstance(each, bool) and abs(each) > most:
+                raise RunError(
+                    f"{name}: run.json asks for {each:,} {key}, and the run holds no more than {most:,}"
+                )
+
+
 def _checkpoint(stored: store.StoredRun) -> Checkpoint | None:
     """Where an unfinished fit can go on, if it can."""
     numbers = stored.manifest.get("checkpoint")
@@ -243,14 +344,18 @@ def load(path: Any, model: Any = None) -> Record:
     m, name = stored.manifest, Path(path).name
     kind = _model_of(m, name, model)
     try:
+        _check_sizes(name, m, stored.params())
         model = kind(**m["fields"])
-        rows = stored.arrays("data.safetensors")
+        rows, slim = stored.arrays("data.safetensors"), bool(m.get("slim"))
         schema = Schema.from_dict(m["data"]["schema"])
         times = m["data"]["times"]
         if times is not None:
             numeric = bool(times) and not isinstance(times[0], str)
             times = np.asarray(times) if numeric else tuple(times)
-        values = rows["values"] if m["data"]["stored"] else _reread(name, m["data"], schema)
+        if slim:
+            values, rows["lengths"] = np.zeros((0, len(schema.columns))), np.zeros(0, np.int64)
+        else:
+            values = rows["values"] if m["data"]["stored"] else _reread(name, m["data"], schema)
         data = Dataset(
             values=values,
             schema=schema,
@@ -260,6 +365,7 @@ def load(path: Any, model: Any = None) -> Record:
             source=m["data"]["source"],
             notes=tuple(m["data"]["notes"]),
             weight=rows.get("weight"),
+            weight_unit=float(m["data"].get("weight_unit", 1.0)),
             path=m["data"]["path"],
             arrays={k.removeprefix(ARRAY): v for k, v in rows.items() if k.startswith(ARRAY)},
         )
@@ -285,15 +391,24 @@ def load(path: Any, model: Any = None) -> Record:
     unfit = wanted is not None and found != dict(wanted)
     if unfit or values.ndim != 2 or values.shape[1] != len(schema.columns):
         raise RunError(f"{name}: params.safetensors does not fit the model in run.json; fit it again")
-    if int(rows["lengths"].sum()) != data.rows or data.sha256 != m["data"]["sha256"]:
+    if int(rows["lengths"].sum()) != data.rows or (not slim and data.sha256 != m["data"]["sha256"]):
         where = "data.safetensors" if m["data"]["stored"] else str(data.path)
         raise RunError(f"{name}: {where} is not the data that run.json describes")
     if not settings.device.startswith("cpu"):
         settings = replace(settings, device=resolve_device("auto"))
-    origin = origin.prepare(data)
-    fit = Record(model, data, trained, settings, origin, tuple(m["candidates"]), str(path))
+    essence = {k.removeprefix(ESSENCE): v for k, v in rows.items() if k.startswith(ESSENCE)}
+    origin = origin.recalled(essence) if slim else origin.prepare(data)
+    absent = m["data"]["rows"] if slim else None
+    fit = Record(model, data, trained, settings, origin, tuple(m["candidates"]), str(path), absent)
     calibrated = {k.removeprefix(CALIBRATED): v for k, v in params.items() if k.startswith(CALIBRATED)}
+    if slim:
+        fit.__dict__["report"] = Report(tuple(Check(**check) for check in m["checks"]))
     if m["calibration"] is None:  # there are no draws, or it was written on the way to them
         return fit
-    fit.__dict__["calibrated"] = fit.bound.restored(m["calibration"], own, calibrated)
+    fit.__dict__["_stored_guide"] = m["calibration"], calibrated
+    if DRAWS in m["files"]:
+        posterior = _unpacked(stored.arrays(DRAWS), m["draws"])
+        fit.__dict__["_stored_draws"] = posterior.theta
+        if slim:
+            fit.__dict__["posterior_draws"] = posterior
     return fit

@@ -12,11 +12,12 @@ from ppl_models.capabilities import Selectable
 from ppl_models.data import Dataset
 from ppl_models.data.excerpt import excerpt
 from ppl_models.engine import fitted, read_for, settings_for
-from ppl_models.errors import UsageError
+from ppl_models.errors import Unsupported, UsageError
 from ppl_models.inference.loop import Course, Progress, Status
 from ppl_models.inference.psis import smooth
 from ppl_models.model import Model
 from ppl_models.record import Record
+from ppl_models.threads import threads_for
 
 HELD_OUT = 0.2
 """Share of the rows, or of the sequences, that are held out."""
@@ -70,7 +71,8 @@ def select(
         candidate = replace(model, **{name: value})
         each = fitted(candidate, dataset, how, Course(progress))
         fits.append(each)
-        rows.append({name: value} | _figures(each))
+        with threads_for(each.bound.numbers(each.data)):
+            rows.append({name: value} | _figures(each))
         if each.status is Status.INTERRUPTED:
             break
     best = max(range(len(fits)), key=lambda i: (rows[i]["empty"] == 0, rows[i]["evidence"]))
@@ -107,7 +109,7 @@ def _held_out(each: Record) -> dict[str, Any]:
     """A second fit on a part, scored on the rest."""
     data, exchangeable = each.data, each.bound.exchangeable
     units = data.rows if exchangeable else len(data.lengths)
-    if units < 10 or each.status is Status.INTERRUPTED:
+    if units < 10 or each.status is Status.INTERRUPTED or data.arrays:  # arrays cannot be cut into rows
         return {}
     out = np.zeros(units, dtype=bool)
     out[np.random.default_rng(each.settings.seed).permutation(units)[: max(1, int(HELD_OUT * units))]] = True
@@ -116,7 +118,11 @@ def _held_out(each: Record) -> dict[str, Any]:
     rest = data.subset(by_row)
     if exchangeable:
         rest = excerpt(rest, ROWS, ordered=False, seed=0)
-    density = _log_mean(part.bound.log_likelihood(rest, _theta(part), each.settings.device).numpy())
+    try:
+        found = part.bound.log_likelihood(rest, _theta(part), each.settings.device)
+    except Unsupported:  # a latent of each row says nothing of others
+        return {}
+    density = _log_mean(found.numpy())
     if not exchangeable:
         density = density / rest.lengths
     return {"held_out": float(density.mean()), "held_out_se": float(density.std() / len(density) ** 0.5)}
@@ -124,7 +130,7 @@ def _held_out(each: Record) -> dict[str, Any]:
 
 def _loo(each: Record) -> dict[str, Any]:
     """Log p(x_n | all others) by importance weights 1/p(x_n | θ), smoothed, row by row."""
-    if not each.bound.exchangeable:
+    if not each.bound.exchangeable or (each.data.arrays and each.data.rows > ROWS):
         return {}
     some: Dataset = excerpt(each.data, ROWS, ordered=False, seed=each.settings.seed)
     if some.rows > ROWS:

@@ -1,10 +1,13 @@
 """What the verbs share: later data, as many draws as are affordable, and tables in the user's terms."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppl_models.annotations import count
+from ppl_models.capabilities import Sparing
 from ppl_models.data import Column, Dataset, Schema, read
 from ppl_models.data.dataset import decode
 from ppl_models.draws import Draws, number_of, select_draws
@@ -26,11 +29,13 @@ def later(fit: "Record", data: Any, reading: Mapping[str, Any]) -> Dataset:
 
     Raises:
         DataError: it lacks a column, or has other types.
-        UsageError: options of reading without data.
+        UsageError: options of reading without data, or no data and a run without its rows.
     """
     if data is None:
         if reading:
             raise UsageError(f"{', '.join(reading)} can only be given with data")
+        if fit.absent is not None:
+            raise UsageError(f"{fit.path} was saved without the rows of the fit (--slim): give DATA")
         return fit.data
     if isinstance(data, Dataset):
         if data.names != fit.data.names:
@@ -39,8 +44,11 @@ def later(fit: "Record", data: Any, reading: Mapping[str, Any]) -> Dataset:
                 f"{', '.join(fit.data.names)}"
             )
         return data
-    required = not fit.bound.partial_rows
-    return read(data, schema=fit.data.schema, require_schema_columns=required, **reading)
+    needed = fit.bound.needed()
+    found = read(
+        data, schema=fit.data.schema, require_schema_columns=True if needed is None else needed, **reading
+    )
+    return replace(found, notes=(*found.notes, *fit.bound.remarks(found)))
 
 
 def some_draws(fit: "Record", data: Dataset, budget: int, least: int) -> Draws:
@@ -55,6 +63,30 @@ def some_draws(fit: "Record", data: Dataset, budget: int, least: int) -> Draws:
     draws = fit.draws
     number = int(np.clip(budget // max(fit.bound.numbers(data), 1), least, max(number_of(draws), least)))
     return select_draws(draws, slice(0, number))
+
+
+def averaging(
+    fit: "Record", data: Dataset, budget: int, least: int, number: int | None = None, bound: Any = None
+) -> tuple[Any, Draws]:
+    """The model and the draws that its answers are averaged over: as many as the answer needs.
+
+    Args:
+        fit: whose draws they are.
+        data: the rows that they are used on.
+        budget: as for `some_draws`, where the model does not choose by itself.
+        least: the same.
+        number: of draws, where the user says it.
+        bound: the model, where it is not the fit's as it is.
+
+    Raises:
+        UsageError: the number is none of at least 1.
+    """
+    bound = fit.bound if bound is None else bound
+    if number is not None:
+        return bound, select_draws(fit.draws, slice(0, count("draws", number)))
+    if isinstance(bound, Sparing):
+        return bound.sparing(), fit.draws
+    return bound, some_draws(fit, data, budget, least)
 
 
 def index_frame(data: Dataset) -> "pd.DataFrame":

@@ -12,7 +12,7 @@ import torch
 
 import ppl_models as ppl
 from ppl_models.errors import OutputError, RunError
-from ppl_models.runs import load
+from ppl_models.runs import _check_sizes, load
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -145,7 +145,8 @@ def test_arviz_reads_the_posterior(fitted, run):
     assert posterior["transition"].dims == ("chain", "draw", "state", "state_to")
     assert posterior["start"].dims == ("chain", "draw", "state")
     assert posterior["gaussian_mean"].dims == ("chain", "draw", "state", "gaussian_column")
-    assert posterior["gaussian_correlation"].dims[-2:] == ("gaussian_column", "gaussian_column_to")
+    assert posterior["gaussian_correlation"].dims == ("chain", "draw", "state", "gaussian_correlation_pair")
+    assert list(posterior["gaussian_correlation_pair"].values) == ["left ~ right"]
     assert list(posterior["gaussian_column"].values) == ["left", "right"]
     assert list(posterior["poisson_column"].values) == ["count"]
     assert posterior.sizes["state"] == 2
@@ -281,3 +282,82 @@ def test_an_array_is_left_alone():
     fit.impute(x)
     np.testing.assert_array_equal(x, kept)
     np.testing.assert_array_equal(fit.data.values, kept)
+
+
+# Without the rows
+
+
+def slim_cases():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(80, 2))
+    kind = np.where(x[:, 0] + rng.normal(size=80) > 0, "u", "v")
+    frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "kind": kind})
+    holes = frame.assign(c=rng.choice(["p", "q", "r"], 80)).astype({"c": object})
+    holes.loc[1:20:3, "a"], holes.loc[2:20:3, "c"] = np.nan, None
+    counts = pd.DataFrame({"a": x[:, 0], "time": np.exp(x[:, 1]), "n": rng.poisson(np.exp(x.sum(1)))})
+    return {
+        "mixture": (ppl.GMM(components=2), frame[["a", "b"]], {"restarts": 2}),
+        "chain": (ppl.HMM(states=2), frame[["a", "b"]], {"restarts": 2}),
+        "classes": (ppl.GMM(components=1), frame, {"restarts": 1, "target": "kind"}),
+        "regression": (ppl.Logistic(), frame, {"target": "kind"}),
+        "numbers": (ppl.GLM(), frame, {"target": "b"}),
+        "level": (ppl.Logistic(), holes, {"target": "kind"}),
+        "impute": (ppl.Logistic(missing_rows="impute"), holes, {"target": "kind"}),
+        "counts": (ppl.GLM(family="negative_binomial", exposure="time"), counts, {"target": "n"}),
+        "network": (ppl.VAE(latent=1, hidden=(4,)), frame, {"steps": 100}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", slim_cases())
+def test_a_run_without_its_rows(name, tmp_path):
+    model, frame, options = slim_cases()[name]
+    fit = ppl.fit(model, frame, **options)
+    whole, path = fit.save(tmp_path / "whole"), fit.save(tmp_path / "slim", slim=True)
+    back = ppl.load(path)
+    assert back.data.rows == 0
+    assert back.absent == 80
+    later = frame.iloc[:7]
+    for verb in ("predict", "score", "transform"):
+        if verb != "predict" or name != "network":
+            pd.testing.assert_frame_equal(getattr(back, verb)(later), getattr(ppl.load(whole), verb)(later))
+    assert back.check().to_dict() == fit.check().to_dict()
+    assert "(80 rows" in repr(back) if name != "network" else True
+    again = ppl.load(back.save(tmp_path / "again"))
+    assert (again.absent, again.check().verdict) == (80, fit.check().verdict)
+    with pytest.raises(ppl.UsageError, match=r"saved without the rows of the fit \(--slim\): give DATA"):
+        back.score()
+    with pytest.raises(ppl.UsageError, match="converged|without the rows"):
+        ppl.resume(path)
+    if name not in ("classes", "network"):
+        own = fit.summary().filter(items=["mean", "sd"])
+        pd.testing.assert_frame_equal(back.summary()[own.columns], own)
+        assert "observed_data" not in back.posterior.groups()
+    assert b"values" not in (path / "data.safetensors").read_bytes()
+
+
+def test_a_model_that_needs_its_rows_is_not_saved_without(tmp_path):
+    model, frame, options = slim_cases()["regression"]
+    fit = ppl.fit(ppl.Logistic(formula="kind ~ a"), frame)
+    with pytest.raises(ppl.UsageError, match="logistic cannot be saved without its rows"):
+        fit.save(tmp_path / "slim", slim=True)
+    assert not (tmp_path / "slim").exists()
+
+
+def test_a_loaded_fit_has_its_draws_without_weighing_them_again(run, monkeypatch, fitted):
+    back = ppl.load(run)
+    monkeypatch.setattr("ppl_models.record.draw_posterior", None)
+    assert back.draws.keys() == fitted.draws.keys()
+    for name, sites in fitted.draws.items():
+        for site, value in sites.items():
+            assert torch.equal(value, back.draws[name][site])
+    back.predict()
+
+
+@pytest.mark.parametrize(("key", "value"), [("restarts", 100_000), ("components", 10_000)])
+def test_a_manifest_cannot_ask_for_more_than_its_run_holds(key, value):
+    said = {"model": "gmm", "fields": {"components": 2}, "settings": {"restarts": 8}, "restarts": None}
+    params = {"weight": np.ones((1, 2))}
+    _check_sizes("run", said, params)
+    said["settings" if key in said["settings"] else "fields"][key] = value
+    with pytest.raises(RunError, match=f"asks for {value:,} {key}"):
+        _check_sizes("run", said, params)

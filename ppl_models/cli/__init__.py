@@ -15,6 +15,7 @@
     output.py      tables, JSON and messages
     progress.py    the line on the terminal while a fit runs
     signals.py     Ctrl-C and SIGTERM during a fit
+    streams.py     results apart from what models print; streams that are closed
 
 Nothing here imports torch, pandas or pyarrow before a command needs them.
 """
@@ -27,5 +28,12 @@ def main() -> None:
     from ppl_models.cli.base import prepare_process
     from ppl_models.cli.root import ppl
 
+    if sys.flags.optimize > 1:
+        from ppl_models.cli.output import complain
+
+        complain(
+            "Python was started with -OO (PYTHONOPTIMIZE=2), which removes docstrings that Pyro needs; use -O"
+        )
+        sys.exit(2)
     prepare_process()
     ppl.main(sys.argv[1:], prog_name="ppl")

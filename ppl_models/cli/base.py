@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -15,7 +16,11 @@ from click.core import ParameterSource
 
 from ppl_models.cli.config import config_option
 from ppl_models.cli.output import complain
-from ppl_models.errors import DataError, Interrupted, PplError
+from ppl_models.cli.signals import SIGNALS, leave_soon
+from ppl_models.cli.streams import apart, open_streams, results
+from ppl_models.errors import DataError, Interrupted, PplError, UsageError
+from ppl_models.threads import VARIABLE, prepare_environment
+from ppl_models.wording import at_a_terminal
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises since 8.2 where a group is called without a command."""
@@ -31,6 +36,25 @@ class Option(click.Option):
         self.section = section
 
 
+def threads_option() -> Option:
+    """`--threads N`, which is looked at before anything large is imported."""
+
+    def limit(ctx: click.Context, parameter: click.Parameter, value: int | None) -> None:
+        if value is not None and not ctx.resilient_parsing:
+            prepare_environment(value)
+
+    return Option(
+        ["--threads"],
+        type=click.IntRange(min=1),
+        metavar="N",
+        is_eager=True,
+        expose_value=False,
+        envvar=VARIABLE,
+        callback=limit,
+        help="Threads at most; by the size of the work, and as many as processors, if not given.",
+    )
+
+
 class Command(click.Command):
     """A command that reads its defaults from `ppl.toml`, and whose help has sections and an example."""
 
@@ -39,7 +63,22 @@ class Command(click.Command):
             lines = "\n".join(f"  {line}" for line in example.splitlines())
             options["epilog"] = f"\b\nExample:\n{lines}"
         super().__init__(*args, **options)
-        self.params.append(config_option())
+        self.params += [threads_option(), config_option()]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse variables of the environment that are named after the command and are no option of it."""
+        prefix = ctx.auto_envvar_prefix
+        if prefix and not ctx.resilient_parsing:
+            known = {f"{prefix}_{p.name.upper()}" for p in self.params if p.name}
+            check_environment(prefix, known)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what models print meanwhile goes to stderr."""
+        with apart():
+            found = super().invoke(ctx)
+            results().flush()
+        return found
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, those without one last."""
@@ -53,6 +92,23 @@ class Command(click.Command):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def check_environment(prefix: str, known: set[str]) -> None:
+    """Refuse variables of the environment that no option has, as a key of `ppl.toml` is refused.
+
+    Args:
+        prefix: of those that are looked at, `PPL_FIT`.
+        known: those that options have.
+
+    Raises:
+        UsageError: naming the closest.
+    """
+    for name in sorted(os.environ):
+        if name.startswith(f"{prefix}_") and name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "see --help"
+            raise UsageError(f"{name} in the environment is no option; {hint}")
 
 
 class LazyGroup(click.Group):
@@ -88,6 +144,13 @@ class LazyGroup(click.Group):
         given = list(sys.argv[1:] if args is None else args)
         extra.pop("standalone_mode", None)
         self._main_shell_completion(extra, name, None)
+        with at_a_terminal():
+            code = self._run(name, given, extra)
+        _leave_quietly()
+        sys.exit(code)
+
+    def _run(self, name: str, given: list[str], extra: dict[str, Any]) -> int:
+        """Run a command line; the exit code."""
         code = 0
         try:
             try:
@@ -100,8 +163,7 @@ class LazyGroup(click.Group):
             sys.stdout.flush()
         except BaseException as error:
             code = _told(error)
-        _leave_quietly()
-        sys.exit(code)
+        return code
 
 
 def _told(error: BaseException) -> int:
@@ -177,14 +239,23 @@ def _leave_quietly() -> None:
 
 def prepare_process() -> None:
     """Set up the process of `ppl`: streams that can print anything, SIGTERM, and no warnings of libraries."""
-    for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", "") == "strict":
-            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+    open_streams()
+    count = 0
 
     def stop(number: int, frame: Any) -> NoReturn:
+        nonlocal count
+        count += 1
+        if count > 1:
+            leave_soon(128 + number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise Interrupted("stopped by SIGTERM", 128 + number)
 
-    with suppress(ValueError, OSError, AttributeError):
-        signal.signal(signal.SIGTERM, stop)
+    for name in SIGNALS:
+        with suppress(ValueError, OSError, AttributeError):
+            number = getattr(signal, name)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as with nohup, or in the background
+                signal.signal(number, stop)
+    prepare_environment()
     if not sys.warnoptions and not os.environ.get("PPL_DEBUG"):
         warnings.simplefilter("ignore")

@@ -1,8 +1,9 @@
 """`ppl fit MODEL DATA`: fit, save, and say whether to trust it."""
 
+import os
 import shlex
-import sys
 import textwrap
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ppl_models.annotations import hints
-from ppl_models.cli.base import Command
+from ppl_models.cli.base import Command, check_environment
 from ppl_models.cli.options import (
     Option,
     field_options,
@@ -27,6 +28,7 @@ from ppl_models.cli.options import (
 from ppl_models.cli.output import data_notes, note, print_json, say, table, width
 from ppl_models.cli.progress import ProgressLine
 from ppl_models.cli.signals import Stop
+from ppl_models.cli.streams import apart, results
 from ppl_models.data import known_formats
 from ppl_models.errors import Interrupted, NotTrusted, UsageError
 from ppl_models.model import Model
@@ -51,7 +53,9 @@ class FitGroup(click.Group):
         """The command of a model, made from its fields."""
         from ppl_models.registry import find
 
-        return fit_command(cmd_name, find(cmd_name, files=True))
+        with apart():  # a file may print while it is imported
+            found = find(cmd_name, files=True)
+        return fit_command(cmd_name, found)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Say where options go, which is after the model."""
@@ -93,6 +97,11 @@ def saving_options() -> Any:
         option("--force", is_flag=True, help="Replace the run that is in --out."),
         option(
             "--strict", is_flag=True, help="Exit with 3 if the fit is not trusted; it is saved all the same."
+        ),
+        option(
+            "--slim",
+            is_flag=True,
+            help="Save the run without the rows of the fit: small, for verbs that are given DATA.",
         ),
         json_option(),
         quiet_option(),
@@ -165,7 +174,29 @@ def _plan(model: type[Model], options: Mapping[str, Any]) -> Plan:
         raise UsageError(f"{model.__name__}: {' '.join(str(error).split())}") from error
 
 
+def _check_environment() -> None:
+    """Refuse variables PPL_FIT_… that are no option of any model.
+
+    Raises:
+        UsageError: naming the closest.
+    """
+    if not any(name.startswith("PPL_FIT_") for name in os.environ):
+        return
+    from ppl_models.registry import models
+
+    ctx = click.get_current_context()
+    commands = [ctx.command]
+    if ctx.parent is not None and isinstance(ctx.parent.command, click.Group):
+        usable = [each.name for each in models() if not each.problem]
+        commands += [c for name in usable if (c := ctx.parent.command.get_command(ctx, name)) is not None]
+    known: set[str] = set()
+    for each in (parameter for command in commands for parameter in command.params):
+        known |= {each.envvar} if isinstance(each.envvar, str) else {*(each.envvar or ())}
+    check_environment("PPL_FIT", known)
+
+
 def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
+    _check_environment()
     plan = _plan(model, options)
     if data != "-":
         from ppl_models.data.files import checked
@@ -196,7 +227,7 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
         NotTrusted: if the fit fails its own checks, and `strict` is set; it is saved.
         KeyboardInterrupt: if it was stopped before the first step.
     """
-    tolerance = options.get("tolerance", 1e-3)
+    tolerance, began = options.get("tolerance", 1e-3), time.perf_counter()
     with Stop() as stop, ProgressLine(options["quiet"], tolerance, plan.labels) as line:
 
         def progress(phase: str, step: int, elbo: float, left: float) -> None:
@@ -208,7 +239,9 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
         if stop.code and not fitted.trained.steps:
             raise KeyboardInterrupt
         line.say("checking and saving")
-        fitted.save(target, force=True)
+        slim = bool(options.get("slim")) and not stop.code  # what was stopped keeps its rows, to go on
+        fitted.save(target, force=True, slim=slim)
+    fitted = type(fitted).of(fitted, waited=time.perf_counter() - began)
     data_notes(fitted.data, options["quiet"])
     if not options["quiet"]:
         for each in fitted.trained.notes:
@@ -247,7 +280,7 @@ def _report(fitted: "Fit", target: Path, options: Mapping[str, Any], plan: Plan)
         return
     from ppl_models.report.text import heading, states_text
 
-    limit = width() if sys.stdout.isatty() else None
+    limit = width() if results().isatty() else None
     head = heading(fitted)
     say(textwrap.fill(head, limit) if limit else head)
     if fitted.candidates:
@@ -282,9 +315,35 @@ def _predicts(fitted: "Fit") -> bool:
 
 
 def candidates_text(fitted: "Fit", field: str) -> str:
-    """The table of what was compared, with a star at what was chosen."""
+    """The table of what was compared, with a star at what was chosen; it keeps to the width of the terminal.
+
+    Where it does not fit, the columns that say least are left out: `--json` has all of them.
+    """
     chosen = getattr(fitted.model, field)
-    return table([{"": "*" if each[field] == chosen else "", **each} for each in fitted.candidates])
+    rows = [
+        {"": "*" if each[field] == chosen else "", **{name: _short(name, each) for name in each}}
+        for each in fitted.candidates
+    ]
+    shown = [name for name in dict.fromkeys(key for row in rows for key in row) if not name.endswith("_se")]
+    limit = width() if results().isatty() else 100
+    for spare in (*LEAST_TELLING, None):
+        text = table([{name: row.get(name) for name in shown} for row in rows], columns=10_000)
+        if spare is None or max(map(len, text.splitlines())) <= limit:
+            return text
+        shown = [name for name in shown if name != spare]
+    return text
+
+
+LEAST_TELLING = ("status", "log_likelihood", "seconds", "bic", "parameters", "loo", "empty", "held_out")
+"""Columns of the comparison in the order in which they are left out where there is no room."""
+
+
+def _short(name: str, row: Mapping[str, Any]) -> Any:
+    """A figure with its standard error, and no more digits than that."""
+    value, error = row[name], row.get(f"{name}_se")
+    if error is not None:
+        return f"{value:.3f} ± {error:.3f}"
+    return f"{value:.1f}" if isinstance(value, float) and abs(value) >= 100 else value
 
 
 def as_json(fitted: "Fit", target: Path) -> dict[str, Any]:
@@ -306,7 +365,9 @@ def as_json(fitted: "Fit", target: Path) -> dict[str, Any]:
         "reason": trained.reason,
         "steps": trained.steps,
         "seconds": round(trained.seconds, 3),
+        "waited": round(fitted.waited, 3),
         "verdict": report["verdict"],
+        "predictions": report["predictions"],
         "checks": report["checks"],
         "candidates": [dict(each) for each in fitted.candidates],
     }

@@ -48,7 +48,9 @@ def reading_of(stage: Stage) -> Callable[[F], F]:
 def _reading_option(about: Reading) -> Callable[[F], F]:
     """The option of one option of reading; nothing is its value where it is not given."""
     settings: dict[str, Any] = {"metavar": about.metavar, "help": about.help}
-    if about.repeated:
+    if about.type is bool:
+        settings |= {"is_flag": True, "metavar": None}
+    elif about.repeated:
         settings["multiple"] = True
     elif get_origin(about.type) is Literal:
         settings |= {"type": click.Choice(get_args(about.type)), "metavar": None}
@@ -62,7 +64,7 @@ def _reading_option(about: Reading) -> Callable[[F], F]:
 def read_with(options: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
     """The options of reading that were given."""
     given = {each.name: options[each.name] for each in reading_options(stage)}
-    return {name: value for name, value in given.items() if value not in (None, ())}
+    return {name: value for name, value in given.items() if value is not False and value not in (None, ())}
 
 
 def table_options() -> Callable[[F], F]:
@@ -172,7 +174,7 @@ def option_of(
         otherwise: The help where the notes have none.
     """
     flag, kind = "--" + name.replace("_", "-"), about.type
-    item = get_args(kind)[0] if get_origin(kind) is tuple and get_args(kind) else None
+    item = about.many
     if item in _PLAIN and isinstance(default, tuple):
         default = ",".join(map(str, default))
     made: dict[str, Any] = {"help": _sentence(about.help or otherwise), "required": default is MISSING}

@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
+
+from ppl_models.cli.streams import results
 
 if TYPE_CHECKING:
     import pandas
@@ -29,7 +32,7 @@ def safe(text: object) -> str:
 
 def say(text: str = "") -> None:
     """Print a result, line by line safe, to stdout."""
-    print("\n".join(safe(line) for line in text.split("\n")))
+    print("\n".join(safe(line) for line in text.split("\n")), file=results())
 
 
 def note(text: str) -> None:
@@ -53,7 +56,7 @@ def data_notes(data: "Dataset", quiet: bool) -> None:
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print one JSON value in one line; numbers that are not finite become null."""
-    print(json.dumps(_finite(value), default=str, allow_nan=False))
+    print(json.dumps(_finite(value), default=str, allow_nan=False), file=results())
 
 
 def _finite(value: Any) -> Any:
@@ -68,11 +71,11 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def emit(frame: "pandas.DataFrame", *, output: str, json: bool) -> None:
+def emit(frames: "pandas.DataFrame | Iterable[pandas.DataFrame]", *, output: str, json: bool) -> None:
     """Write the table of a verb to a file or to stdout; on a terminal control characters are escaped.
 
     Args:
-        frame: the table.
+        frames: the table, or tables that follow one another.
         output: a path, or `-` for stdout.
         json: one JSON object a row, instead of CSV.
 
@@ -81,9 +84,10 @@ def emit(frame: "pandas.DataFrame", *, output: str, json: bool) -> None:
     """
     from ppl_models.data import write_table
 
-    if output == "-" and sys.stdout.isatty():
-        frame = _harmless(frame)
-    write_table(frame, output, json=json)
+    if output == "-" and results().isatty():
+        frames = map(_harmless, [frames] if hasattr(frames, "columns") else frames)  # type: ignore[arg-type]
+    with redirect_stdout(results()):
+        write_table(frames, output, json=json)
 
 
 def _harmless(frame: "pandas.DataFrame") -> "pandas.DataFrame":
@@ -97,6 +101,9 @@ def _harmless(frame: "pandas.DataFrame") -> "pandas.DataFrame":
 
 def width() -> int:
     """Columns of the terminal; 80 where there is none."""
+    with suppress(OSError, ValueError, AttributeError):
+        if "COLUMNS" not in os.environ:
+            return max(os.get_terminal_size(results().fileno()).columns, 16)
     return max(shutil.get_terminal_size().columns, 16)
 
 
@@ -130,7 +137,7 @@ def table(rows: Iterable[Mapping[str, Any]], *, columns: int | None = None) -> s
     cells = [[safe(number(row[name])) for name in names] for row in given]
     right = [all(isinstance(row[name], int | float | None) for row in given) for name in names]
     widths = [max(len(safe(name)), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
-    limit = columns if columns is not None else width() if sys.stdout.isatty() else None
+    limit = columns if columns is not None else width() if results().isatty() else None
     if limit is not None and sum(widths) + 2 * (len(widths) - 1) > limit:
         blocks = ["\n".join(f"{safe(n)}: {c}" for n, c in zip(names, row, strict=True) if c) for row in cells]
         return "\n\n".join(blocks)

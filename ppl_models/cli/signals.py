@@ -1,6 +1,8 @@
 """Ctrl-C and SIGTERM while a model is fitted: the first ends the training, the second the program."""
 
+import os
 import signal
+import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -8,6 +10,27 @@ from typing import Any, Self
 from ppl_models.errors import Interrupted
 
 SIGNALS = ("SIGINT", "SIGTERM")
+
+
+PATIENCE = 1.0
+"""Seconds after a second signal in which the process may leave by itself."""
+
+
+def leave_soon(code: int) -> None:
+    """End the process a second from now, whatever swallows exceptions or goes round in a loop.
+
+    Args:
+        code: What it exits with.
+    """
+
+    def leave() -> None:
+        with suppress(OSError):
+            os.write(2, b"ppl: stopped at once\n")
+        os._exit(code)
+
+    timer = threading.Timer(PATIENCE, leave)
+    timer.daemon = True
+    timer.start()
 
 
 class Stop:
@@ -50,6 +73,7 @@ class Stop:
 
     def _received(self, number: int, frame: Any) -> None:
         if self.code:
+            leave_soon(128 + number)
             raise SystemExit(128 + number)
         self.code = 128 + number
         if self.training:

@@ -1,7 +1,9 @@
 """The verbs on a run: each prints a table; its options are the parameters of the function."""
 
-import sys
+import warnings
+from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,12 +20,15 @@ from ppl_models.cli.options import (
     table_options,
     together,
 )
-from ppl_models.cli.output import data_notes, emit, print_json, say, table, width
-from ppl_models.errors import NotTrusted, UsageError
+from ppl_models.cli.output import data_notes, emit, note, print_json, say, table, width
+from ppl_models.cli.streams import results
+from ppl_models.errors import NotTrusted, PplWarning, UsageError
 from ppl_models.verbs import VERBS
-from ppl_models.verbs.base import options_of
+from ppl_models.verbs.base import in_blocks, options_of
 
 if TYPE_CHECKING:
+    import pandas
+
     from ppl_models.api import Fit
     from ppl_models.data import Dataset
 
@@ -47,12 +52,17 @@ def verb_command(name: str) -> click.Command:
         given = {each.name: options[each.name] for each in own if each is not None and each.name}
         if verb.takes_data:
             given["data"] = _later(fit, options)
-        _print(getattr(fit, name)(**given), options)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", PplWarning)
+            _print(in_blocks(verb, fit, given), options)
+        for each in dict.fromkeys(str(each.message) for each in said):
+            note(f"warning: {each}")
 
     shared: list[click.Parameter] = list(reversed(run.__click_params__))  # type: ignore[attr-defined]
     arguments = [each for each in shared if isinstance(each, click.Argument)]
     rest = [each for each in shared if not isinstance(each, click.Argument)]
-    first, _, _ = str(verb.__doc__).partition("\n\n")
+    first, _, _ = (verb.__doc__ or f"`{name}` of a fit.").partition("\n\n")
     about = " DATA is a file or - for stdin; without it, the data of the fit." if verb.takes_data else ""
     return Command(
         name,
@@ -86,15 +96,18 @@ def _later(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
     return dataset
 
 
-def _print(frame: Any, options: dict[str, Any]) -> None:
-    """Write a table; one whose rows have names is for people, if there is a terminal."""
-    named = frame.index.name is not None
+def _print(frames: "Iterator[pandas.DataFrame]", options: dict[str, Any]) -> None:
+    """Write a table in blocks of rows; one whose rows have names is for people, if there is a terminal."""
+    first = next(frames)
+    for each in () if options.get("quiet") else first.attrs.get("notes", ()):
+        note(each)
+    named = first.index.name is not None
     if named:
-        frame = frame.reset_index()
-    if named and options["output"] == "-" and not options["json"] and sys.stdout.isatty():
-        say(table(frame.to_dict("records")))
+        first = first.reset_index()
+    if named and options["output"] == "-" and not options["json"] and results().isatty():
+        say(table(first.to_dict("records")))
     else:
-        emit(frame, output=options["output"], json=options["json"])
+        emit(chain([first], frames), output=options["output"], json=options["json"])
 
 
 @click.command(
@@ -110,6 +123,6 @@ def check(run: str, **options: Any) -> None:
     if options["json"]:
         print_json({"run": str(path), **report.to_dict()})
     else:
-        say(report.text(width() if sys.stdout.isatty() else 100))
+        say(report.text(width() if results().isatty() else 100))
     if report.verdict == "not trusted":
         raise NotTrusted(f"{path} is not trusted")

@@ -15,7 +15,13 @@ from ppl_models.data.types import check_numbers, is_number, respelling
 
 
 def conform(
-    table: Table, schema: Schema, *, missing: Collection[str], decimal: str, unseen: str, required: bool
+    table: Table,
+    schema: Schema,
+    *,
+    missing: Collection[str],
+    decimal: str,
+    unseen: str,
+    required: bool | Collection[str],
 ) -> tuple[np.ndarray, list[str]]:
     """The columns of the schema as (n, C) numbers, and notes.
 
@@ -28,7 +34,8 @@ def conform(
         missing: Further texts that mean a missing cell.
         decimal: The decimal mark of numbers in text.
         unseen: What to do with a label that the schema does not have: `error` or `missing`.
-        required: Whether a column that is not there is an error; else all its cells are missing.
+        required: Whether a column that is not there is an error, or the names of those of which it is; the
+            cells of others are then missing.
 
     Raises:
         DataError: A column is not there, or a cell does not fit its column.
@@ -40,17 +47,19 @@ def conform(
     table = table if table.matrix is None else _by_position(table, schema)
     absent = [name for name in schema.names if name not in table.columns]
     lacking = [name for name in absent if name != schema.target]
-    if lacking and required:
-        noun = "column" if len(lacking) == 1 else "columns"
+    needed = [name for name in lacking if required is True or (required and name in required)]
+    if needed:
+        noun = "column" if len(needed) == 1 else "columns"
         raise table.error(
-            f"lacks the {noun} {listed(lacking)} that the model was fitted to; it has {listed(table.names)}"
+            f"lacks the {noun} {listed(needed)} that the model was fitted to; it has {listed(table.names)}"
         )
-    if lacking:
+    if lacking and not required:
         notes.append(f"not in the data, so missing in every row: {listed(lacking)}")
 
     present = [column for column in schema.columns if column.name not in absent]
     kinds = {column.name: column.kind for column in present}
     survey = Survey(table, list(kinds), kinds=kinds, missing=missing, decimal=decimal)
+    notes += survey.notes
     strangers = False
     for column in present:
         new = _check(table, column, survey.summaries[column.name], unseen)

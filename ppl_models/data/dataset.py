@@ -29,6 +29,9 @@ class Dataset:
         source: The name of the file, `stdin`, `array` or `data frame`.
         notes: What was done to the data, or noticed in it, one sentence each.
         weight: (n,) float64, how often each row counts, finite and not negative; None if all count once.
+            Weights of importance are scaled so that they sum to their effective sample size: see
+            `ppl_models.data.weights`.
+        weight_unit: What the user wrote for a weight of 1.
         path: The absolute path of the file it was read from, or None.
         arrays: Numbers of other shapes beside the rows, by name, for user-defined models.
     """
@@ -43,6 +46,7 @@ class Dataset:
     weight: np.ndarray | None = None
     path: str | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weight_unit: float = 1.0
 
     @cached_property
     def sha256(self) -> str:
@@ -114,6 +118,7 @@ class Dataset:
             notes=self.notes,
             weight=None if self.weight is None else self.weight[index],
             arrays=self.arrays,
+            weight_unit=self.weight_unit,
         )
 
     def correlation(self) -> np.ndarray:
@@ -151,7 +156,8 @@ class Dataset:
         if self.schema.time is not None and self.times is not None:
             columns[self.schema.time] = self.times
         if self.schema.weights is not None and self.weight is not None:
-            columns[self.schema.weights] = self.weight
+            unit = self.weight_unit  # fifteen digits: what was divided by it comes back as it was written
+            columns[self.schema.weights] = self.weight if unit == 1 else _fifteen(self.weight * unit)
         for j, column in enumerate(self.schema.columns):
             cells = values[:, j]
             if column.labelled:
@@ -163,6 +169,11 @@ class Dataset:
             else:
                 columns[column.name] = cells
         return pd.DataFrame(columns)
+
+
+def _fifteen(x: np.ndarray) -> np.ndarray:
+    """Numbers to fifteen significant digits."""
+    return np.array([float(f"{value:.15g}") for value in x.tolist()])
 
 
 def decode(codes: np.ndarray, levels: tuple[str, ...]) -> np.ndarray:

@@ -1,11 +1,12 @@
 """A table that is seen for the first time: which columns are modelled, and as what."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from ppl_models.data.cells import Dates
+from ppl_models.data.cells import Dates, Numbers
 from ppl_models.data.matrix import matrix
 from ppl_models.data.messages import listed, quoted
 from ppl_models.data.schema import Column, Kind
@@ -60,7 +61,9 @@ def describe(
             columns.append(target_column(survey, name, types.get(name)))
             continue
         first = position == 0 and len(names) > 1 and table.matrix is None
-        why = _left_out(table, name, found, chosen=name in selected, first=first)
+        why = _left_out(table, name, found, chosen=name in selected or name in types, first=first)
+        if why is None and name not in selected and name not in types and _identifies(survey, name, found):
+            why = f"left out {quoted(name)} (a number that differs in every row, and is called an identifier)"
         if why is not None:
             notes.append(why)
             continue
@@ -72,7 +75,28 @@ def describe(
     if not columns:
         raise table.error("has no column that can be modelled; " + ("; ".join(notes) or "none is left"))
     values = matrix(survey, columns)
+    notes += survey.notes + sentinels(values, columns)
     return values, tuple(columns), notes + remarks(values, columns, types)
+
+
+_IDENTIFIER = re.compile(
+    r"(.*[\W_])?(id|ids|uid|uuid|key|nr|no|nummer|number|code|zip|plz|kundennr|kundennummer|customerid|userid|"
+    r"orderid|patientid|accountid|rowid|index)\.?(?!\w)|\w*[a-z]I[Dd]",
+    re.ASCII,
+)
+
+
+def _identifies(survey: Survey, name: str, found: Summary) -> bool:
+    """Whether whole numbers are names of rows: called so, and all different."""
+    if not isinstance(found, NumberSummary) or not found.whole or found.count < _ID_ROWS:
+        return False
+    if survey.table.matrix is not None or survey.table.parts is not None:
+        return False
+    if not (_IDENTIFIER.fullmatch(name) or _IDENTIFIER.fullmatch(name.lower())):
+        return False
+    cells = next(iter(survey.cells([name])))[name]
+    values = cells.values[~np.isnan(cells.values)] if isinstance(cells, Numbers) else np.empty(0)
+    return len(np.unique(values)) == len(values) > 0
 
 
 def _left_out(table: Table, name: str, found: Summary, *, chosen: bool, first: bool) -> str | None:
@@ -81,7 +105,7 @@ def _left_out(table: Table, name: str, found: Summary, *, chosen: bool, first: b
     if not name.strip():
         if numbered:
             return "left out the first column, which has no name (row numbers)"
-        raise table.error("the header has no name for column 1; name it, or remove the column")
+        return "left out the first column, which has no name (an index); name it to use it"
     if chosen:
         return None
     if numbered and table.rows >= _NUMBERED_ROWS:
@@ -129,6 +153,35 @@ def remarks(values: np.ndarray, columns: list[Column], types: Mapping[str, Kind]
         if empty:
             notes.append(f"rows in which every cell is missing: {empty:,}")
     return notes
+
+
+def sentinels(values: np.ndarray, columns: list[Column]) -> list[str]:
+    """A note of numbers that may mean a missing cell: they repeat, far away from all others.
+
+    Far is three times the range of the others, and once for a row of nines such as -999 or 9999.
+
+    Args:
+        values: (n, C) float64, NaN where missing. What stays on disk is not looked at.
+        columns: C of them.
+    """
+    found: dict[float, list[str]] = {}
+    for j, c in enumerate(columns if not isinstance(values, np.memmap) else ()):
+        if c.labelled or c.minimum == c.maximum:
+            continue
+        cells = values[:, j]
+        for end in (c.minimum, c.maximum):
+            others = cells[(cells != end) & ~np.isnan(cells)]
+            repeats = int((cells == end).sum())
+            if repeats < 2 or not others.size:
+                continue
+            span, gap = float(np.ptp(others)), float(np.abs(others - end).min())
+            nines = abs(end) >= 99 and {*f"{abs(end):g}"} == {"9"}
+            if span > 0 and gap > (1 if nines else 3) * span and len(np.unique(others[:1000])) > 2:
+                found.setdefault(end, []).append(c.name)
+    return [
+        f"{end:g} repeats in {listed(names)}, far from all other values; --missing {end:g} if it is missing"
+        for end, names in found.items()
+    ]
 
 
 def _duplicates(values: np.ndarray, columns: list[Column]) -> list[list[str]]:

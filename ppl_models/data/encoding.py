@@ -23,7 +23,7 @@ def to_utf8(content: bytes, source: str, encoding: str) -> bytes:
     try:
         utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
         "".encode(encoding)
-    except LookupError:
+    except (LookupError, UnicodeError, ValueError):
         raise UsageError(f"encoding {quoted(encoding)} is not known; try utf-8, latin-1 or utf-16") from None
     if utf8:
         for mark, name in _BOMS:
@@ -52,8 +52,33 @@ def _decoded(content: bytes, source: str, encoding: str, utf8: bool) -> bytes:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
-        advice = "try --encoding latin-1" if utf8 else "try another --encoding"
+        advice = _advice(content) if utf8 else "try another --encoding"
         raise DataError(
             f"{source}, line {line}: byte 0x{byte:02x} is not {clean(encoding)} text; {advice}"
         ) from None
+    except (UnicodeError, ValueError) as error:  # of encodings that are not quite text, such as idna
+        raise DataError(f"{source}: is not {clean(encoding)} text ({clean(error)})") from None
     return content if utf8 else text.removeprefix("\ufeff").encode("utf-8", "replace")
+
+
+def _advice(content: bytes) -> str:
+    """Which encoding to try for text that is not UTF-8, and whether only some of its lines are not."""
+    lines = [line for line in content.splitlines() if not line.isascii()]
+    name = "cp1252" if _CONTROLS.intersection(content) else "latin-1"
+    good = sum(map(_is_utf8, lines))
+    if good:
+        mixed = f"{good:,} of {len(lines):,} lines with such bytes are UTF-8, so encodings are mixed"
+        return f"{mixed}; write the file in one of them, or try --encoding {name}"
+    return f"try --encoding {name}"
+
+
+_CONTROLS = frozenset(range(0x80, 0xA0))
+"""Bytes that are control codes in Latin-1, and quotes, dashes and the euro in Windows-1252."""
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

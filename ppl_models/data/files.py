@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import stat
 import sys
 import zlib
 from pathlib import Path
@@ -17,15 +18,24 @@ def checked(path: Path) -> Path:
     """The path of a file that exists and can be read.
 
     Raises:
-        DataError: It does not exist, is a directory, or may not be read.
+        DataError: It does not exist, is a directory, a pipe or a device, or may not be read.
     """
     name = clean(path)
     try:
-        if path.is_dir():
+        # To open a pipe would wait for a writer, for ever if there is none; a device may have no end.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            kind = os.fstat(handle).st_mode
+        finally:
+            os.close(handle)
+        if stat.S_ISDIR(kind):
             raise DataError(f"{name}: is a directory; name a file in it")
-        with path.open("rb"):
-            return path
+        if not stat.S_ISREG(kind):
+            raise DataError(f"{name}: is a pipe or a device, not a file; give it on standard input, as -")
+        return path
     except FileNotFoundError:
+        if str(path).startswith("~"):
+            raise DataError(f"{name}: no such file; the shell did not find that home directory") from None
         raise DataError(f"{name}: no such file") from None
     except PermissionError:
         raise DataError(f"{name}: may not be read (permission denied)") from None
@@ -101,13 +111,20 @@ def read_stdin() -> bytes:
     """Everything on standard input, decompressed if it is gzip.
 
     Raises:
-        DataError: There is nothing, or more than the memory holds.
+        DataError: There is nothing, it is closed or a directory, or it is more than the memory holds.
     """
     pieces, size = [], 0
-    while piece := sys.stdin.buffer.read(_CHUNK):
-        size += len(piece)
-        check_memory("stdin", 3 * size if size > 8 * _CHUNK else 0)
-        pieces.append(piece)
+    if sys.stdin is None or sys.stdin.closed:
+        raise DataError("stdin: is closed; name a file, or give the data on standard input")
+    try:
+        while piece := sys.stdin.buffer.read(_CHUNK):
+            size += len(piece)
+            check_memory("stdin", 3 * size if size > 8 * _CHUNK else 0)
+            pieces.append(piece)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"stdin: cannot be read ({clean(getattr(error, 'strerror', None) or error)})"
+        ) from None
     content = b"".join(pieces)
     if content.startswith(b"\x1f\x8b"):
         import io

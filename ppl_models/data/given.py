@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ppl_models.data.arrays import is_array, to_numpy
 from ppl_models.data.messages import listed, quoted
 from ppl_models.data.options import reading_options
 from ppl_models.data.readers import format_options
-from ppl_models.data.schema import Kind
+from ppl_models.data.schema import Kind, Meaning, Schema
 from ppl_models.errors import UsageError
 
 TABS = {"\\t": "\t", "tab": "\t"}
@@ -120,6 +120,18 @@ def own_options(given: Mapping[str, Any]) -> dict[str, str]:
         if not isinstance(value, str | int | np.integer | None):
             raise UsageError(f"{name} must be a text, got {quoted(value)}")
     return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def check_meaning(meaning: Any, weights: Any, schema: Schema | None) -> None:
+    """Refuse what `weights_are` cannot be.
+
+    Raises:
+        UsageError: It is something else than `counts` or `importance`, or there are no weights.
+    """
+    if meaning not in (None, *get_args(Meaning)):
+        raise UsageError(f"weights_are must be counts or importance, got {quoted(meaning)}")
+    if meaning is not None and weights is None and (schema is None or schema.weights is None):
+        raise UsageError("weights_are says what weights are, and there are none; give weights")
 
 
 def check_unseen(unseen: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypedDict
 
 from ppl_models.data.readers import format_options
 from ppl_models.data.readers.base import Option, Stage
-from ppl_models.data.schema import Kind
+from ppl_models.data.schema import Kind, Meaning
 
 Names = str | Iterable[str]
 """Names: in one text with commas between them, or one after the other."""
@@ -47,13 +47,33 @@ _COLUMNS = (
     ),
     Option(
         name="sequence",
-        help="The column that names the sequence of a row.",
-        metavar="COL",
+        help="The column that names the sequence of a row, or several.",
+        metavar="A,B",
         stages=_FIT,
     ),
     Option(name="time", help="The column that orders a sequence.", metavar="COL", stages=_FIT),
+    Option(
+        name="date_format",
+        help="How dates of the time are written: dmy, mdy or like %d.%m.%Y; found out if not given.",
+        metavar="FORMAT",
+    ),
+    Option(
+        name="sort",
+        help="Sort the rows by time, within sequences.",
+        metavar="",
+        type=bool,
+        default=False,
+    ),
     Option(name="target", help="The column that is to be predicted.", metavar="COL", stages=_FIT),
     Option(name="weights", help="The column of the weights of the rows.", metavar="COL", stages=_FIT),
+    Option(
+        name="weights_are",
+        help="What weights are: counts of rows, or importance, which adds no information; whole numbers are "
+        "counts if not given.",
+        metavar="counts|importance",
+        type=Meaning,
+        stages=_FIT,
+    ),
 )
 _CELLS = (
     Option(
@@ -97,6 +117,8 @@ class Later(FormatOptions, total=False):
         lengths: The number of rows of each sequence, of an array.
         sequence: The column that names the sequence of a row; the fit's if not given.
         time: The column that orders a sequence; the fit's if not given.
+        date_format: How the dates of the time are written, where their cells do not tell.
+        sort: Whether to sort the rows by time, within sequences.
     """
 
     delimiter: str | None
@@ -107,6 +129,8 @@ class Later(FormatOptions, total=False):
     lengths: Any
     sequence: str | None
     time: str | None
+    date_format: str | None
+    sort: bool
 
 
 def reading_options(stage: Stage | None = None) -> tuple[Option, ...]:

@@ -2,23 +2,32 @@
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Unpack
 
 import numpy as np
 
 from ppl_models.data.check import as_text, conform
 from ppl_models.data.dataset import Dataset
+from ppl_models.data.dates import check_format
 from ppl_models.data.describe import describe
-from ppl_models.data.given import check_unseen, kinds_of, name_of, names_of, own_options, text_options
+from ppl_models.data.given import (
+    check_meaning,
+    check_unseen,
+    kinds_of,
+    name_of,
+    names_of,
+    own_options,
+    text_options,
+)
 from ppl_models.data.loading import load
 from ppl_models.data.messages import clean, listed, quoted
 from ppl_models.data.options import FormatOptions, Names
 from ppl_models.data.readers.base import Request
-from ppl_models.data.schema import LABELLED, Kind, Schema
-from ppl_models.data.sequences import check_lengths, ordered_times, runs
+from ppl_models.data.schema import LABELLED, Kind, Meaning, Schema
+from ppl_models.data.sequences import check_lengths, joined, ordered_times, runs, sorted_rows
 from ppl_models.data.table import Table
-from ppl_models.data.weights import weight_array, weight_column
+from ppl_models.data.weights import meaning_of, unit_of, weight_array, weight_column, weight_note
 from ppl_models.errors import DataError, UsageError
 
 
@@ -28,17 +37,20 @@ def read(
     columns: Names | None = None,
     ignore: Names | None = None,
     types: Mapping[str, Kind | str] | None = None,
-    sequence: str | None = None,
+    sequence: Names | None = None,
     time: str | None = None,
+    date_format: str | None = None,
+    sort: bool = False,
     target: str | None = None,
     weights: Any = None,
+    weights_are: Meaning | None = None,
     lengths: Any = None,
     delimiter: str | None = None,
     decimal: str = ".",
     encoding: str = "utf-8",
     missing: Names | float | None = None,
     schema: Schema | None = None,
-    require_schema_columns: bool = True,
+    require_schema_columns: bool | Collection[str] = True,
     unseen: str = "error",
     refine: Callable[[Schema], Mapping[str, Kind | str]] | None = None,
     **options: Unpack[FormatOptions],
@@ -53,13 +65,20 @@ def read(
             a set are in the order of the data.
         ignore: Columns not to model.
         types: The kind of some columns, where the one inferred (see `ppl_models.data.types`) is not meant.
-        sequence: The column whose runs of equal values are the sequences.
-        time: The column that must increase within each sequence: numbers or ISO dates. It is not modelled.
+        sequence: The column whose runs of equal values are the sequences, or several of them.
+        time: The column in which time passes within each sequence: numbers or dates, which may be written in
+            many ways (see `ppl_models.data.dates`). It is not modelled.
+        date_format: How its dates are written, where their cells do not tell: `dmy`, `mdy`, or a format of
+            `strptime` such as `%d.%m.%Y`.
+        sort: Whether to put the rows of a sequence together, in the order of their times.
         target: The column that is to be predicted. It becomes the last column; its cells may be missing.
             Text, truth values and whole numbers of at most 50 values are labels, binary or categorical;
             other numbers are continuous or counts: see `ppl_models.data.targets`.
-        weights: How often each row counts, 0 or more: the name of a column, which is not modelled, or n
-            numbers.
+        weights: How often each row counts, or how much it matters, 0 or more: the name of a column, which
+            is not modelled, or n numbers.
+        weights_are: `counts` of rows like each row, or `importance`, which adds no information: the weights
+            are scaled to their effective sample size. If not given, whole numbers are counts, unless there
+            are over 50 and none is 1: see `ppl_models.data.weights`.
         lengths: The number of rows of each sequence, instead of a column that says it.
         delimiter: What separates the cells of delimited text, one character; `tab` and `\t` are a tab.
         decimal: The decimal mark of numbers in text, `.` or `,`.
@@ -68,8 +87,9 @@ def read(
         schema: The schema of a fit that this data must conform to: columns are matched by name, those of
             an array by position. Columns of the target, the weights, the sequences and the time need not be
             there; all others of the schema must.
-        require_schema_columns: Whether a column of the schema that the data lacks is an error. Otherwise
-            its cells are missing.
+        require_schema_columns: Whether a column of the schema that the data lacks is an error, or the names
+            of
+            those of which it is. Otherwise its cells are missing.
         unseen: What a label that the schema does not have is: an `error`, or `missing`.
         refine: Given the schema, further kinds of columns that are wanted, as a model's may be: these columns
             are described once more, from what was read.
@@ -98,18 +118,24 @@ def read(
     selected, ignored = names_of("columns", columns), names_of("ignore", ignore) or []
     tokens = tuple(names_of("missing", missing) or ())
     kinds = kinds_of(types)
+    if isinstance(sequence, list | tuple):
+        sequence = ",".join(map(str, sequence))
     sequence, time, target = name_of("sequence", sequence), name_of("time", time), name_of("target", target)
     weights = str(weights) if isinstance(weights, str) else weights
     text = text_options(delimiter, decimal, encoding)
     own = own_options(options)
     check_unseen(unseen)
+    check_format(date_format)
+    check_meaning(weights_are, weights, schema)
     if schema is not None:
         sequence = schema.sequence if sequence is None and lengths is None else sequence
         time = schema.time if time is None else time
         weights = schema.weights if weights is None else weights
+        weights_are = weights_are or schema.weights_are
         selected, ignored, kinds, target = None, [], {}, None
     weighted_by = weights if isinstance(weights, str) else None
-    order = [name for name in (sequence, time) if name is not None]
+    parts = [] if sequence is None or "," not in sequence else [each.strip() for each in sequence.split(",")]
+    order = [name for name in (sequence, time, *parts) if name is not None]
     beside = [*order, *([] if weighted_by is None else [weighted_by])]
     _check_target(target, [*beside, *ignored])
     targets = [] if target is None else [target]
@@ -126,6 +152,13 @@ def read(
     )
     try:
         table = load(data, request)
+        decimal = table.decimal if decimal == "." else decimal
+        if parts and sequence not in table.columns and set(parts) <= {*table.columns}:
+            table = joined(table, parts, str(sequence))
+        elif parts and sequence not in table.columns and schema is None:
+            _check_columns(table, parts)
+        else:
+            beside = [name for name in beside if name not in parts]
         if schema is None:
             _check_columns(table, [*(selected or []), *ignored, *kinds, *beside, *targets])
             if selected is not None and isinstance(columns, set | frozenset):
@@ -134,13 +167,20 @@ def read(
             sequence, time, weighted_by = (
                 name if name in table.columns else None for name in (sequence, time, weighted_by)
             )
+        if sort:
+            table = sorted_rows(table, sequence, time, date_format)
         sizes, ids = _sequences(table, sequence, lengths)
-        times = None if time is None else ordered_times(table, time, sizes)
+        times = None if time is None else ordered_times(table, time, sizes, date_format)
         weight = None
         if weighted_by is not None:
             weight = weight_column(table, weighted_by, missing=tokens, decimal=decimal)
         elif weights is not None and not isinstance(weights, str):
             weight = weight_array(table, weights)
+        meaning, unit, said = weights_are, 1.0, []
+        if weight is not None:
+            meaning = weights_are or meaning_of(weight)
+            unit, said = unit_of(weight, meaning), weight_note(weight, meaning)
+            weight = weight if unit == 1 else weight / unit
         if schema is None and not table.rows and table.arrays:
             values, notes, schema = np.zeros((0, 0)), [], Schema(())
         elif schema is None:
@@ -158,7 +198,15 @@ def read(
                     target=target,
                 )
                 shape = _image(table, [c.name for c in described if c.name != target], target)
-                found = Schema(described, sequence, time, target=target, weights=weighted_by, shape=shape)
+                found = Schema(
+                    described,
+                    sequence,
+                    time,
+                    target=target,
+                    weights=weighted_by,
+                    weights_are=meaning,
+                    shape=shape,
+                )
                 return values, notes, found
 
             values, notes, schema = first(kinds)
@@ -171,10 +219,12 @@ def read(
             )
     except MemoryError:
         raise DataError(f"{_called(data)}: does not fit into memory") from None
-    notes = tuple(clean(note, 400) for note in (*table.notes, *notes))
-    again = not (own or tokens or text != text_options())
+    notes = tuple(clean(note, 400) for note in (*table.notes, *said, *notes))
+    again = not (own or tokens or date_format or sort or parts or text != text_options())
     path = _path(data) if again else None
-    return Dataset(values, schema, sizes, ids, times, clean(table.source), notes, weight, path, table.arrays)
+    return Dataset(
+        values, schema, sizes, ids, times, clean(table.source), notes, weight, path, table.arrays, unit
+    )
 
 
 def _path(data: Any) -> str | None:

@@ -2,7 +2,10 @@
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
+
+Meaning = Literal["counts", "importance"]
+"""What weights of rows are."""
 
 
 class Kind(StrEnum):
@@ -32,6 +35,8 @@ class Column:
         minimum: The smallest observed value (a code, for categories).
         maximum: The largest observed value.
         missing: How many cells were missing.
+        resolution: The step of its values when the model was fitted, kept where a prior refers to it; else 0.
+        shares: Of each level in the observed cells, kept where a prior refers to it.
     """
 
     name: str
@@ -43,6 +48,8 @@ class Column:
     minimum: float = 0.0
     maximum: float = 0.0
     missing: int = 0
+    resolution: float = 0.0
+    shares: tuple[float, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -51,12 +58,14 @@ class Column:
 
     def to_dict(self) -> dict[str, Any]:
         """The column as plain JSON values."""
-        return asdict(self) | {"kind": self.kind.value, "levels": list(self.levels)}
+        lists = {"levels": list(self.levels), "shares": list(self.shares)}
+        return asdict(self) | {"kind": self.kind.value} | lists
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Column":
         """The inverse of `to_dict`."""
-        return cls(**fields | {"kind": Kind(fields["kind"]), "levels": tuple(fields.get("levels", ()))})
+        lists = {name: tuple(fields.get(name, ())) for name in ("levels", "shares")}
+        return cls(**fields | {"kind": Kind(fields["kind"])} | lists)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,7 @@ class Schema:
         correlation: (C, C) of the columns when the model was fitted, kept where a prior refers to it.
         target: The column, of whatever kind, that is to be predicted from the others.
         weights: The column of the weights of the rows.
+        weights_are: What its weights were taken for: counts, or importance.
         shape: Of rows that are images: height, width and, if there are several, channels. The columns but
             the target are their pixels, row after row, the channels of a pixel side by side.
     """
@@ -80,6 +90,7 @@ class Schema:
     correlation: tuple[tuple[float, ...], ...] = ()
     target: str | None = None
     weights: str | None = None
+    weights_are: Meaning | None = None
     shape: tuple[int, ...] | None = None
 
     @property
@@ -98,6 +109,7 @@ class Schema:
             "correlation": correlation,
             "target": self.target,
             "weights": self.weights,
+            "weights_are": self.weights_are,
             "shape": None if self.shape is None else list(self.shape),
         }
 
@@ -112,7 +124,7 @@ class Schema:
         """
         columns = tuple(Column.from_dict(column) for column in fields["columns"])
         correlation = tuple(tuple(map(float, row)) for row in fields.get("correlation", ()))
-        named = {name: fields.get(name) for name in ("sequence", "time", "target", "weights")}
+        named = {name: fields.get(name) for name in ("sequence", "time", "target", "weights", "weights_are")}
         shape = fields.get("shape")
         shape = None if shape is None else tuple(map(int, shape))
         return cls(columns, correlation=correlation, shape=shape, **named)

@@ -1,13 +1,15 @@
 """Sequences and time: which rows belong together, and whether they are in order."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ppl_models.data.arrays import to_numpy
 from ppl_models.data.cells import Dates, Labels, Numbers
-from ppl_models.data.messages import quoted
+from ppl_models.data.dates import read_dates
+from ppl_models.data.messages import plural, quoted
 from ppl_models.data.survey import parse
 from ppl_models.data.table import Table
 from ppl_models.errors import UsageError
@@ -36,7 +38,7 @@ def runs(table: Table, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         code = int(codes[start])
         if code in seen:
             name_of = quoted(parsed.labels[code])
-            reason = f"sequence {name_of} comes back after another; sort the rows by sequence"
+            reason = f"sequence {name_of} comes back after another; sort the rows by sequence (--sort)"
             raise table.column_error(name, reason, int(start))
         seen.add(code)
     return lengths, tuple(parsed.labels[codes[start]] for start in starts)
@@ -66,20 +68,34 @@ def iso(cells: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
     return replace(texts, " 00:00:00$", "") if midnight else texts
 
 
-def ordered_times(table: Table, name: str, lengths: np.ndarray) -> tuple[str, ...] | np.ndarray:
+def ordered_times(
+    table: Table, name: str, lengths: np.ndarray, date_format: str | None = None
+) -> tuple[str, ...] | np.ndarray:
     """The time column, as numbers or as text, after checking that time passes within each sequence.
 
     Args:
         table: The data.
         name: The column: numbers, dates, times of day, or text that is ISO dates.
         lengths: (S,) the number of rows of each sequence.
+        date_format: How dates are written, where their cells do not tell.
 
     Returns:
-        (n,) int64 if all numbers are whole, else float64; or n texts.
+        (n,) int64 if all numbers are whole, else float64; or n texts, in ISO 8601 where written with
+        day or month first.
 
     Raises:
-        DataError: A time is missing or is neither a number nor an ISO date; or it does not increase.
+        DataError: A time is missing or is neither a number nor a date; or it decreases.
     """
+    when, texts = _times(table, name, date_format)
+    _check_increasing(table, name, when, texts, lengths)
+    if texts is not None:
+        return texts
+    whole = (when == np.rint(when)).all() and np.abs(when).max(initial=0.0) < 2**53
+    return when.astype(np.int64) if whole else when
+
+
+def _times(table: Table, name: str, date_format: str | None) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The times as numbers, all there, and as text where they are dates."""
     import pyarrow as pa
 
     cells = table.columns[name]
@@ -90,25 +106,113 @@ def ordered_times(table: Table, name: str, lengths: np.ndarray) -> tuple[str, ..
         when, texts = _instants(table, name, cells), tuple(iso(cells).to_pylist())
     else:
         parsed = parse(table, name)
-        if isinstance(parsed, Dates):
+        if isinstance(parsed, Dates) or date_format is not None:
             parsed = parse(table, name, text=True)
         if isinstance(parsed, Numbers):
             when = parsed.values
         elif isinstance(parsed, Labels):
             texts = tuple(parsed.labels[code] if code >= 0 else "" for code in parsed.codes)
-            when = _instants(table, name, pa.chunked_array([pa.array([text or None for text in texts])]))
+            when, texts = _written(table, name, texts, date_format)
         else:
             raise table.column_error(name, "neither numbers nor dates")
     if np.isnan(when).any():
         raise table.column_error(name, "a time is missing", int(np.argmax(np.isnan(when))))
-    _check_increasing(table, name, when, texts, lengths)
-    if texts is not None:
-        return texts
-    whole = (when == np.rint(when)).all() and np.abs(when).max(initial=0.0) < 2**53
-    return when.astype(np.int64) if whole else when
+    return when, texts
 
 
-def _instants(table: Table, name: str, cells: "pyarrow.ChunkedArray") -> np.ndarray:
+def joined(table: Table, names: list[str], name: str) -> Table:
+    """The table with a column that names a row by several others, with commas between them.
+
+    Args:
+        table: The data, with these columns.
+        names: The others.
+        name: What the column is called.
+    """
+    import pyarrow as pa
+
+    parts = [_labels(table, each) for each in names]
+    for each, part in zip(names, parts, strict=True):
+        if (part.codes < 0).any():
+            row = int(np.argmax(part.codes < 0))
+            raise table.column_error(each, "a row without the name of its sequence", row)
+    rows = zip(*([part.labels[code] for code in part.codes] for part in parts), strict=True)
+    cells = pa.chunked_array([pa.array([",".join(row) for row in rows], pa.string())])
+    return replace(table, columns={**table.columns, name: cells}, names=[*table.names, name])
+
+
+def sorted_rows(table: Table, sequence: str | None, time: str | None, date_format: str | None) -> Table:
+    """The table with the rows of a sequence together, in the order of their times.
+
+    Sequences stand in the order in which each is first seen; rows of one time stay as they were.
+
+    Args:
+        table: The data.
+        sequence: The column that names sequences, if any.
+        time: The column of times, if any.
+        date_format: How its dates are written.
+
+    Raises:
+        UsageError: There is nothing to sort by, or the table is too large to be held in memory.
+    """
+    if sequence is None and time is None:
+        raise UsageError("sort orders the rows by time, within sequences; give --time, --sequence or both")
+    if table.parts is not None:
+        raise UsageError(f"{table.source} is too large to be sorted in memory; sort it before")
+    keys = [] if time is None else [_times(table, time, date_format)[0]]
+    if sequence is not None:
+        keys.append(_labels(table, sequence).codes)
+    order = np.lexsort(keys)
+    moved = int((order != np.arange(table.rows)).sum())
+    if not moved:
+        return table
+    place, cell = table.place, table.cell
+    columns = {
+        name: cells[order] if isinstance(cells, np.ndarray) else cells.take(order)
+        for name, cells in table.columns.items()
+    }
+    return replace(
+        table,
+        columns=columns,
+        matrix=None if table.matrix is None else table.matrix[order],
+        notes=[*table.notes, f"sorted the rows; {moved:,} of {table.rows:,} have moved"],
+        place=lambda row: place(int(order[row])),
+        cell=None if cell is None else lambda row, name: cell(int(order[row]), name),
+    )
+
+
+def _written(
+    table: Table, name: str, texts: tuple[str, ...], date_format: str | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Microseconds since 1970, NaN where missing, and the texts, in ISO 8601 where figures mislead."""
+    import pyarrow as pa
+
+    filled = [i for i, text in enumerate(texts) if text]
+    found = read_dates([texts[i] for i in filled], date_format)
+    if isinstance(found, int):
+        arrow = pa.chunked_array([pa.array([text or None for text in texts])])
+        return _instants(table, name, arrow, date_format), texts
+    when = np.full(len(texts), np.nan)
+    when[filled] = found.when.astype("datetime64[us]").astype(np.int64)
+    if found.style in ("ymd", "zoned", "month", "quarter", "week"):
+        return when, texts
+    if found.ambiguous:
+        order = "the day" if found.style == "dmy" else "the month"
+        other = "mdy" if found.style == "dmy" else "dmy"
+        table.notes.append(
+            f"column {quoted(name)}: {quoted(texts[filled[0]])} is read with {order} first; --date-format "
+            f"{other} reads it the other way"
+        )
+    days = bool((found.when == found.when.astype("datetime64[D]")).all())
+    written = np.datetime_as_string(found.when, unit="D" if days else "auto")
+    iso_texts = list(texts)
+    for i, text in zip(filled, written.tolist(), strict=True):
+        iso_texts[i] = text.removesuffix(".000000")
+    return when, tuple(iso_texts)
+
+
+def _instants(
+    table: Table, name: str, cells: "pyarrow.ChunkedArray", date_format: str | None = None
+) -> np.ndarray:
     """Microseconds since 1970, as floats (exact until the year 2255), NaN where missing."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -126,8 +230,11 @@ def _instants(table: Table, name: str, cells: "pyarrow.ChunkedArray") -> np.ndar
     for row, text in enumerate(cells.to_pylist()):
         if text is not None and not _is_date(text):
             reason = (
-                f"{quoted(text)} is neither a number nor an ISO date such as 2024-03-31 or 2024-03-31T12:00"
+                f"{quoted(text)} is neither a number nor an ISO date such as 2024-03-31 or 2024-03-31T12:00, "
+                "nor a date written like the others; --date-format says how they are written"
             )
+            if date_format is not None:
+                reason = f"{quoted(text)} is no date of the format {quoted(date_format)}"
             raise table.column_error(name, reason, row)
     raise table.column_error(name, "times with and without a time zone are mixed")
 
@@ -148,17 +255,41 @@ def _check_increasing(
     table: Table, name: str, when: np.ndarray, texts: tuple[str, ...] | None, lengths: np.ndarray
 ) -> None:
     stalled = np.zeros(len(when), dtype=bool)
-    stalled[1:] = when[1:] <= when[:-1]
-    stalled[np.cumsum(lengths)[:-1]] = False
+    stalled[1:] = when[1:] < when[:-1]
+    repeats = np.zeros(len(when), dtype=bool)
+    repeats[1:] = when[1:] == when[:-1]
+    for each in (stalled, repeats):
+        each[np.cumsum(lengths)[:-1]] = False
     if not stalled.any():
+        _remark(table, name, when, repeats, lengths)
         return
     row = int(np.argmax(stalled))
     before, now = (f"{when[i]:g}" if texts is None else texts[i] for i in (row - 1, row))
-    if when[row] == when[row - 1]:
-        reason = f"time {quoted(now)} occurs twice; keep one row for each time"
-    else:
-        reason = f"time {quoted(now)} comes after {quoted(before)}; sort the rows by time"
+    reason = f"time {quoted(now)} comes after {quoted(before)}; sort the rows by time (--sort)"
     raise table.column_error(name, f"{reason}, or name the sequences with --sequence", row)
+
+
+def _remark(table: Table, name: str, when: np.ndarray, repeats: np.ndarray, lengths: np.ndarray) -> None:
+    """Say which times are there twice, and where some are not there."""
+    if repeats.any():
+        row = int(np.argmax(repeats))
+        number = plural(int(repeats.sum()), "row")
+        table.notes.append(
+            f"column {quoted(name)}: {number} with the time of the row before, "
+            f"the first in {table.place(row)}"
+        )
+    steps = np.diff(when)[np.isin(np.arange(1, len(when)), np.cumsum(lengths)[:-1], invert=True)]
+    steps = steps[steps > 0]
+    if len(steps) < 4:
+        return
+    sizes, numbers = np.unique(steps, return_counts=True)
+    usual = sizes[np.argmax(numbers)]
+    long = int((steps > 3.5 * usual).sum())  # a weekend, or a month of 31 days, is no gap
+    if numbers.max() > 0.5 * len(steps) and long:
+        table.notes.append(
+            f"column {quoted(name)}: {plural(long, 'gap')} in {len(steps):,} steps; "
+            "rows follow each other all the same"
+        )
 
 
 def check_lengths(table: Table, lengths: object) -> np.ndarray:

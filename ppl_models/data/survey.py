@@ -18,16 +18,21 @@ from ppl_models.data.cells import (
     scan,
     too_large,
 )
-from ppl_models.data.messages import quoted
+from ppl_models.data.dates import are_dates
+from ppl_models.data.marks import BLANK, Form, form_of
+from ppl_models.data.messages import clean, quoted
 from ppl_models.data.schema import LABELLED, Kind
 from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, NumberSummary, Summary
 from ppl_models.data.table import Table
+from ppl_models.errors import DataError
 
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII)
 _COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
 _UNIT = re.compile(r"[$€£¥]?\s*[+-]?[$€£¥]?\d[\d.,]*\s*[%$€£¥]?")
-_DATE = re.compile(r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{2,4})([T ]\d.*)?", re.ASCII)
+_PADDED = re.compile(r"0\d+", re.ASCII)
+_THREE = re.compile(r"\D*\d{1,3},\d{3}\D*", re.ASCII)
+_SURE = re.compile(r"\d,\d{3}[.,]\d", re.ASCII)
 
 
 class Survey:
@@ -39,6 +44,7 @@ class Survey:
         table: The table.
         names: The columns that were looked at.
         summaries: What was found in each.
+        notes: How numbers with marks were read.
         missing: Further texts and numbers that mean a missing cell.
 
     Raises:
@@ -57,6 +63,8 @@ class Survey:
         self.table, self.names, self.missing = table, list(names), missing
         self._kinds, self._decimal = dict(kinds), decimal
         self._numeric: set[str] = set()
+        self._forms: dict[str, Form] = {}
+        self.notes: list[str] = []
         self._kept: dict[str, Parsed] | None = None
         self.summaries: dict[str, Summary] = {}
         self._look(self.names)
@@ -122,13 +130,17 @@ class Survey:
         self.summaries[name] = found
 
     def _judge(self, names: Collection[str]) -> None:
+        problems: list[DataError] = []
         for name, found in [(name, self.summaries[name]) for name in names]:
             if isinstance(found, LabelSummary):
                 kind = self._kinds.get(name)
                 if found.truth and kind is not None and kind not in LABELLED:
                     self._numeric.add(name)
                 elif not found.typed and kind not in LABELLED:
-                    self._judge_text(name, found)
+                    try:
+                        self._judge_text(name, found)
+                    except DataError as error:
+                        problems.append(error)
         numeric = [name for name in names if name in self._numeric]
         if numeric:
             for name in numeric:
@@ -140,22 +152,48 @@ class Survey:
                     self._kept |= block
         for name, found in [(name, self.summaries[name]) for name in names]:
             if isinstance(found, NumberSummary):
-                self._check_numbers(name, found)
+                try:
+                    self._check_numbers(name, found)
+                except DataError as error:
+                    problems.append(error)
+        if problems:
+            raise all_of(problems, clean(self.table.source))
 
     def _judge_text(self, name: str, found: LabelSummary) -> None:
         """Whether text is numbers, dates or labels."""
         plain = [self.plain(text) for text in found.seen]
         numeric = np.array([bool(NUMBER.fullmatch(p) or _INFINITE.fullmatch(p)) for p in plain], dtype=bool)
+        if self._decimal == ",":  # a point is of thousands then
+            numeric &= np.array(["." not in text for text in found.seen], dtype=bool)
+        if any(map(_PADDED.fullmatch, found.seen)):
+            return  # 02134 and 007 are names of things, whatever else the column holds
         if numeric.all():
             if found.overflow:
                 reason = f"numbers as text, more than {MOST_TEXTS:,} different ones; store them as numbers"
                 raise self.table.column_error(name, f"{reason}, or leave the column out with --ignore")
             self._check_digits(name, found, plain)
             self._numeric.add(name)
-        elif all(_DATE.fullmatch(text) for text in found.seen):
+        elif are_dates(found.seen):
             self.summaries[name] = Dates()
+        elif not found.overflow and (form := self._form(found)) is not None:
+            self._forms[name] = form
+            self.notes.append(f"column {quoted(name)}: {form.note}")
+            self._numeric.add(name)
         elif not found.overflow:
             self._check_words(name, found, numeric)
+
+    def _form(self, found: LabelSummary) -> Form | None:
+        """How the numbers of a column are written, if it is numbers with marks.
+
+        A comma before three digits is of thousands in a file of which commas separate cells, or where another
+        cell says so; else it may as well be a decimal one.
+        """
+        texts = found.seen
+        if self._decimal == "." and all(map(_THREE.fullmatch, (t for t in texts if "," in t))):
+            sure = self.table.quoted_commas or any(_SURE.search(text) for text in texts)
+            if not sure and any("," in text for text in texts):
+                return None
+        return form_of(texts, self._decimal)
 
     def plain(self, text: str) -> str:
         """A text with a point for the decimal mark."""
@@ -167,7 +205,9 @@ class Survey:
             return cells
         if cells.typed:
             return Numbers(np.where(cells.codes < 0, np.nan, cells.codes))
-        values = np.array([*(float(self.plain(text)) for text in cells.labels), np.nan])[cells.codes]
+        form = self._forms.get(name)
+        numbers = [form.numbers[t] if form else float(self.plain(t)) for t in cells.labels]
+        values = np.array([*numbers, np.nan])[cells.codes]
         return Numbers(drop(values, self.missing))
 
     def _check_digits(self, name: str, found: LabelSummary, plain: list[str]) -> None:
@@ -190,7 +230,8 @@ class Survey:
             advice = "has a decimal comma; use --decimal ,"
         elif all(_UNIT.fullmatch(text) for text in odd):
             advice = f"is a number with a mark; remove the mark, or use --types {other}"
-        elif sum(found.counts[text] for text in odd) < 0.5 * found.count:
+        elif (few := self._wordy(odd)) and sum(found.counts[text] for text in few) < 0.5 * found.count:
+            word, row = quoted(few[0]), found.first[few[0]]
             advice = (
                 f"is not a number, as most of the column is; correct it, or use --missing {word} if the "
                 f"cell is missing, or --types {other}"
@@ -199,6 +240,10 @@ class Survey:
             return
         raise self.table.column_error(name, f"{word} {advice}", row)
 
+    def _wordy(self, odd: list[str]) -> list[str]:
+        """Those of some texts that are not numbers with marks either."""
+        return [text for text in odd if text in BLANK or form_of([text], self._decimal) is None]
+
     def _check_numbers(self, name: str, found: NumberSummary) -> None:
         if found.infinite:
             raise infinite_error(self.table, name, found.infinite, found.first_infinite)
@@ -206,6 +251,25 @@ class Survey:
             text = self.table.cell(found.first_inexact, name)
             if text.strip().lstrip("+-").isdigit():
                 raise too_large(self.table, name, text, found.first_inexact)
+
+
+MOST_PROBLEMS = 8
+"""Problems that are told at once."""
+
+
+def all_of(problems: list[DataError], source: str) -> DataError:
+    """Several problems of one table as one, in one line.
+
+    Args:
+        problems: One or more.
+        source: What messages call the table.
+    """
+    if len(problems) == 1:
+        return problems[0]
+    others = [str(each).removeprefix(f"{source}, ") for each in problems[1:MOST_PROBLEMS]]
+    more = len(problems) - MOST_PROBLEMS
+    others += [f"and {more} more problems"] if more > 0 else []
+    return DataError("; also ".join([str(problems[0]), *others]))
 
 
 def parse(

@@ -34,6 +34,8 @@ class Table:
         parts: For a table that stays on disk: reads some columns, a block of rows after another. Its
             `columns` are read when they are asked for.
         shape: Height, width and perhaps channels, if the columns named x… are the pixels of images.
+        decimal: The decimal mark of its numbers, where that was found out.
+        quoted_commas: Whether commas separate cells, so that those inside of numbers are of thousands.
     """
 
     source: str
@@ -49,6 +51,8 @@ class Table:
     parts: Callable[[Collection[str]], Iterator[Mapping[str, "Cells"]]] | None = None
     arrays: "dict[str, np.ndarray]" = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
+    decimal: str = "."
+    quoted_commas: bool = False
 
     def __post_init__(self) -> None:
         self.names = self.names or list(self.columns)

@@ -59,6 +59,8 @@ def with_numbers(table: Table, name: str, decimal: str) -> Table:
     if cells is None or isinstance(cells, np.ndarray) or not pa.types.is_string(cells.type):
         return table
     try:
+        if decimal != "." and pc.any(pc.match_substring(cells, ".")).as_py():  # pyright: ignore
+            return table  # points are of thousands
         plain = cells if decimal == "." else pc.replace_substring(cells, decimal, ".")  # pyright: ignore[reportAttributeAccessIssue]
         numbers = pc.utf8_trim_whitespace(plain).cast(pa.float64())  # pyright: ignore[reportAttributeAccessIssue]
     except pa.ArrowInvalid:

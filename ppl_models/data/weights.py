@@ -1,4 +1,14 @@
-"""The weights of the rows: how often each counts."""
+"""The weights of the rows: how often each counts, or how much it matters.
+
+A weight is a *count* where a row stands for so many like it, and then it is information: Σ w rows. A weight
+of *importance* (1/p of a survey, a weight of a class, one of weights that sum to one) says whom a row speaks
+for and says nothing of how many were asked. Such weights are scaled to the effective sample size of Kish,
+
+    w_n ← w_n Σ w / Σ w²,    so that    Σ w = (Σ w)² / Σ w²  ≤  the number of rows,
+
+which is how many rows of equal weight have a mean of the same variance (Kish 1965, Survey Sampling, section
+11.7). A factor common to all weights then makes no difference.
+"""
 
 from typing import Any
 
@@ -7,9 +17,57 @@ import numpy as np
 from ppl_models.data.arrays import to_numpy
 from ppl_models.data.cells import Labels, Numbers
 from ppl_models.data.messages import clean, quoted
+from ppl_models.data.schema import Meaning
 from ppl_models.data.survey import parse
 from ppl_models.data.table import Table
 from ppl_models.errors import DataError, UsageError
+
+_FEW = 50
+"""Rows up to which whole numbers are counts although none is 1: a table of counts is short, or has rare
+cells, and the weights of a survey are neither, though they may be whole persons."""
+
+
+def meaning_of(weight: np.ndarray) -> Meaning:
+    """What weights are taken for, if nobody says: whole numbers for counts, others for importance.
+
+    Whole numbers of which none is 1, in more than 50 rows, are importance: persons that those of a survey
+    stand for.
+
+    Example:
+        >>> meaning_of(np.array([1.0, 3.0, 2.0])), meaning_of(np.array([0.2, 0.3, 0.5]))
+        ('counts', 'importance')
+    """
+    some = weight[weight > 0]
+    if (some != np.rint(some)).any() or (len(some) > _FEW and some.min() > 1):
+        return "importance"
+    return "counts"
+
+
+def unit_of(weight: np.ndarray, meaning: Meaning) -> float:
+    """The weight that counts as one row: 1 of counts, Σ w² / Σ w of importance.
+
+    Example:
+        >>> unit_of(np.full(4, 0.25), "importance")
+        0.25
+    """
+    return 1.0 if meaning == "counts" else float(weight @ weight / weight.sum())
+
+
+def weight_note(weight: np.ndarray, meaning: Meaning) -> list[str]:
+    """What weights were taken for, where it makes a difference: one sentence at most."""
+    some = weight[weight > 0]
+    if (some == 1).all():
+        return []
+    if meaning == "counts":
+        return [
+            f"weights are taken as counts: {len(some):,} rows stand for {some.sum():,.6g}; --weights-are "
+            "importance says otherwise"
+        ]
+    size = some.sum() / unit_of(some, meaning)
+    return [
+        f"weights are taken as importance, not as counts: {len(some):,} rows say as much as {size:,.1f} of "
+        "equal weight (Kish's effective sample size); --weights-are counts says otherwise"
+    ]
 
 
 def weight_column(table: Table, name: str, *, missing: tuple[str, ...], decimal: str) -> np.ndarray:

@@ -1,11 +1,13 @@
-"""Results as CSV, JSON lines or Parquet: whole or not at all."""
+"""Results as CSV, JSON lines or Parquet: whole or not at all, and some rows at a time."""
 
 import contextlib
 import json as json_library
 import math
 import os
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -15,11 +17,17 @@ from ppl_models.errors import OutputError
 if TYPE_CHECKING:
     import pandas
 
+ROWS = 100_000
+"""Rows that are made text at a time."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_table(
-    frame: "pandas.DataFrame", destination: str | os.PathLike[str], *, json: bool = False
+    frame: "pandas.DataFrame | Iterable[pandas.DataFrame]",
+    destination: str | os.PathLike[str],
+    *,
+    json: bool = False,
 ) -> None:
     """Write a table to a file, or to standard output for `-`.
 
@@ -28,30 +36,38 @@ def write_table(
     too, are as they are. A file appears complete or not at all; only then is an older one replaced.
 
     Args:
-        frame: The table; its index is not written.
+        frame: The table, or tables with the same columns that follow one another: each is written before
+            the next is asked for. Their index is not written.
         destination: A path, or `-`.
         json: Write JSON lines whatever the name.
 
     Raises:
         OutputError: The file cannot be written. Nothing is left behind.
     """
-    name = os.fspath(destination)
+    name, parts = os.fspath(destination), _parts([frame] if hasattr(frame, "columns") else frame)
     if name == "-":
-        _to_stdout(frame, json)
+        _to_stdout(parts, json)
         return
     path = Path(name)
     suffix = ".jsonl" if json else path.suffix.lower()
     try:
-        _replace(path, frame, suffix)
+        _replace(path, parts, suffix)
     except (OSError, ValueError) as error:
         reason = clean(getattr(error, "strerror", None) or error)
         raise OutputError(f"{clean(path)}: cannot be written ({reason})") from None
 
 
-def _to_stdout(frame: "pandas.DataFrame", json: bool) -> None:
-    text = _json_lines(frame) if json else _csv(frame)
+def _parts(frames: "Iterable[pandas.DataFrame]") -> "Iterator[pandas.DataFrame]":
+    """The rows of tables, `ROWS` at a time: their text is a multiple of what they take as numbers."""
+    for frame in frames:
+        for lo in range(0, max(len(frame), 1), ROWS):
+            yield frame.iloc[lo : lo + ROWS]
+
+
+def _to_stdout(parts: "Iterator[pandas.DataFrame]", json: bool) -> None:
     try:
-        sys.stdout.write(text)
+        for text in _texts(parts, json):
+            sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -59,12 +75,16 @@ def _to_stdout(frame: "pandas.DataFrame", json: bool) -> None:
         raise OutputError(f"standard output cannot be written ({clean(error.strerror or error)})") from None
 
 
-def _replace(path: Path, frame: "pandas.DataFrame", suffix: str) -> None:
+def _texts(parts: "Iterator[pandas.DataFrame]", json: bool) -> Iterator[str]:
+    return (_json_lines(part) if json else _csv(part, header=i == 0) for i, part in enumerate(parts))
+
+
+def _replace(path: Path, parts: "Iterator[pandas.DataFrame]", suffix: str) -> None:
     target = path.resolve() if path.is_symlink() else path
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            _write(frame, file, suffix)
+        with os.fdopen(handle, "wb+") as file:
+            _write(parts, file, suffix)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode(target))
@@ -85,16 +105,40 @@ def _mode(path: Path) -> int:
         return 0o666 & ~mask
 
 
-def _write(frame: "pandas.DataFrame", file: IO[bytes], suffix: str) -> None:
+def _write(parts: "Iterator[pandas.DataFrame]", file: IO[bytes], suffix: str) -> None:
     if suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        _parquet(parts, file)
+        return
+    for text in _texts(parts, suffix in (".jsonl", ".ndjson", ".json")):
+        file.write(text.encode())
 
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file)
-    elif suffix in (".jsonl", ".ndjson", ".json"):
-        file.write(_json_lines(frame).encode())
-    else:
-        file.write(_csv(frame).encode())
+
+def _parquet(parts: "Iterator[pandas.DataFrame]", file: IO[bytes]) -> None:
+    """A row group a part. Where a part needs other types than those before, these are written once more."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = (pa.Table.from_pandas(part, preserve_index=False) for part in parts)
+    table = next(tables)
+    writer = pq.ParquetWriter(file, table.schema)
+    for following in tables:
+        writer.write_table(table)
+        table = following
+        wider = pa.unify_schemas([writer.schema, table.schema], promote_options="permissive")
+        if wider.remove_metadata() != writer.schema.remove_metadata():
+            writer.close()
+            with tempfile.TemporaryFile() as before:
+                file.seek(0)
+                shutil.copyfileobj(file, before)
+                file.seek(0)
+                file.truncate()
+                writer = pq.ParquetWriter(file, wider)
+                written = pq.ParquetFile(before)
+                for group in range(written.num_row_groups):
+                    writer.write_table(written.read_row_group(group).cast(wider))
+        table = table.cast(writer.schema)
+    writer.write_table(table)
+    writer.close()
 
 
 def _json_lines(frame: "pandas.DataFrame") -> str:
@@ -121,7 +165,7 @@ def _json_lines(frame: "pandas.DataFrame") -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _csv(frame: "pandas.DataFrame") -> str:
+def _csv(frame: "pandas.DataFrame", header: bool = True) -> str:
     import pandas as pd
 
     safe = frame.copy(deep=False)
@@ -129,7 +173,7 @@ def _csv(frame: "pandas.DataFrame") -> str:
         if not pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_datetime64_any_dtype(dtype):
             safe.isetitem(position, frame.iloc[:, position].map(_harmless).astype(object))
     safe.columns = [_harmless(name) for name in frame.columns]
-    return safe.to_csv(index=False, lineterminator="\n")
+    return safe.to_csv(index=False, header=header, lineterminator="\n")
 
 
 def _harmless(cell: object) -> object:

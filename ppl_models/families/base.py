@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -151,6 +151,15 @@ class Emission(Factor):
         cells = self.local(theta)
         assert isinstance(cells, dist.Independent)
         return cells.base_dist.mask(seen).to_event(1), filled
+
+    def margins(self, theta: Theta, at: Callable[[Tensor], Tensor]) -> dist.TorchDistribution:
+        """The distribution of each cell by itself, in the user's units, (B, n, D).
+
+        Args:
+            theta: (B, K, …), or (B, 1, …) where all states share a value.
+            at: takes values of the states to those of rows, (B, n, …).
+        """
+        return self.local({site: at(value) for site, value in theta.items()})
 
     def fill(self, x: Tensor) -> Tensor:
         """Any value in the support, to stand in masked cells."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,28 +25,51 @@ else:
     dist, torch = lazy("pyro.distributions"), lazy("torch")
 
 
+RARE, UNSEEN = 0.1, 0.01
+"""The least concentration of a level that was seen, as a share of the mean one, and that of another.
+
+A level that is rare in all rows may be frequent in a state; the prior must not rule it out of the others.
+"""
+
+
 @dataclass(frozen=True)
 class LevelPrior(Prior):
     """The field of the Dirichlet prior of levels."""
 
     level_concentration: Annotated[
-        float, "Dirichlet prior of levels (categorical, Bernoulli)", Positive()
+        float, "Dirichlet prior of levels (categorical, Bernoulli), the mean over the levels", Positive()
     ] = 1.0
+
+    def concentrations(self, column: Column) -> list[float]:
+        """α of each level of a column: in proportion to how often it is, as far as that is known.
+
+        A round prior says of a note that sounds in a hundredth of the rows that in a state with few rows it
+        sounds in half of them; with hundreds of such columns that outweighs what the rows say.
+        """
+        L = max(len(column.levels), 1)
+        shares = column.shares or (1 / L,) * L
+        each = [max(L * share, RARE) if share > 0 else UNSEEN for share in shares]
+        return [self.level_concentration * value for value in each]
 
 
 class Bernoulli(ColumnEmission):
-    """x_d | k ~ Bernoulli(p_kd), p_kd ~ Beta(a₀, a₀).
+    """x_d | k ~ Bernoulli(p_kd), p_kd ~ Beta(a_d, b_d).
 
-    With S = (n, Σx): p ~ Beta(a₀ + Σx, a₀ + n − Σx); η = (log(1 − p), log p − log(1 − p)).
+    With S = (n, Σx): p ~ Beta(a + Σx, b + n − Σx); η = (log(1 − p), log p − log(1 − p)).
+
+    Args:
+        columns: of the data.
+        states: K.
+        concentration: b and a, (D, 2), or one number for all.
     """
 
     name = "bernoulli"
     terms = 1
 
-    def __init__(self, columns: tuple[int, ...], states: int, concentration: float = 1.0) -> None:
+    def __init__(self, columns: tuple[int, ...], states: int, concentration: float | Tensor = 1.0) -> None:
         none = torch.zeros(len(columns), dtype=torch.float64)
         super().__init__(columns, states, none, none + 1)
-        self.concentration = concentration
+        self.concentration = torch.as_tensor(concentration, dtype=torch.float64).expand(len(columns), 2)
 
     def transform(self, x: Tensor, out: list[Tensor]) -> None:
         """X itself."""
@@ -57,7 +79,8 @@ class Bernoulli(ColumnEmission):
         return torch.zeros_like(x)
 
     def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor]:
-        return self.concentration + S[..., 1], self.concentration + S[..., 0] - S[..., 1]
+        no, yes = self.concentration.to(S).unbind(-1)
+        return yes + S[..., 1], no + S[..., 0] - S[..., 1]
 
     def possible(self, statistics: Tensor) -> Tensor:
         """0 ≤ Σx ≤ n."""
@@ -67,7 +90,8 @@ class Bernoulli(ColumnEmission):
     def log_normalizer(self, statistics: Tensor) -> Tensor:
         """Log ratio of beta functions."""
         a, b = self._posterior(statistics)
-        prior = 2 * math.lgamma(self.concentration) - math.lgamma(2 * self.concentration)
+        each = self.concentration.to(a)
+        prior = torch.lgamma(each).sum(-1) - torch.lgamma(each.sum(-1))
         return (torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b) - prior).sum((-1, -2))
 
     def expected_natural(self, statistics: Tensor) -> Tensor:
@@ -97,7 +121,8 @@ class Bernoulli(ColumnEmission):
 
 
 def _emission(group: Group, states: int, fields: LevelPrior) -> Bernoulli:
-    return Bernoulli(group.index, states, fields.level_concentration)
+    each = [fields.concentrations(column) for column in group.columns]
+    return Bernoulli(group.index, states, torch.tensor(each, dtype=torch.float64))
 
 
 class BernoulliLikelihood(Likelihood):

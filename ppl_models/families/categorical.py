@@ -25,7 +25,7 @@ else:
 
 
 class Categorical(LinearEmission):
-    """x_d | k ~ Categorical(p_kd), p_kd ~ Dirichlet(a₀, …, a₀), columns of any numbers of levels.
+    """x_d | k ~ Categorical(p_kd), p_kd ~ Dirichlet(α_d), columns of any numbers of levels.
 
     t(x) = onehot(x), η = log p: columns stand side by side, ΣL entries in all.
     """
@@ -33,12 +33,18 @@ class Categorical(LinearEmission):
     name = "categorical"
 
     def __init__(
-        self, columns: tuple[int, ...], states: int, levels: tuple[int, ...], concentration: float = 1.0
+        self,
+        columns: tuple[int, ...],
+        states: int,
+        levels: tuple[int, ...],
+        concentration: float | Sequence[Sequence[float]] = 1.0,
     ) -> None:
         self.columns, self.states, self.levels = columns, states, levels
+        one = isinstance(concentration, int | float)
+        each = [[concentration] * L for L in levels] if one else concentration
         self.rows = [
-            Dirichlet(f"probability_{d}", torch.full((L,), concentration, dtype=torch.float64))
-            for d, L in enumerate(levels)
+            Dirichlet(f"probability_{d}", torch.tensor(alpha, dtype=torch.float64))
+            for d, alpha in enumerate(each)
         ]
 
     @property
@@ -128,7 +134,8 @@ class Categorical(LinearEmission):
 
 def _emission(group: Group, states: int, fields: LevelPrior) -> Categorical:
     levels = tuple(max(len(column.levels), 1) for column in group.columns)
-    return Categorical(group.index, states, levels, fields.level_concentration)
+    each = [fields.concentrations(column) for column in group.columns]
+    return Categorical(group.index, states, levels, each)
 
 
 class CategoricalLikelihood(Likelihood):

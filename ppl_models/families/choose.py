@@ -6,6 +6,7 @@ families; what is not named goes by the kind of the column.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,24 @@ def groups(side: Side, choice: Choice, schema: Schema) -> list[tuple[Family, Gro
         return Group(tuple(at), tuple(schema.columns[i] for i in at), correlation)
 
     return [(family, group(index[family.name])) for family in FAMILIES if index[family.name]]
+
+
+def named(side: Side, column: str, family: str) -> str:
+    """How another family is asked for.
+
+    Example:
+        >>> named("emission", "visits", "poisson")
+        'try --emission=visits=poisson'
+    """
+    if re.fullmatch(r"\w+", column):
+        return f"try --{side}={column}={family}"
+    return f"try {family} for it, by --{side}"
+
+
+def instead(side: Side, column: str, family: Family) -> dict[str, str]:
+    """What to do where a check finds that a family lacks something, by what it lacks."""
+    other = having(side)
+    return {what: named(side, column, name) for what, name in family.instead.items() if name in other}
 
 
 def _side(side: Side, family: Family) -> Conjugate | Network:

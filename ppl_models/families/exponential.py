@@ -89,4 +89,5 @@ EXPONENTIAL = Family(
     ),
     fields=RatePrior,
     lacks=lambda column: "values at least 0" if column.minimum < 0 else "",
+    instead={"dispersion": "gamma", "underdispersion": "gamma", "tails": "gamma", "skewness": "gamma"},
 )

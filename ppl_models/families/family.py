@@ -7,13 +7,14 @@ said of a family is said in its file, by one `Family` that `ppl_models.families.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ppl_models.importing import lazy
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -110,6 +111,10 @@ class Family:
         fields: the dataclass of the fields of its prior.
         auto: the kind of column that it is chosen for where none is named.
         lacks: what a column would have to have in order to be described ("values positive"); "" if it is.
+        instead: the family to try where a check finds `dispersion`, `underdispersion`, `skewness`, `tails` or
+            `zeros` that this one does not have.
+        of_counts: whole numbers x (u,) and how often each occurs (u,) -> their log likelihood at its maximum,
+            by which families of counts are compared; and how many parameters it has.
     """
 
     name: str
@@ -118,6 +123,8 @@ class Family:
     fields: type[Prior] = Prior
     auto: Kind | None = None
     lacks: Callable[[Column], str] = lambda column: ""
+    instead: Mapping[str, str] = field(default_factory=dict)
+    of_counts: Callable[[np.ndarray, np.ndarray], tuple[float, int]] | None = None
 
     def side(self, side: Side) -> Conjugate | Network | None:
         """One of the two."""

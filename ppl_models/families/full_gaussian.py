@@ -1,18 +1,27 @@
 """Gaussian emissions with full or tied covariance, with the conjugate prior, and any cells missing."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from ppl_models.families.base import EPSILON, Features, LinearEmission, columns_of, weighted_sums
-from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalPrior, most_probable
+from ppl_models.families.normal_prior import CLOSE, LEAP, LOG_2PI, NOTHING, STEPS, NormalFactor, NormalPrior
+from ppl_models.importing import lazy
 from ppl_models.inference.factors import Site, Theta
 from ppl_models.kernels.workspace import Workspace
 from ppl_models.threads import threads_for
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+else:
+    dist = lazy("pyro.distributions")
 
 
 def scale_tril_of(precision: Tensor) -> Tensor:
@@ -27,13 +36,18 @@ def scale_tril_of(precision: Tensor) -> Tensor:
 
 
 class FullGaussian(NormalFactor, LinearEmission):
-    """x | k ~ N(μ_k, Λ_k⁻¹), Λ_k ~ Wishart(ν₀, W₀), W₀⁻¹ = ν₀ s² C, μ_k | Λ_k ~ N(0, (κ₀ Λ_k)⁻¹).
+    """x | k ~ N(μ_k, Λ_k⁻¹), Λ_k ~ Wishart(ν₀, W₀), W₀⁻¹ = ν₀ P, μ_k | Λ_k ~ N(0, (κ₀ Λ_k)⁻¹).
 
-    C is the correlation of the data: states are thought to be shaped like all rows together, but smaller.
+    P_de = s_d C_de s_e, where C is the correlation of the data: states are thought to be shaped like all rows
+    together, but smaller.
 
     With S = (n, Σx, Σxxᵀ): κ = κ₀ + n, m = Σx/κ, ν = ν₀ + n, W⁻¹ = W₀⁻¹ + Σxxᵀ − κ m mᵀ, and
     Z = (κ₀/κ)^{D/2} · Z_W(ν, W)/Z_W(ν₀, W₀) · (2π)^{−nD/2}. (Bishop 2006, PRML, §10.2; Murphy 2007.)
     Tied: one Λ for all states, ν and W⁻¹ summed over them.
+
+    Where s² and κ₀ are left to the data, log Z has its maximum in them where, for every column d,
+
+        K = Σ_k (E[Λ_k] P)_dd,    κ₀ = K D / Σ_k E[μ_kᵀ Λ_k μ_k]
 
     Missing cells of a row are latent: q(x_missing | k) is the Gaussian ∝ exp E[log p(x | k)], integrated
     out for the state and completed for the statistics. Given θ rather than its expectation the same
@@ -60,7 +74,6 @@ class FullGaussian(NormalFactor, LinearEmission):
         self.prior, self.tied = prior, tied
         C = torch.eye(len(columns), dtype=torch.float64) if correlation is None else correlation
         self.correlation = C
-        self.whiten = torch.linalg.inv(torch.linalg.cholesky(C))
         i, j = torch.triu_indices(len(columns), len(columns))
         self._entry = i * len(columns) + j  # of the upper triangle in the matrix, row by row
         self._place = torch.empty(len(columns) ** 2, dtype=torch.int64)  # of the matrix in the triangle
@@ -82,8 +95,9 @@ class FullGaussian(NormalFactor, LinearEmission):
     def possible(self, statistics: Tensor) -> Tensor:
         """Counts are not negative, and W⁻¹ is positive definite, at the least s² if that is learned."""
         positive = statistics[..., 0] >= 0
-        _, _, _, scatter = self._sums(statistics)
-        _, info = torch.linalg.cholesky_ex(self._inverse_scale(scatter, self.prior.variance) + scatter)
+        _, _, _, within = self._sums(statistics)
+        least = self._shape(self.prior.variances(within).log())
+        _, info = torch.linalg.cholesky_ex(self.prior.dof * least + within)
         return positive.flatten(1).all(-1) & (info == 0).flatten(1).all(-1)
 
     # Between vectors of statistics or natural parameters and (scalar, vector, symmetric matrix).
@@ -222,47 +236,95 @@ class FullGaussian(NormalFactor, LinearEmission):
         two[..., h[:, None], h] += n[..., None, None] * torch.cholesky_inverse(factor)
         return self._pack(n, moved + n.unsqueeze(-1) * q, two)
 
-    def _inverse_scale(self, like: Tensor, variance: Tensor | float) -> Tensor:
-        """W₀⁻¹."""
-        return self.prior.dof * variance * self.correlation.to(like)
+    def _shape(self, log_variance: Tensor) -> Tensor:
+        """P (..., 1, D, D) for log s² (..., D)."""
+        half = (0.5 * log_variance).exp()
+        sd = half.expand(*half.shape[:-1], len(self.columns))
+        return (sd.unsqueeze(-1) * sd.unsqueeze(-2) * self.correlation.to(sd)).unsqueeze(-3)
 
     def _sums(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """κ (R, K), m (R, K, D), ν (R, K) and Σxxᵀ − κ m mᵀ; the last two (R, 1, ...) if tied."""
-        p = self.prior
+        """N (R, K), means (R, K, D), and ν and the scatter about the means, (R, 1, ...) if tied."""
         n, sx, sxx = self._unpack(S)
-        kappa = p.mean_precision + n
-        mean = sx / kappa.unsqueeze(-1)
-        scatter = sxx - kappa[..., None, None] * mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        centre = sx / n.clamp_min(NOTHING).unsqueeze(-1)
+        within, count = sxx - sx.unsqueeze(-1) * centre.unsqueeze(-2), n
         if self.tied:
-            n, scatter = n.sum(-1, keepdim=True), scatter.sum(-3, keepdim=True)
-        return kappa, mean, p.dof + n, scatter
+            count, within = n.sum(-1, keepdim=True), within.sum(-3, keepdim=True)
+        return n, centre, self.prior.dof + count, within
 
-    def _variance(self, dof: Tensor, scatter: Tensor) -> Tensor:
-        p = self.prior
-        if p.widest is None:
-            return scatter.new_full(scatter.shape[:1], p.variance)
-        whiten = self.whiten.to(scatter)
-        with threads_for(scatter.numel()):
-            axes = torch.linalg.eigvalsh(whiten @ scatter @ whiten.mT)
-            return most_probable(p, dof.unsqueeze(-1), axes)
+    def sizes(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        """s² (R, D) and κ₀ (R, 1)."""
+        *_, log_variance, weight = self._posterior(statistics)
+        return log_variance.exp(), weight
 
-    def variance(self, statistics: Tensor) -> Tensor:
-        """s², (R,)."""
-        return self._variance(*self._sums(statistics)[2:])
+    def _posterior(self, S: Tensor) -> tuple[Tensor, ...]:
+        """κ (R, K), m (R, K, D), ν and the Cholesky factor of W⁻¹, (R, K) or (R, 1), W₀⁻¹, log s², κ₀.
 
-    def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """κ (R, K), m (R, K, D), ν and the Cholesky factor of W⁻¹, (R, K) or (R, 1) if tied, and W₀⁻¹."""
-        kappa, mean, dof, scatter = self._sums(S)
-        prior = self._inverse_scale(scatter, self._variance(dof, scatter)[:, None, None, None])
-        return kappa, mean, dof, torch.linalg.cholesky(prior + scatter), prior
-
-    def _log_z(
-        self, S: Tensor, kappa: Tensor, mean: Tensor, dof: Tensor, factor: Tensor, prior: Tensor
-    ) -> Tensor:
-        """Log Z as in the class docstring."""
+        The last two are (R, D), or (R, 1) where one number was given, and (R, 1).
+        """
         p, D = self.prior, len(self.columns)
-        prior_dof = torch.full_like(dof, p.dof)
-        normal = 0.5 * D * (math.log(p.mean_precision) - kappa.log() - LOG_2PI * S[..., 0])
+        n, centre, dof, within = self._sums(S)
+        R, K = dof.shape
+        weight = p.weights(S).expand(R, 1)
+        low = p.variances(S).log().expand(R, -1)
+        high, log_variance = low, low
+        if p.widest is not None:
+            low = low.expand(R, D)
+            high = torch.full_like(low, math.log(p.widest))
+            each = (dof - p.dof).unsqueeze(-1) / within.diagonal(dim1=-1, dim2=-2).clamp_min(NOTHING)
+            log_variance = (K / each.sum(1).clamp_min(NOTHING)).log().clamp(low, high)
+        with threads_for(within.numel()):
+            for step in range(STEPS):
+                gain = n / (weight + n)
+                mean = gain.unsqueeze(-1) * centre
+                between = (weight * gain)[..., None, None] * centre.unsqueeze(-1) * centre.unsqueeze(-2)
+                shape = self._shape(log_variance)
+                if self.tied:
+                    between = between.sum(-3, keepdim=True)
+                factor = torch.linalg.cholesky(p.dof * shape + within + between)
+                if p.widest is None and p.flattest is None:
+                    break
+                inverse = torch.cholesky_inverse(factor)
+                better, heavier = log_variance, weight
+                if p.widest is not None:
+                    leap = self._leap(inverse, shape, dof, log_variance, low, high, LEAP * 0.93**step)
+                    better = (log_variance + leap).clamp(low, high)
+                if p.flattest is not None:
+                    square = dof * ((inverse @ mean.unsqueeze(-1)).squeeze(-1) * mean).sum(-1)
+                    heavier = p.weight(D * gain.sum(1, keepdim=True), square.sum(1, keepdim=True))
+                moved = (better - log_variance).abs().max() + (heavier / weight).log().abs().max()
+                if bool(moved < CLOSE):
+                    break
+                log_variance, weight = better, heavier
+        return weight + n, mean, dof, factor, p.dof * shape, log_variance, weight
+
+    def _leap(
+        self, A: Tensor, P: Tensor, dof: Tensor, at: Tensor, low: Tensor, high: Tensor, most: float
+    ) -> Tensor:
+        """Newton's step in log s², (R, D), towards the root of Σ_k [ν₀ − ν_k ν₀ (A_k P)_dd], A_k = W_k.
+
+        Columns at an end of their interval that would leave it stay where they are.
+        """
+        v0 = self.prior.dof
+        AP = A @ P
+        diagonal = AP.diagonal(dim1=-1, dim2=-2)
+        slope = (v0 - v0 * dof.unsqueeze(-1) * diagonal).sum(1)
+        bend = A * P + torch.diag_embed(diagonal) - v0 * (A * (P @ AP) + AP * AP.mT)
+        bend = 0.5 * v0 * (dof[..., None, None] * bend).sum(1)
+        free = ~(((at <= low) & (slope < 0)) | ((at >= high) & (slope > 0)))
+        slope = torch.where(free, slope, 0.0)
+        both = free.unsqueeze(-1) & free.unsqueeze(-2)
+        stiff = bend.diagonal(dim1=-1, dim2=-2).abs().clamp_min(1e-12 * v0)
+        bend = torch.where(both, bend, 0.0) + torch.diag_embed(torch.where(free, 1e-12 * stiff, 1.0))
+        factor, failed = torch.linalg.cholesky_ex(bend)
+        step = torch.cholesky_solve(slope.unsqueeze(-1), factor).squeeze(-1)
+        step = torch.where(failed.unsqueeze(-1) > 0, slope / stiff, step)
+        return step.nan_to_num(0.0).clamp(-most, most)
+
+    def _log_z(self, S: Tensor, *posterior: Tensor) -> Tensor:
+        """Log Z as in the class docstring."""
+        (kappa, _, dof, factor, prior, _, weight), D = posterior, len(self.columns)
+        prior_dof = torch.full_like(dof, self.prior.dof)
+        normal = 0.5 * D * (weight.log() - kappa.log() - LOG_2PI * S[..., 0])
 
         def log_z(dof: Tensor, log_det_inverse: Tensor) -> Tensor:
             return 0.5 * dof * (D * math.log(2) - log_det_inverse) + torch.mvlgamma(0.5 * dof, D)
@@ -271,9 +333,9 @@ class FullGaussian(NormalFactor, LinearEmission):
         wishart = log_z(dof, log_det) - log_z(prior_dof, torch.logdet(prior))
         return normal.sum(-1) + wishart.sum(-1)
 
-    def _natural(self, kappa: Tensor, mean: Tensor, dof: Tensor, factor: Tensor, prior: Tensor) -> Tensor:
+    def _natural(self, *posterior: Tensor) -> Tensor:
         """E[½ log|Λ| − ½ μᵀΛμ], E[Λμ] = ν W m, −½ E[Λ] = −½ ν W."""
-        D = len(self.columns)
+        (kappa, mean, dof, factor, *_), D = posterior, len(self.columns)
         precision = dof[..., None, None] * torch.cholesky_inverse(factor)
         steps = torch.arange(D, dtype=dof.dtype, device=dof.device)
         log_det = torch.digamma(0.5 * (dof.unsqueeze(-1) - steps)).sum(-1) + D * math.log(2)
@@ -284,7 +346,7 @@ class FullGaussian(NormalFactor, LinearEmission):
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`precision`, then `mean` given it."""
-        kappa, mean, dof, factor, _ = self._posterior(statistics)
+        kappa, mean, dof, factor, *_ = self._posterior(statistics)
         inverse = factor @ factor.mT
         precision = site("precision", dist.Wishart(dof, precision_matrix=inverse, validate_args=False))
         spread = (kappa[..., None, None] * precision).expand(*mean.shape, mean.shape[-1])
@@ -315,6 +377,12 @@ class FullGaussian(NormalFactor, LinearEmission):
     def local(self, theta: Theta) -> dist.TorchDistribution:
         """A multivariate normal in the user's units."""
         return dist.MultivariateNormal(*self._moments(theta), validate_args=False)
+
+    def margins(self, theta: Theta, at: Callable[[Tensor], Tensor]) -> dist.TorchDistribution:
+        """Normals: a covariance for every row would not fit."""
+        mean, covariance = self._moments(theta)
+        variance = covariance.diagonal(dim1=-1, dim2=-2)
+        return dist.Normal(at(mean), at(variance).sqrt(), validate_args=False).to_event(1)
 
     def observe(self, theta: Theta, rows: Tensor) -> tuple[dist.TorchDistribution, Tensor]:
         """The marginal normal of the observed cells."""

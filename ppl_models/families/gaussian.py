@@ -10,13 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+
 from ppl_models.annotations import Positive
 from ppl_models.data.schema import Column, Kind
 from ppl_models.errors import UsageError
 from ppl_models.families.columns import ColumnEmission
 from ppl_models.families.family import Conjugate, Family, Group, Network, Prior
 from ppl_models.families.likelihood import FLOOR, Likelihood
-from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalGamma, NormalPrior, NormalSizes
+from ppl_models.families.normal_prior import (
+    LOG_2PI,
+    NOTHING,
+    Field,
+    NormalFactor,
+    NormalGamma,
+    NormalPrior,
+    NormalSizes,
+    Size,
+)
 from ppl_models.importing import lazy
 from ppl_models.inference.factors import nonnegative
 
@@ -45,8 +56,8 @@ class GaussianPrior(NormalSizes, CovarianceField):
     """The fields of the prior of Gaussian columns."""
 
     state_variance: Annotated[
-        float | None,
-        "prior scale of a Gaussian's variance, 1/E[precision]; learned if not given",
+        Size | None,
+        "prior scale of a Gaussian's variance, 1/E[precision], of all columns or each; learned if not given",
         Positive(),
     ] = None
 
@@ -84,7 +95,7 @@ class DiagonalGaussian(NormalFactor, ColumnEmission):
     def possible(self, statistics: Tensor) -> Tensor:
         """Counts are not negative, and neither are sums of squares about the mean."""
         n, sx, sxx = statistics.unbind(-1)
-        scatter = sxx - sx**2 / (self.prior.mean_precision + n.clamp_min(0.0))
+        scatter = sxx - sx**2 / n.clamp_min(NOTHING)
         return nonnegative(n) & nonnegative(scatter)
 
     def transform(self, x: Tensor, out: list[Tensor]) -> None:
@@ -99,9 +110,10 @@ class DiagonalGaussian(NormalFactor, ColumnEmission):
         n, sx, sxx = S.unbind(-1)
         return NormalGamma.of(self.prior, n, n, sx, sxx, self.spherical)
 
-    def variance(self, statistics: Tensor) -> Tensor:
-        """s², (R,)."""
-        return self._posterior(statistics).variance
+    def sizes(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        """s² and κ₀, (R, 1 or D) each."""
+        found = self._posterior(statistics)
+        return found.variance[:, 0], found.weight[:, 0]
 
     def _log_z(self, S: Tensor, *posterior: Tensor) -> Tensor:
         return NormalGamma(*posterior).log_z(self.prior, S[..., 0])
@@ -135,7 +147,14 @@ class DiagonalGaussian(NormalFactor, ColumnEmission):
 
 def _emission(group: Group, states: int, fields: GaussianPrior) -> Emission:
     D = len(group.index)
-    prior = fields.normal_prior(D, states, fields.state_variance)
+    full = D > 1 and fields.covariance in ("full", "tied")
+    prior = fields.normal_prior(
+        group,
+        states,
+        Field("state_variance", fields.state_variance, 1 if fields.covariance == "spherical" else D),
+        Field("mean_precision", fields.mean_precision, 1 if full else D),
+        D if full else 1,
+    )
     if fields.covariance in ("full", "tied") and prior.dof <= D - 1:
         raise UsageError(f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}")
     mean, sd = group.constants("mean"), group.constants("sd")
@@ -181,6 +200,18 @@ class GaussianLikelihood(Likelihood):
         return dist.Normal(self.back(out), self.sigma.double() * self.scale)
 
 
+def whole_numbers(x: np.ndarray, often: np.ndarray) -> tuple[float, int]:
+    """Of rounded normals: Σ n log (Φ((x + ½ − μ)/σ) − Φ((x − ½ − μ)/σ)), at their mean and variance."""
+    from scipy.special import log_ndtr
+
+    n = often.sum()
+    mean = float(often @ x / n)
+    sd = math.sqrt(max(float(often @ (x - mean) ** 2 / n), 0.05))
+    z = np.abs(x - mean)  # both ends in the lower tail, where differences are exact
+    high, low = log_ndtr(-(z - 0.5) / sd), log_ndtr(-(z + 0.5) / sd)
+    return float(often @ (high + np.log(-np.expm1(np.minimum(low - high, -1e-15))))), 2
+
+
 GAUSSIAN = Family(
     "gaussian",
     conjugate=Conjugate(
@@ -197,4 +228,6 @@ GAUSSIAN = Family(
     ),
     fields=GaussianPrior,
     auto=Kind.CONTINUOUS,
+    instead={"dispersion": "student_t", "tails": "student_t"},
+    of_counts=whole_numbers,
 )

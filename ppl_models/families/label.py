@@ -1,14 +1,22 @@
 """Components that belong to classes: what turns a mixture into a generative classifier."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import pyro.distributions as dist
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from ppl_models.families.base import Features, LinearEmission, columns_of
+from ppl_models.importing import lazy
 from ppl_models.inference.factors import Site, Theta
 from ppl_models.kernels.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+else:
+    dist = lazy("pyro.distributions")
 
 IMPOSSIBLE = -1e30
 """Log probability of a label that a component cannot have."""

@@ -1,22 +1,38 @@
-"""The prior of Gaussian emissions: its sizes, and the scale that is learned.
+"""The prior of Gaussian emissions: its sizes, and those of them that are learned.
 
-It is in standardised units (each column with mean 0 and standard deviation 1), which is what makes it weak
-on any data. Its form and the default sizes κ₀ = 0.01 and ν₀ = D + 2 are those of Fraley & Raftery (2007,
-Bayesian regularization for normal mixture estimation, J. Classification 24,
-https://doi.org/10.1007/s00357-007-0004-5). The scale s² is learned unless it is given: see `most_probable`.
+It is in standardised units (each column with mean 0 and standard deviation 1). Its form and ν₀ = D + 2 are
+those of Fraley & Raftery (2007, Bayesian regularization for normal mixture estimation, J. Classification 24,
+https://doi.org/10.1007/s00357-007-0004-5); D is of the columns that share a precision, so 1 where each has
+its own. The scale s² of the variances within a state and the weight κ₀ of the overall mean are learned
+unless they are given: those under which the statistics are most probable, type-II maximum likelihood (MacKay
+1992, Bayesian interpolation, Neural Computation 4, https://doi.org/10.1162/neco.1992.4.3.415). No fixed
+value will do: states may be as wide as all rows together, or a millionth of it.
+
+At the maximum of log Z(S) in them
+
+    s² = I / Σ_i E[τ_i],    κ₀ = I / Σ_i E[τ_i μ_i²],
+
+over the I states, column by column. As both are functions of S, so is q(θ | S), and everything that is said
+of Z(S) holds with them at their maximum: E_q[η] is still ∇_S log Z, and a step that raises the ELBO raises it
+with s² and κ₀ learned.
+
+They are kept in intervals. s² is at most K^(−2/D), which is Fraley & Raftery's variance, and at least what
+the column tells apart (`narrowest`): without a floor a state on rows that are equal would draw s² to 0, and
+the density of these rows to infinity. κ₀ is at most 0.01, their value.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 from ppl_models.annotations import Positive
-from ppl_models.families.family import Prior
+from ppl_models.errors import UsageError
+from ppl_models.families.family import Group, Prior
 from ppl_models.importing import lazy
 from ppl_models.inference.factors import Factor
 
@@ -31,8 +47,37 @@ else:
 
 LOG_2PI = math.log(2 * math.pi)
 
-NEWTON = 8
-"""Steps to the most probable scale: a quadratic rate from within the few e-folds of the interval."""
+Size = float | tuple[float, ...]
+"""One number, or one for each column of the family."""
+
+LEAST = 1e-13
+"""s² at least, in variances of the column: narrower states drown in the rounding of sums of squares."""
+
+FLATTEST, WEIGHTIEST = 1e-16, 0.01
+"""The interval of κ₀."""
+
+STEPS, CLOSE = 60, 1e-10
+"""Steps at most to the most probable sizes, and the change of their logarithms that ends them."""
+
+LEAP = 3.0
+"""The longest step in the logarithm of s²."""
+
+NOTHING = 1e-300
+"""Rows that stand for none in a denominator."""
+
+
+class Field(NamedTuple):
+    """A size of the prior as a field of the model.
+
+    Attributes:
+        name: of the field.
+        given: its value, or None where it is learned.
+        sizes: how many different ones there may be.
+    """
+
+    name: str
+    given: Size | None
+    sizes: int
 
 
 @dataclass(frozen=True)
@@ -40,21 +85,66 @@ class NormalSizes(Prior):
     """What the priors of a mean and a precision share."""
 
     mean_precision: Annotated[
-        float, "prior weight of the overall mean on a Gaussian's, in rows", Positive()
-    ] = 0.01
+        Size | None,
+        "prior weight of the overall mean on a Gaussian's, in rows; learned if not given",
+        Positive(),
+    ] = None
     covariance_dof: Annotated[
         float | None,
-        "prior weight on a Gaussian's covariance, in rows; columns + 2 if not given",
+        "prior weight on a Gaussian's covariance, in rows; columns that share it + 2 if not given",
         Positive(),
     ] = None
 
-    def normal_prior(self, columns: int, states: int, variance: float | None) -> NormalPrior:
-        """The prior of `columns` columns in each of `states` states; `variance` is s² if it is given."""
-        dof = columns + 2.0 if self.covariance_dof is None else self.covariance_dof
-        if variance is not None:
-            return NormalPrior(self.mean_precision, dof, variance)
-        widest = states ** (-2 / columns)
-        return NormalPrior(self.mean_precision, dof, widest / max(dof, 1.0), widest)
+    def normal_prior(
+        self,
+        group: Group,
+        states: int,
+        variance: Field,
+        precision: Field,
+        sharing: int = 1,
+    ) -> NormalPrior:
+        """The prior of the columns of a group in each of `states` states.
+
+        Args:
+            group: the columns.
+            states: K.
+            variance: the field of s².
+            precision: that of κ₀.
+            sharing: how many columns have one precision matrix together.
+
+        Raises:
+            UsageError: sizes are given for another number of columns.
+        """
+        D = len(group.index)
+        for field in (variance, precision):
+            if isinstance(field.given, tuple) and len(field.given) != field.sizes:
+                each = f" or one for each of {field.sizes} columns" if field.sizes > 1 else ""
+                raise UsageError(f"{field.name} must be one number{each}, got {len(field.given)}")
+        dof = sharing + 2.0 if self.covariance_dof is None else self.covariance_dof
+        prior = NormalPrior(WEIGHTIEST, dof, LEAST)
+        if precision.given is None:
+            prior = replace(prior, flattest=FLATTEST)
+        else:
+            prior = replace(prior, mean_precision=precision.given)
+        if variance.given is not None:
+            return replace(prior, variance=variance.given)
+        widest = states ** (-2 / D)
+        least = narrowest(group, widest, dof)
+        return replace(prior, variance=least if variance.sizes == D else max(least), widest=widest)
+
+
+def narrowest(group: Group, widest: float, dof: float) -> tuple[float, ...]:
+    """The least s² of each column, (D,): the variance of rounding to the steps that its values have.
+
+    A column whose values are multiples of h says nothing of a standard deviation below h/√12. One that is
+    constant says nothing at all: its floor is that by which the prior's sum of squares is Fraley & Raftery's.
+    """
+    found = []
+    for column in group.columns:
+        least = (column.resolution / column.sd) ** 2 / 12
+        constant = column.minimum == column.maximum
+        found.append(min(widest / max(dof, 1.0) if constant else max(least, LEAST), widest))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -62,59 +152,83 @@ class NormalPrior:
     """The prior of a Gaussian's mean and precision, in standardised units.
 
     Attributes:
-        mean_precision: κ₀, the weight of the prior mean 0 in observations.
+        mean_precision: κ₀, the weight of the prior mean 0 in observations; where it is learned the most.
         dof: ν₀, degrees of freedom; the prior's weight on the covariance in observations.
-        variance: s², the prior's scale for the variance within a state.
-        widest: where s² is learned, the most it may be, `variance` being the least; else None.
+        variance: s², the prior's scale for the variance within a state; where it is learned the least.
+        widest: where s² is learned, the most it may be; else None.
+        flattest: where κ₀ is learned, the least it may be; else None.
     """
 
-    mean_precision: float
+    mean_precision: Size
     dof: float
-    variance: float
+    variance: Size
     widest: float | None = None
+    flattest: float | None = None
+
+    def variances(self, like: Tensor) -> Tensor:
+        """s² of each column, or the least it may be, (D,) or (1,)."""
+        return torch.as_tensor(self.variance, dtype=like.dtype, device=like.device).reshape(-1)
+
+    def weights(self, like: Tensor) -> Tensor:
+        """κ₀ of each column, or the most it may be, (D,) or (1,)."""
+        return torch.as_tensor(self.mean_precision, dtype=like.dtype, device=like.device).reshape(-1)
+
+    def scale(self, dof: Tensor, scatter: Tensor) -> Tensor:
+        """The most probable s², (R, 1, D).
+
+        The derivative of log Z in log s² is ½ Σ_k [ν₀ − ν_k ν₀ s²/(ν₀ s² + λ_k)], which falls as s² grows:
+        there is one maximum.
+
+        Args:
+            dof: ν, to be broadcast against `scatter`.
+            scatter: λ (R, K, D), the sums of squares beside those of the prior.
+        """
+        low = self.variances(scatter).expand(scatter.shape[0], 1, scatter.shape[2])
+        if self.widest is None:
+            return low
+        v0, n = self.dof, dof - self.dof
+
+        def slope(log_scale: Tensor) -> Tensor:
+            share = v0 * log_scale.exp()
+            return (v0 - dof * share / (share + scatter)).sum(1, keepdim=True)
+
+        narrow = (n / scatter.clamp_min(NOTHING)).sum(1, keepdim=True)
+        start = (scatter.shape[1] / narrow.clamp_min(NOTHING)).log()
+        return root(slope, low.log(), torch.full_like(low, math.log(self.widest)), start).exp()
+
+    def weight(self, gain: Tensor, square: Tensor) -> Tensor:
+        """κ₀ = Σ_k n_k/(κ₀ + n_k) / Σ_k E[τ_k] m_k² within its interval, from both sums."""
+        assert self.flattest is not None
+        most = self.weights(gain)
+        found = (gain / square.clamp_min(NOTHING)).clamp_min(self.flattest).minimum(most)
+        return torch.where(square > 0, found, most)
 
 
-def most_probable(prior: NormalPrior, dof: Tensor, scatter: Tensor) -> Tensor:
-    """The scale s² under which statistics are most probable: type-II maximum likelihood, (R,).
+def root(slope: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, start: Tensor) -> Tensor:
+    """Where a falling function is 0 between two ends, or the end that is closer: Newton's method.
 
-    log Z(S) depends on s² through ½ Σ_i [ν₀ log s² − ν_i log(ν₀ s² + λ_i)], i over the variances of all
-    states. Its derivative in log s² is ½ Σ_i [ν₀ − ν_i ν₀ s²/(ν₀ s² + λ_i)], which falls as s² grows: there
-    is one maximum, at s² = I / Σ_i E[τ_i], the number of precisions over their posterior means; K D /
-    Σ_k tr(C E[Λ_k]) of a full covariance (MacKay 1992, Bayesian interpolation, Neural Computation 4,
-    https://doi.org/10.1162/neco.1992.4.3.415). Found by Newton's method within a bracket.
-
-    As s² is a function of S, so is q(θ | S), and everything that is said of Z(S) holds with s² at its
-    maximum: E_q[η] is still ∇_S log Z, and a step that raises the ELBO raises it with s² learned.
-
-    It is kept in [K^(−2/D)/ν₀, K^(−2/D)]: at the lower end the prior adds to the sum of squares of a state
-    what Fraley & Raftery's does, at the upper one its variance itself is theirs. Without a floor a state
-    on rows that are equal would draw s² to 0, and the density of these rows to infinity.
-
-    Args:
-        prior: with the ends of the interval.
-        dof: ν, to be broadcast against `scatter`.
-        scatter: (R, ..., I) λ, the sum of squares about the mean along each principal axis.
+    Where it is 0 all over, as where there are no data, the upper end.
     """
-    assert prior.widest is not None
-    v0, ends = prior.dof, (math.log(prior.variance), math.log(prior.widest))
-    dof, scatter = dof.expand_as(scatter).flatten(1), scatter.flatten(1)
-
-    def derivatives(log_scale: Tensor) -> tuple[Tensor, Tensor]:
-        share = v0 * log_scale.exp().unsqueeze(-1)
-        share = share / (share + scatter)
-        return (v0 - dof * share).sum(-1), (dof * share * (1 - share)).sum(-1)
-
-    low, high = (scatter.new_full(scatter.shape[:1], end) for end in ends)
-    narrow = derivatives(low)[0] <= 0  # also where there are no data, and any scale will do
-    wide = (derivatives(high)[0] >= 0) & ~narrow
+    narrow = slope(low) < 0
+    wide = (slope(high) >= 0) & ~narrow
     low, high = torch.where(wide, high, low), torch.where(narrow, low, high)
-    found = 0.5 * (low + high)
-    for _ in range(0 if bool((narrow | wide).all()) else NEWTON):
-        slope, curvature = derivatives(found)
-        low, high = torch.where(slope > 0, found, low), torch.where(slope > 0, high, found)
-        step = found + slope / curvature
-        found = torch.where((step >= low) & (step <= high), step, 0.5 * (low + high))
-    return found.clamp(*ends).exp()
+    found, delta = start.clamp(low, high), 1e-6
+    for _ in range(STEPS):
+        value = slope(found)
+        low, high = torch.where(value > 0, found, low), torch.where(value > 0, high, found)
+        step = found - value * delta / (slope(found + delta) - value).clamp_max(-NOTHING)
+        inside = (step >= low) & (step <= high)
+        step = torch.where(inside, step, 0.5 * (low + high))
+        change, found = (step - found).abs().max(), step
+        if bool(change < CLOSE):
+            break
+    return found
+
+
+def sized(values: Tensor) -> Size:
+    """Sizes (D,) as fields of a model have them."""
+    one, *others = values.flatten().tolist()
+    return (one, *others) if others else one
 
 
 class NormalFactor(Factor):
@@ -123,10 +237,12 @@ class NormalFactor(Factor):
     Attributes:
         prior: its sizes.
         variance_field: the field of the model that gives s².
+        precision_field: the field of the model that gives κ₀.
     """
 
     prior: NormalPrior
     variance_field = "state_variance"
+    precision_field = "mean_precision"
 
     @abstractmethod
     def _posterior(self, S: Tensor) -> tuple[Any, ...]:
@@ -141,21 +257,22 @@ class NormalFactor(Factor):
         """Log Z."""
 
     @abstractmethod
-    def variance(self, statistics: Tensor) -> Tensor:
-        """s², (R,)."""
+    def sizes(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        """s² and κ₀, (R, 1 or D) each."""
 
-    def learned(self, statistics: Tensor) -> dict[str, float]:
-        """S², unless it was given."""
-        if self.prior.widest is None:
-            return {}
-        return {self.variance_field: float(self.variance(statistics)[0])}
+    def learned(self, statistics: Tensor) -> dict[str, Size]:
+        """s² and κ₀, unless they were given."""
+        variance, precision = self.sizes(statistics[:1])
+        found = {} if self.prior.widest is None else {self.variance_field: sized(variance)}
+        return found if self.prior.flattest is None else found | {self.precision_field: sized(precision)}
 
     def fixed(self, learned: Mapping[str, Any]) -> Self:
-        """The same with the scale s² given."""
-        if self.variance_field not in learned:
-            return self
+        """The same with the scale s² and the weight κ₀ given."""
         other = copy(self)
-        other.prior = replace(self.prior, variance=learned[self.variance_field], widest=None)
+        if self.variance_field in learned:
+            other.prior = replace(other.prior, variance=learned[self.variance_field], widest=None)
+        if self.precision_field in learned:
+            other.prior = replace(other.prior, mean_precision=learned[self.precision_field], flattest=None)
         return other
 
     def evaluate(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,7 +304,8 @@ class NormalGamma(NamedTuple):
         mean: m, the same.
         a: the shape, the same, or (R, K, 1) if one precision is shared by the columns.
         b: the rate, as `a`.
-        variance: s², (R,).
+        variance: s², (R, 1, D), or (R, 1, 1) if one precision is shared.
+        weight: κ₀, (R, 1, D).
     """
 
     kappa: Tensor
@@ -195,28 +313,38 @@ class NormalGamma(NamedTuple):
     a: Tensor
     b: Tensor
     variance: Tensor
+    weight: Tensor
 
     @classmethod
     def of(
         cls, p: NormalPrior, n: Tensor, w: Tensor, wx: Tensor, wxx: Tensor, shared: bool = False
     ) -> NormalGamma:
         """From sums over the cells of a column, (R, K, D) each."""
-        kappa = p.mean_precision + w
-        mean = wx / kappa
-        half = 0.5 * (wxx - kappa * mean**2).clamp_min(0.0)
-        count = 0.5 * n
+        centre = wx / w.clamp_min(NOTHING)
+        within, count = (wxx - centre * wx).clamp_min(0.0), n
         if shared:
-            half, count = half.sum(-1, keepdim=True), count.sum(-1, keepdim=True)
-        a = 0.5 * p.dof + count
-        variance = half.new_full(half.shape[:1], p.variance)
-        if p.widest is not None:
-            variance = most_probable(p, 2 * a, 2 * half)
-        return cls(kappa, mean, a, 0.5 * p.dof * variance[:, None, None] + half, variance)
+            within, count = within.sum(-1, keepdim=True), count.sum(-1, keepdim=True)
+        dof = p.dof + count
+        weight = p.weights(wx).expand(wx.shape[0], 1, wx.shape[2])
+        for _ in range(STEPS):
+            gain = w / (weight + w)
+            between = weight * gain * centre**2
+            scatter = within + (between.sum(-1, keepdim=True) if shared else between)
+            variance = p.scale(dof, scatter)
+            a, b = 0.5 * dof, 0.5 * (p.dof * variance + scatter)
+            if p.flattest is None:
+                break
+            square = (gain * centre) ** 2 * a / b
+            better = p.weight(gain.sum(1, keepdim=True), square.sum(1, keepdim=True))
+            if bool(((better / weight).log().abs() < CLOSE).all()):
+                break
+            weight = better
+        return cls(weight + w, gain * centre, a, b, variance, weight)
 
     def log_z(self, p: NormalPrior, n: Tensor) -> Tensor:
         """Log Z, (R,)."""
-        a0, b0 = 0.5 * p.dof, 0.5 * p.dof * self.variance[:, None, None]
-        normal = 0.5 * (math.log(p.mean_precision) - self.kappa.log()) - 0.5 * LOG_2PI * n
+        a0, b0 = 0.5 * p.dof, 0.5 * p.dof * self.variance
+        normal = 0.5 * (self.weight.log() - self.kappa.log()) - 0.5 * LOG_2PI * n
         precision = a0 * b0.log() - math.lgamma(a0) - self.a * self.b.log() + torch.lgamma(self.a)
         return normal.sum((-1, -2)) + precision.sum((-1, -2))
 

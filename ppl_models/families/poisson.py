@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+
 from ppl_models.annotations import Positive
 from ppl_models.data.schema import Column, Kind
 from ppl_models.families.columns import ColumnEmission
@@ -117,6 +119,14 @@ class PoissonLikelihood(CountLikelihood):
         return dist.Poisson((out + self.log_mean).exp())
 
 
+def poisson_counts(x: np.ndarray, often: np.ndarray) -> tuple[float, int]:
+    """Σ n (x log λ − λ − log x!) at λ their mean."""
+    from scipy.special import gammaln, xlogy
+
+    rate = float(often @ x / often.sum())
+    return float(often @ (xlogy(x, rate) - rate - gammaln(x + 1))), 1
+
+
 POISSON = Family(
     "poisson",
     conjugate=Conjugate(
@@ -134,4 +144,11 @@ POISSON = Family(
     ),
     fields=RatePrior,
     auto=Kind.COUNT,
+    instead={
+        "dispersion": "negative_binomial",
+        "tails": "negative_binomial",
+        "zeros": "negative_binomial",
+        "underdispersion": "gaussian",
+    },
+    of_counts=poisson_counts,
 )

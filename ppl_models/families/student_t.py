@@ -22,7 +22,16 @@ from ppl_models.families.base import EPSILON
 from ppl_models.families.columns import AugmentedEmission
 from ppl_models.families.family import Conjugate, Family, Group, Network
 from ppl_models.families.likelihood import FLOOR, Likelihood
-from ppl_models.families.normal_prior import LOG_2PI, NormalFactor, NormalGamma, NormalPrior, NormalSizes
+from ppl_models.families.normal_prior import (
+    LOG_2PI,
+    NOTHING,
+    Field,
+    NormalFactor,
+    NormalGamma,
+    NormalPrior,
+    NormalSizes,
+    Size,
+)
 from ppl_models.importing import lazy
 from ppl_models.inference.factors import nonnegative
 
@@ -54,8 +63,13 @@ class StudentPrior(NormalSizes):
         Positive(),
     ] = None
     student_t_variance: Annotated[
-        float | None,
-        "prior scale of the squared scale of a Student-t column; learned if not given",
+        Size | None,
+        "prior scale of the squared scale of a Student-t column, of all or of each; learned if not given",
+        Positive(),
+    ] = None
+    student_t_mean_precision: Annotated[
+        Size | None,
+        "prior weight of the overall mean on that of a Student-t column, in rows; mean_precision if none",
         Positive(),
     ] = None
 
@@ -116,6 +130,7 @@ class StudentT(NormalFactor, AugmentedEmission):
     terms = 4
     heavy_tails = True
     variance_field = "student_t_variance"
+    precision_field = "student_t_mean_precision"
 
     def __init__(
         self,
@@ -138,7 +153,7 @@ class StudentT(NormalFactor, AugmentedEmission):
     def possible(self, statistics: Tensor) -> Tensor:
         """Counts and sums of squares about the mean are not negative, nor is Σ(u − 1 − log u)."""
         n, u, ux, uxx, log_u = statistics.unbind(-1)
-        scatter = uxx - ux**2 / (self.prior.mean_precision + u.clamp_min(0.0))
+        scatter = uxx - ux**2 / u.clamp_min(NOTHING)
         excess = u - log_u - n + 1e-9 * (1 + n)
         return nonnegative(n) & nonnegative(u) & nonnegative(scatter) & nonnegative(excess)
 
@@ -184,9 +199,10 @@ class StudentT(NormalFactor, AugmentedEmission):
 
         return normal, LogScale(DofTerms(n, torch.maximum(u - log_u, n)), n)
 
-    def variance(self, statistics: Tensor) -> Tensor:
-        """s², (R,)."""
-        return self._posterior(statistics)[0].variance
+    def sizes(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        """s² and κ₀, (R, D) each."""
+        normal = self._posterior(statistics)[0]
+        return normal.variance[:, 0], normal.weight[:, 0]
 
     def _log_z(self, S: Tensor, normal: NormalGamma, dof: LogScale | None) -> Tensor:
         """That of the normal with weights, times that of ν."""
@@ -241,7 +257,13 @@ class StudentT(NormalFactor, AugmentedEmission):
 
 
 def _emission(group: Group, states: int, fields: StudentPrior) -> StudentT:
-    prior = fields.normal_prior(len(group.index), states, fields.student_t_variance)
+    D, given = len(group.index), fields.student_t_mean_precision
+    prior = fields.normal_prior(
+        group,
+        states,
+        Field("student_t_variance", fields.student_t_variance, D),
+        Field("student_t_mean_precision", fields.mean_precision if given is None else given, D),
+    )
     mean, sd = group.constants("mean"), group.constants("sd")
     return StudentT(group.index, states, mean, sd, prior, fields.student_t_dof)
 

@@ -30,6 +30,7 @@ class Plateau:
     previous: Tensor | None = None
     gain: Tensor | None = None
     quiet: Tensor | None = None
+    noise: Tensor | None = None
     left: Tensor | float = float("inf")
 
     @property
@@ -47,18 +48,22 @@ class Plateau:
         before = torch.full_like(gain, torch.inf) if self.gain is None else self.gain
         ratio = (gain / before.clamp_min(1e-300)).clamp(0.0, 0.999)
         left = torch.where(gain > 0, gain * torch.clamp(ratio / (1 - ratio), min=1.0), gain)
-        noise = 1e-13 * elbo.abs()  # the rounding of a sum this large
-        quiet = (left <= self.limit) | (gain <= noise)
-        quiet = quiet & info.accepted
+        # A plain step cannot lower the ELBO: where one did, that is what rounding does to it.
+        fall = torch.where(info.accepted, self.previous - elbo, 0.0).clamp_min(1e-13 * elbo.abs())
+        self.noise = fall if self.noise is None else torch.maximum(self.noise, fall)
+        quiet = (left <= self.limit) | (gain <= self.noise)
         assert self.quiet is not None
-        self.quiet = torch.where(quiet, self.quiet + 1, torch.zeros_like(self.quiet))
-        self.previous, self.gain = elbo, gain
-        self.left = left
+        count = torch.where(quiet, self.quiet + 1, torch.zeros_like(self.quiet))
+        # A jump that was thrown away says nothing of what is left to gain.
+        self.quiet = torch.where(info.accepted, count, self.quiet)
+        self.gain = torch.where(info.accepted, gain, before)
+        self.left = torch.where(info.accepted, left, torch.as_tensor(self.left, dtype=left.dtype).to(left))
+        self.previous = elbo
         return self.quiet >= 3
 
     def select(self, restarts: Tensor) -> None:
         """Forget the other restarts."""
-        for name in ("previous", "gain", "quiet", "left"):
+        for name in ("previous", "gain", "quiet", "noise", "left"):
             value = getattr(self, name)
             if isinstance(value, Tensor):
                 setattr(self, name, value[restarts])

@@ -134,7 +134,7 @@ class GaussianRule:
         if rho < SHORTEST:
             rho = SHORTEST
         following = moved(precision, expected.curvature, rho)
-        step = torch.cholesky_solve(expected.gradient[:, None], torch.linalg.cholesky(following))[:, 0]
+        step = torch.cholesky_solve(expected.gradient[:, None], cholesky(following))[:, 0]
         return GaussianState(loc + rho * step, following, state.step + 1, best, rho, kept), info
 
 
@@ -153,20 +153,48 @@ def moved(precision: Tensor, curvature: Tensor, rho: float) -> Tensor:
     if not bool(failed):
         return plain
     change = curvature - precision
-    pull = torch.cholesky_solve(change, torch.linalg.cholesky(precision))
-    return precision + rho * change + 0.5 * rho**2 * change @ pull
+    pull = torch.cholesky_solve(change, cholesky(precision))
+    following = precision + rho * change + 0.5 * rho**2 * change @ pull
+    return 0.5 * (following + following.mT)
+
+
+SMALLEST = 1e-13
+"""Eigenvalue, as a share of the largest, that a matrix with rounding errors is taken to have at least."""
+
+
+def cholesky(matrix: Tensor) -> Tensor:
+    """The Cholesky factor (d, d) of a matrix that is positive definite but for rounding.
+
+    Where there is none, eigenvalues are raised to `SMALLEST` of the largest; of a matrix with values that are
+    not finite it is all NaN, so that what is computed with it is not finite either, rather than an exception.
+    """
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if not bool(failed):
+        return factor
+    if not bool(torch.isfinite(matrix).all()):
+        return torch.full_like(matrix, torch.nan)
+    value, vector = torch.linalg.eigh(0.5 * (matrix + matrix.mT))
+    raised = value.clamp_min(SMALLEST * value[-1].clamp_min(1e-300))
+    for _ in range(4):
+        factor, failed = torch.linalg.cholesky_ex((vector * raised) @ vector.mT)
+        if not bool(failed):
+            return factor
+        raised = raised.clamp_min(100 * raised.min())
+    return torch.full_like(matrix, torch.nan)
 
 
 def covariance_factor(precision: Tensor) -> Tensor:
     """L, lower triangular, with L Lᵀ = P⁻¹."""
-    covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
-    return torch.linalg.cholesky(covariance)
+    root = cholesky(precision)
+    eye = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device)
+    inverse = torch.linalg.solve_triangular(root, eye, upper=False)
+    return cholesky(inverse.mT @ inverse)
 
 
 def entropy(precision: Tensor) -> Tensor:
     """½ log|2πe P⁻¹|."""
     d = precision.shape[-1]
-    half_log_det = torch.linalg.cholesky(precision).diagonal().log().sum()
+    half_log_det = cholesky(precision).diagonal().log().sum()
     return 0.5 * d * (1 + math.log(2 * math.pi)) - half_log_det
 
 

@@ -66,6 +66,7 @@ def move(
     least: int = 8,
     keep: int = 8,
     leaps: int = LEAPS,
+    jump: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> Moved:
     """Move points until they have forgotten where they came from.
 
@@ -78,6 +79,8 @@ def move(
         least: rounds after which to look first; then each time that they have doubled.
         keep: rounds to go on once the start is forgotten, all of whose points are returned.
         leaps: leapfrog steps of a path.
+        jump: other moves that leave the posterior as it is, made before each path: from points, log densities
+            and gradients to others.
     """
     u = points.clone()
     value, slope = log_density(u)
@@ -87,6 +90,11 @@ def move(
     done, kept = 0, []
     while done < most or len(kept) < keep:
         done += 1
+        if jump is not None:
+            u, value, own = jump(
+                u, value, torch.linalg.solve_triangular(scale_tril, slope, upper=False, left=False)
+            )
+            slope = own @ scale_tril
         ended, new_value, new_slope, energy = _path(
             log_density, u, value, slope, scale_tril, math.exp(log_step), leaps
         )

@@ -125,6 +125,10 @@ class ProgramSettings(GradientSettings):
             `normal`.
         elbo: what stochastic gradients ascend: `auto` is `enum` with discrete latents, else `trace`.
         particles: draws of the guide a step, of stochastic gradients.
+        draws: of the posterior; by the size of the data if None.
+        init: values of sites that one more search sets out from, others as they are drawn from the prior: a
+            mapping, or a .json file of one object.
+        budget: seconds that a fit may take, about; what is reached by then is kept.
     """
 
     restarts: Annotated[int, "Starts that race; the best is kept.", AtLeast(1)] = 8
@@ -136,6 +140,17 @@ class ProgramSettings(GradientSettings):
         Literal["auto", "trace", "mean-field", "enum", "renyi"], "What stochastic gradients ascend."
     ] = "auto"
     particles: Annotated[int, "Draws of the guide a step, of stochastic gradients.", AtLeast(1)] = 1
+    draws: Annotated[
+        int | None, "Draws of the posterior; by the size of the data if not given.", AtLeast(1)
+    ] = None
+    init: Annotated[
+        Mapping[str, Any] | str | None,
+        "Values of sites that a search sets out from: a .json file of one object.",
+        Metavar("FILE"),
+    ] = None
+    budget: Annotated[float | None, "Seconds that a fit may take, about.", Metavar("SECONDS"), Positive()] = (
+        None
+    )
 
 
 RULES: tuple[type[Training], ...] = (ConjugateSettings, GaussianSettings, NetworkSettings, ProgramSettings)

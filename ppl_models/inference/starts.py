@@ -16,6 +16,9 @@ from ppl_models.kernels.rows import Rows
 WINDOWS = (1, 1, 11, 5, 31, 1, 11, 71)
 """Rows of the moving window of each start in turn; 1 is the row itself."""
 
+RANDOM = (2, 3)
+"""Starts, of four, that are labels at random where most columns are labels: levels have no distances."""
+
 CLUSTERED = 2_000
 """Rows that k-means sees; the others go to the nearest centre."""
 
@@ -24,12 +27,14 @@ FENCE = 1.5
 """Interquartile ranges from the quartiles to which cells farther out are moved (Tukey's fences)."""
 
 
-def encode(data: Dataset, clipped: Container[int] = ()) -> np.ndarray:
+def encode(data: Dataset, clipped: Container[int] = (), rare: bool = True) -> np.ndarray:
     """Rows as points: standardised, counts by square root, categories one-hot, missing cells at the mean.
 
     Args:
         data: the rows.
         clipped: positions of columns whose cells are first moved to within the fences.
+        rare: whether levels are standardised too, so that two rows differ by much where they differ in a rare
+            one; else all count alike.
     """
     parts = []
     for i, (column, x) in enumerate(zip(data.schema.columns, data.values.T, strict=True)):
@@ -49,7 +54,8 @@ def encode(data: Dataset, clipped: Container[int] = ()) -> np.ndarray:
         mean = np.where(seen, block, 0).sum(0) / np.maximum(seen.sum(0), 1)
         block = np.where(seen, block - mean, 0.0)
         sd = np.sqrt((block**2).mean(0))
-        parts.append(block / np.where(sd > 0, sd, 1.0))
+        alike = column.labelled and not rare
+        parts.append(block / np.where((sd > 0) & ~np.array(alike), sd, 1.0))
     return np.concatenate(parts, 1)
 
 
@@ -106,16 +112,20 @@ def starts(
     if states == 1:
         yield np.zeros(rows.steps, np.int64)
         return
-    views: dict[tuple[int, bool], np.ndarray] = {}
+    views: dict[tuple[int, bool, bool], np.ndarray] = {}
+    labels = sum(column.labelled and column.name != data.schema.target for column in data.schema.columns)
     for i in range(number):
         window = WINDOWS[i % len(WINDOWS)] if ordered else 1
         clip = bool(heavy) and i % 2 == 0
-        if (1, clip) not in views:
-            views[1, clip] = encode(data, heavy if clip else ())
-        if (window, clip) not in views:
-            views[window, clip] = moving(views[1, clip], rows, window)
-        points, rng = views[window, clip], np.random.default_rng((seed, i))
-        if data.schema.target is None:
+        rare = not labels or i % 2 == 1
+        if (1, clip, rare) not in views:
+            views[1, clip, rare] = encode(data, heavy if clip else (), rare)
+        if (window, clip, rare) not in views:
+            views[window, clip, rare] = moving(views[1, clip, rare], rows, window)
+        points, rng = views[window, clip, rare], np.random.default_rng((seed, i))
+        if data.schema.target is None and 2 * labels > len(data.names) and i % 4 in RANDOM:
+            yield rng.integers(states, size=rows.steps)
+        elif data.schema.target is None:
             yield nearest(points, centres(points, states, rng))
         else:
             yield by_class(data, points, states, rng)

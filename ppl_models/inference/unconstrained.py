@@ -10,16 +10,24 @@ A change of variables θ = T(u) needs log |det ∂T/∂u|: for a site with suppo
   log |det| = Σ_i (D − i + 2) u_ii + D log 2, i = 1 … D (Stan reference manual, §10.9).
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
+from ppl_models.importing import lazy
 from ppl_models.inference.factors import Factor, Theta
+
+if TYPE_CHECKING:
+    import pyro.distributions as dist
+else:
+    dist = lazy("pyro.distributions")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ppl_models.kernels.forward_backward import SAFE
+from ppl_models.kernels.latents import SAFE
 from ppl_models.kernels.pool import pool
 from ppl_models.kernels.rows import Chunk, Rows
 from ppl_models.kernels.simd import WIDTH
@@ -179,7 +179,7 @@ def expect(
     Raises:
         DoesNotForget: if messages do not agree, or the recursion underflows.
     """
-    if log_transition.min() < SAFE:  # scaled probabilities would be lost: see `forward_backward`
+    if log_transition.min() < SAFE:  # scaled probabilities would be lost: see `latents`
         raise DoesNotForget
     sweep = _Sweep(layout, weights, constant, np.exp(log_start), np.exp(log_transition), work)
     found = sweep.filter(alpha)

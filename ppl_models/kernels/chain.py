@@ -11,13 +11,14 @@ one pass forward that keeps only the message at each chunk's end, and one back o
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ppl_models.kernels import forward_backward, scan
+from ppl_models.importing import lazy
+from ppl_models.kernels import scan
 from ppl_models.kernels.chain_steps import (
     CompiledSteps,
     Filtered,
@@ -27,12 +28,20 @@ from ppl_models.kernels.chain_steps import (
     each_share,
     steps_on,
 )
-from ppl_models.kernels.latents import Consume, Latents, LogDensity, Marginals
+from ppl_models.kernels.latents import SAFE, Consume, Latents, LogDensity, Marginals
 from ppl_models.kernels.rows import BEGINS, Chunk, Rows
 from ppl_models.kernels.workspace import Workspace
 
+if TYPE_CHECKING:
+    from ppl_models.kernels import forward_backward
+else:
+    forward_backward = lazy("ppl_models.kernels.forward_backward")  # Numba takes half a second to load
+
 WORKSPACE = 24 * 2**20
 """Bytes that the messages of one chunk may take."""
+
+FEW, FEW_NUMBERS = 16, 2_000_000
+"""Rows, and numbers in their transitions, up to which nothing compiled is needed to look at them."""
 
 
 class Expectation(NamedTuple):
@@ -63,9 +72,9 @@ def _forward(
 
 
 def _forward_chunks(
-    density: LogDensity, p: Parameters, rows: Rows, log: bool, size: int | None = None
+    density: LogDensity, p: Parameters, rows: Rows, log: bool, size: int | None = None, scans: bool = False
 ) -> Iterator[tuple[Chunk, Filtered]]:
-    steps, carry = steps_on(p.A.device, work := Workspace()), None
+    steps, carry = steps_on(p.A.device, work := Workspace(), scans), None
     for chunk in rows.chunks(size or _chunk_size(p)):
         filtered = _forward(steps, density, p, chunk, carry, log, work)
         carry = filtered.alpha[:, -1].clone()
@@ -74,7 +83,7 @@ def _forward_chunks(
 
 def _safely(p: Parameters, attempt: Callable[[bool], object]) -> object:
     """In scaled space where that is exact, else in log space."""
-    if float(p.log_A.min()) >= forward_backward.SAFE:
+    if float(p.log_A.min()) >= SAFE:
         try:
             return attempt(False)
         except Underflow:
@@ -147,16 +156,18 @@ def expect(
     return _safely(p, attempt)  # type: ignore[return-value]
 
 
-def marginals(density: LogDensity, log_start: Tensor, log_transition: Tensor, rows: Rows) -> Marginals:
-    """Filtered and smoothed probabilities of the states."""
+def marginals(
+    density: LogDensity, log_start: Tensor, log_transition: Tensor, rows: Rows, scans: bool = False
+) -> Marginals:
+    """Filtered and smoothed probabilities of the states; by scans in torch in main memory too, if told so."""
     p = Parameters.of(log_start, log_transition)
     R, K = log_start.shape
-    steps = steps_on(p.A.device, memory := Workspace())
+    steps = steps_on(p.A.device, memory := Workspace(), scans)
 
     def attempt(log: bool) -> Marginals:
         chunks = list(rows.chunks(_chunk_size(p)))
         filtered = log_start.new_empty(R, rows.steps, K)
-        for now, f in _forward_chunks(density, p, rows, log):
+        for now, f in _forward_chunks(density, p, rows, log, scans=scans):
             filtered[:, now.lo : now.hi] = f.alpha.exp() if log else f.alpha
         smoothed, message = torch.empty_like(filtered), None
         for i, now in reversed(list(enumerate(chunks))):
@@ -172,14 +183,14 @@ def marginals(density: LogDensity, log_start: Tensor, log_transition: Tensor, ro
 
 
 def log_predictive(
-    density: LogDensity, log_start: Tensor, log_transition: Tensor, rows: Rows
+    density: LogDensity, log_start: Tensor, log_transition: Tensor, rows: Rows, scans: bool = False
 ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r s k"]]:
     """Log p(x_t | x_{1:t−1}) of each row, and p(z_T | x_{1:T}) at the end of each sequence."""
     p = Parameters.of(log_start, log_transition)
 
     def attempt(log: bool) -> tuple[Tensor, Tensor]:
         log_c, ends = [], []
-        for now, f in _forward_chunks(density, p, rows, log):
+        for now, f in _forward_chunks(density, p, rows, log, scans=scans):
             log_c.append(f.log_c.clone())
             final = torch.as_tensor(now.bounds[1:][now.ends] - 1, device=f.alpha.device)
             ends.append(f.alpha[:, final].exp() if log else f.alpha[:, final])
@@ -188,13 +199,15 @@ def log_predictive(
     return _safely(p, attempt)  # type: ignore[return-value]
 
 
-def viterbi(density: LogDensity, log_start: Tensor, log_transition: Tensor, rows: Rows) -> Int[Tensor, "r n"]:
+def viterbi(
+    density: LogDensity, log_start: Tensor, log_transition: Tensor, rows: Rows, scans: bool = False
+) -> Int[Tensor, "r n"]:
     """The most probable path argmax_z p(z | x) of each sequence (Viterbi 1967)."""
     p = Parameters.of(log_start, log_transition)
     R, K = log_start.shape
     log_b = log_start.new_empty(R, rows.steps, K)
     density(slice(0, rows.steps), log_b)
-    if p.A.device.type == "cpu":
+    if p.A.device.type == "cpu" and not scans:
         path = torch.empty(R, rows.steps, dtype=torch.int64)
         args = [x.numpy() for x in (log_b, p.log_enter, p.log_A)]
         tasks = rows.chunk.tasks(R)
@@ -243,6 +256,11 @@ def sample_paths(
     return _safely(p, attempt)  # type: ignore[return-value]
 
 
+def _few(natural: Mapping[str, Tensor], rows: Rows) -> bool:
+    """Whether rows are so few that scans are done sooner than Numba is loaded."""
+    return rows.steps <= FEW and rows.steps * natural["transition"].numel() <= FEW_NUMBERS
+
+
 class MarkovChain(Latents):
     """z_1 ~ π, z_t ~ A_{z_{t−1}}; natural parameters: their logs, `start` (R, K), `transition` (R, K, K)."""
 
@@ -263,11 +281,11 @@ class MarkovChain(Latents):
 
     def marginals(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Marginals:
         """Filtered and smoothed state probabilities."""
-        return marginals(density, natural["start"], natural["transition"], rows)
+        return marginals(density, natural["start"], natural["transition"], rows, _few(natural, rows))
 
     def path(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Tensor:
         """The most probable states (R, n)."""
-        return viterbi(density, natural["start"], natural["transition"], rows)
+        return viterbi(density, natural["start"], natural["transition"], rows, _few(natural, rows))
 
     def draw_paths(self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows) -> Tensor:
         """States drawn from their posterior (R, n)."""
@@ -279,4 +297,5 @@ class MarkovChain(Latents):
         self, density: LogDensity, natural: Mapping[str, Tensor], rows: Rows
     ) -> tuple[Tensor, Tensor]:
         """Log p(x_t | x_{1:t−1}) (R, n) and the last filtered probabilities of each sequence (R, S, K)."""
-        return log_predictive(density, natural["start"], natural["transition"], rows)
+        few = _few(natural, rows)
+        return log_predictive(density, natural["start"], natural["transition"], rows, few)

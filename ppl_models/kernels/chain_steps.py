@@ -6,7 +6,7 @@ or on their logarithms where scaled ones would underflow (`log`); `ppl_models.ke
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +14,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ppl_models.errors import DataError
-from ppl_models.kernels import forward_backward, scan
+from ppl_models.importing import lazy
+from ppl_models.kernels import scan
 from ppl_models.kernels.pool import pool
 from ppl_models.kernels.rows import BEGINS, ENTERED, Chunk
 from ppl_models.kernels.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ppl_models.kernels import forward_backward
+    from ppl_models.kernels.forward_backward import Kernels
+else:
+    forward_backward = lazy("ppl_models.kernels.forward_backward")  # Numba takes half a second to load
 
 SPECIALISE = 20_000
 """Rows × chains from which compiling for exactly K states pays: two seconds, once a machine, against half the
@@ -151,7 +158,7 @@ class CompiledSteps:
         return (f.alpha.exp_(), pairs, left) if f.log else (f.alpha, pairs * p.A, left)
 
 
-def _compiled(K: int, work: int) -> forward_backward.Kernels:
+def _compiled(K: int, work: int) -> "Kernels":
     return forward_backward.kernels(K if work >= SPECIALISE and K <= UNROLLED else None)
 
 
@@ -240,6 +247,6 @@ class ScannedSteps:
         return pair.unflatten(1, (K, K)) * message[:, K, None, None]
 
 
-def steps_on(device: torch.device, work: Workspace) -> CompiledSteps | ScannedSteps:
-    """The compiled recursions in main memory, the scans elsewhere."""
-    return CompiledSteps(work) if device.type == "cpu" else ScannedSteps(work)
+def steps_on(device: torch.device, work: Workspace, scans: bool = False) -> CompiledSteps | ScannedSteps:
+    """The compiled recursions in main memory, the scans elsewhere, and where they are asked for."""
+    return CompiledSteps(work) if device.type == "cpu" and not scans else ScannedSteps(work)

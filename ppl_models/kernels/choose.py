@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ppl_models.kernels.backend import CACHE, Backend, Emission, Problem, missing_in, width
-from ppl_models.kernels.blocked_chain import BlockedChain
 from ppl_models.kernels.fused_rows import FusedRows, Standardised
 from ppl_models.kernels.generic import Generic
 from ppl_models.kernels.latents import Latents
@@ -51,6 +50,8 @@ def choose(
     if compiled and all(linear(e, values) for e in emissions):
         if latents.exchangeable:
             return FusedRows(Problem(emissions, latents, values, rows, keep and small), standardised)
+        from ppl_models.kernels.blocked_chain import BlockedChain  # with Numba, which takes half a second
+
         return BlockedChain(Problem(emissions, latents, values, rows, keep=False), keep=small)
     return Generic(Problem(emissions, latents, values, rows, keep and small))
 

@@ -34,10 +34,6 @@ from ppl_models.kernels.jit import jit
 _TINY = 1e-280
 """Sums of scaled probabilities below it are not trusted: what they are made of may be denormal."""
 
-SAFE = -600.0
-"""Scaled probabilities below e⁻⁷⁴⁵ are lost. That is made good, to rounding, by transitions into their state
-from any other, if none is less probable than e⁻⁶⁰⁰; else the recursions must run in log space."""
-
 _FAST: dict = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
 
 

@@ -21,6 +21,11 @@ Consume = Callable[[slice | None, Tensor | None], None]
 and `None` twice, which takes back all that it was given so far."""
 
 
+SAFE = -600.0
+"""Scaled probabilities below e⁻⁷⁴⁵ are lost. That is made good, to rounding, by transitions into their state
+from any other, if none is less probable than e⁻⁶⁰⁰; else recursions over time must run in log space."""
+
+
 class Marginals(NamedTuple):
     """Probabilities of the latents, row by row: given the rows so far and given all, (R, n, K)."""
 

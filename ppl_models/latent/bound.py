@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,7 +17,9 @@ from ppl_models.draws import Draws, Params, groups, number_of, on_device, select
 from ppl_models.inference.calibration import Calibrated, Learned
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ConjugateSettings, Training
-from ppl_models.latent import calibrate, checks, train
+from ppl_models.kernels.latents import Marginals
+from ppl_models.latent import average, calibrate, checks, train
+from ppl_models.latent.influence import influence
 from ppl_models.latent.joint import Batch, Joint
 from ppl_models.latent.tables import states_table
 
@@ -25,7 +28,13 @@ if TYPE_CHECKING:
 
 
 class LatentBound(Joint, Bayesian):
-    """A joint density of rows and discrete latents that can be fitted."""
+    """A joint density of rows and discrete latents that can be fitted.
+
+    Attributes:
+        spare: whether averages over draws of θ are over as few as the answer needs.
+    """
+
+    spare: bool = False
 
     def train(self, data: Dataset, settings: ConjugateSettings, course: Course) -> Trained:
         """Restarts race, the best exchanges components, then all rows."""
@@ -40,8 +49,13 @@ class LatentBound(Joint, Bayesian):
         return calibrate.restored(self, method, learned, params)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether rows are in every state."""
-        return checks.occupancy(self, fitted.params)
+        """Whether rows are in every state, say what it is like, and look like rows of the model."""
+        own = [*checks.occupancy(self, fitted.params), *influence(self, fitted.params, checks.least(self))]
+        return [*own, *checks.against_data(self, fitted)]
+
+    def beyond(self) -> str:
+        """A family with more spread may take fewer states."""
+        return checks.beyond(self)
 
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
         """A row for each state: its share of the rows and its emissions."""
@@ -72,7 +86,7 @@ class LatentBound(Joint, Bayesian):
         """The same densities under priors in which nothing is left open."""
         if not learned:
             return self
-        return type(self)(self.structure, self.fixed(learned), self.schema)
+        return type(self)(self.structure, self.fixed(learned), self.schema, self.order_by)
 
     def evidence(self, batch: Batch, learned: Params) -> Evidence:
         """Log K! where the density is the same under every renaming, and states that no row is in."""
@@ -81,14 +95,28 @@ class LatentBound(Joint, Bayesian):
         empty = 0 if self.prunes else int((self.occupied(learned) < 1.0).sum())
         return Evidence(orders, likelihood, empty)
 
+    def sparing(self) -> Self:
+        """The same, averaging over as few draws as the answer needs: see `ppl_models.latent.average`."""
+        found = copy(self)
+        found.spare = True
+        return found
+
     def smoothed(self, batch: Batch, draws: Draws) -> np.ndarray:
         """p(z_n = k | all rows), averaged over the draws, (n, K)."""
-        total, device = torch.zeros((), dtype=torch.float64), batch.values.device
-        for at in groups(number_of(draws), 2 * batch.rows.steps * self.states):
-            natural = self.natural(on_device(select_draws(draws, at), device))
-            marginals = self.structure.marginals(self.density(batch, natural), natural, batch.rows)
-            total = total.to(device) + marginals.smoothed.sum(0)
-        return (total / number_of(draws)).cpu().numpy()
+        return average.probabilities(self, batch, draws, self._smoothed, self.spare).numpy()
+
+    def _smoothed(self, batch: Batch, draws: Draws) -> Tensor:
+        """The same under each draw, (S, n, K)."""
+        return self.marginals(batch, draws).smoothed
+
+    def marginals(self, batch: Batch, draws: Draws) -> Marginals:
+        """Probabilities of the latents under each draw, (S, n, K)."""
+        natural = self.natural(on_device(draws, batch.values.device))
+        return self.structure.marginals(self.density(batch, natural), natural, batch.rows)
+
+    def log_mean_density(self, rows: Batch, draws: Draws) -> Tensor:
+        """Log (1/S) Σ_s p(x_n | θ_s) of rows that are independent given θ, (n,)."""
+        return average.log_densities(self, rows, draws, self.log_density, self.spare)
 
     def pyro_values(self, theta: Draws) -> dict[str, Tensor]:
         """Sites are `FACTOR.SITE`."""
@@ -98,17 +126,19 @@ class LatentBound(Joint, Bayesian):
         """For each draw of θ a path of latents given all cells, and missing cells given it and their row."""
         if not len(holes):
             return
-        S = number_of(draws)
+        S, where = number_of(draws), holes
+        if self.exchangeable:  # the other rows say nothing of these, given θ
+            data, where = data.subset(holes), np.arange(len(holes))
         number = int(np.clip(COMPLETE // max(self.numbers(data), 1), LEAST, number))
         chosen = torch.randperm(S)[:number] if number <= S else torch.randint(S, (number,))
         theta, batch = select_draws(draws, chosen), self.dataset_batch(data)
-        given = torch.as_tensor(data.values[holes])
+        given = torch.as_tensor(data.values[where])
         parts: list[Tensor] = []
         for at in groups(number, self.numbers(data)):
             some = select_draws(theta, at)
             natural = self.natural(some)
             path = self.structure.draw_paths(self.density(batch, natural), natural, batch.rows)
-            parts.append(self.emit(some, path[:, holes], given))
+            parts.append(self.emit(some, path[:, where], given))
         yield Completed(holes, torch.cat(parts).numpy(), {}, {})
 
 

@@ -19,7 +19,7 @@ from ppl_models.inference.calibration import (
 )
 from ppl_models.inference.gaussian import GaussianRule, Sampled, covariance_factor, normal_points
 from ppl_models.inference.moves import move
-from ppl_models.latent.identify import identify
+from ppl_models.latent.identify import Reference, crosses, identify
 from ppl_models.latent.joint import Joint
 from ppl_models.latent.unconstrained import ExactPosterior, GaussianGuide
 from ppl_models.threads import threads_for
@@ -72,24 +72,31 @@ def _calibrated(learned: Learned, exact: ExactPosterior, data: Dataset, device: 
     if not small:
         if weighed.good:
             return Calibrated("mean field", learned)
-        return moved_on(exact, respond(learned, exact, data, device, seed), learned.params)
+        return moved_on(exact, respond(learned, exact, data, device, seed), data, seed, learned.params)
     u = exact.space.point(learned.draw(1_000))
-    if weighed.good and not _cross(joint, exact, u):
+    names = Reference(exact, data, u.mean(0), seed)
+    if weighed.good and crosses(names, u[:CHAINS]) <= CROSSING:
         return Calibrated("mean field", learned)
     guide = refine(exact, u.mean(0), torch.cov(u.T).reshape(d, d), points, seed)
     found = weigh(joint, exact.batch, guide, draws, seed)
-    apart = not _cross(joint, exact, guide.points(1_000))
+    apart = crosses(names, guide.points(CHAINS)) <= CROSSING
     if (found.good and apart) or each * CHAINS * 4 * 16 > MOVE_WORK:
         return restored(
             exact.joint, "Gaussian", learned.params, {"loc": guide.loc, "scale_tril": guide.scale_tril}
         )
     most = int(np.clip(MOVE_WORK // (each * CHAINS * 4), 8, ROUNDS))
     parts = {"loc": guide.loc, "scale_tril": guide.scale_tril}
-    return _moved(exact, guide, CHAINS, most, learned.params, parts)
+    return _moved(exact, guide, names, CHAINS, most, learned.params, parts)
 
 
 def _moved(
-    exact: ExactPosterior, guide: GaussianGuide, chains: int, most: int, params: Params, parts: Params
+    exact: ExactPosterior,
+    guide: GaussianGuide,
+    names: Reference,
+    chains: int,
+    most: int,
+    params: Params,
+    parts: Params,
 ) -> Calibrated:
     """Draws of a guide, moved on the exact posterior."""
     moved = move(
@@ -97,20 +104,10 @@ def _moved(
         guide.points(chains),
         guide.scale_tril,
         most=most,
-        identify=lambda u: identify(exact.joint, guide, u),
+        identify=lambda u: identify(names, u),
     )
     memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
     return restored(exact.joint, "moved", params, {**parts, "points": moved.points, "memory": memory})
-
-
-def _cross(joint: Joint, exact: ExactPosterior, points: Tensor) -> bool:
-    """Whether draws go over into those of other names of the states: the posterior's modes then overlap."""
-    u = points[:CHAINS]
-    covariance = torch.cov(points.T).reshape(len(u.T), -1)
-    nugget = 1e-9 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=u.dtype)
-    around = GaussianGuide(exact.space, points.mean(0), torch.linalg.cholesky(covariance + nugget))
-    named = identify(joint, around, u)
-    return float(((named - u).abs() > 1e-6 * (1 + u.abs())).any(1).double().mean()) > CROSSING
 
 
 def restored(joint: Joint, method: str, learned: Params, params: Params) -> Calibrated:
@@ -182,7 +179,9 @@ def respond(learned: Learned, exact: ExactPosterior, data: Dataset, device: str,
     return restored(joint, "linear response", learned.params, parts)
 
 
-def moved_on(exact: ExactPosterior, found: Calibrated, params: Params) -> Calibrated:
+def moved_on(
+    exact: ExactPosterior, found: Calibrated, data: Dataset, seed: int, params: Params
+) -> Calibrated:
     """Draws of linear response moved on, where they are so few and so short that this is affordable.
 
     A Gaussian is not the shape of covariances that few rows speak of: its intervals are too narrow.
@@ -190,12 +189,15 @@ def moved_on(exact: ExactPosterior, found: Calibrated, params: Params) -> Calibr
     Args:
         exact: the log joint density.
         found: what `respond` gave.
+        data: the rows.
+        seed: of the rows that states are compared on.
         params: what training left.
     """
     guide, work = found.guide, exact.batch.rows.steps * exact.joint.states * MOVING * 4 * 16
     if not isinstance(guide, GaussianGuide) or exact.dimension > MOVED or work > MOVE_WORK:
         return found
-    return _moved(exact, guide, MOVING, ROUNDS, params, found.params)
+    names = Reference(exact, data, guide.loc, seed)
+    return _moved(exact, guide, names, MOVING, ROUNDS, params, found.params)
 
 
 def observed_information(

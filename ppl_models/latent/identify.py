@@ -1,61 +1,85 @@
-"""One name for each state in every draw, where the density is the same under every renaming."""
+"""One name for each state in every draw, where the density is the same under every renaming.
 
-from itertools import permutations
+States of a draw are named as those of a reference θ* whose rows they share most (Stephens 2000, Dealing with
+label switching in mixture models, J. R. Statist. Soc. B 62, https://doi.org/10.1111/1467-9868.00265): with
+p_nj = p(z_n = j | x, θ) of the draw and q_nk of the reference, the order of the states minimises
 
+    Σ_n Σ_k p_{n, order(k)} log(p_{n, order(k)} / q_nk),
+
+an assignment of states to states. So the names do not depend on what the states are like: two of equal means
+keep apart, and one that no row is in takes what name is left rather than moving the others.
+"""
+
+import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ppl_models.draws import Draws
-from ppl_models.latent.joint import Joint
-from ppl_models.latent.unconstrained import GaussianGuide
+from ppl_models.data import Dataset
+from ppl_models.data.excerpt import excerpt
+from ppl_models.draws import groups
+from ppl_models.latent.unconstrained import ExactPosterior
 
-MOST = 5
-"""States up to which every order is tried."""
+ROWS = 500
+"""Rows that states are compared on, about."""
 
-
-def by_first_column(joint: Joint, theta: Draws) -> Tensor | None:
-    """States of each draw in order of the mean of the only column, (S, K); None if there are more."""
-    only, *others = joint.emissions
-    if others or len(only.columns) > 1:
-        return None
-    found = only.user(theta[only.name])
-    for name in ("mean", "rate", "probability"):
-        if name in found:
-            return found[name][0][..., 0].argsort(1)
-    return None
+NEVER = 1e-6
+"""Probability that stands for none, so that a single row does not name a state."""
 
 
-def identify(joint: Joint, guide: GaussianGuide, points: Tensor) -> Tensor:
-    """Points (S, d) with the states named alike.
-
-    In order of the mean of the column, where there is only one; else as the guide is most probable, which
-    is what Stephens (2000, Dealing with label switching in mixture models, J. R. Statist. Soc. B 62) does
-    with a fixed target.
+class Reference:
+    """θ* and the rows that states are compared on.
 
     Args:
-        joint: the model.
-        guide: the Gaussian whose names of the states count.
-        points: u (S, d).
-
-    Returns:
-        The points with states renamed, (S, d); as they are where states are not alike, or where there are
-        more than `MOST` and no single column to order them by.
+        exact: the log joint density.
+        data: its rows, of which an excerpt is taken.
+        loc: u* (d,).
+        seed: of the excerpt.
     """
+
+    def __init__(self, exact: ExactPosterior, data: Dataset, loc: Tensor, seed: int) -> None:
+        self.joint, self.space = exact.joint, exact.space
+        some = excerpt(data, ROWS, ordered=not self.joint.exchangeable, seed=seed)
+        self.batch = (
+            exact.batch if some is data else self.joint.dataset_batch(some, exact.batch.values.device)
+        )
+        self.log_q = self.memberships(loc[None])[0].clamp_min(NEVER).log()  # (n, K)
+
+    def memberships(self, points: Tensor) -> Tensor:
+        """p(z_n = k | x, θ(u)), (S, n, K)."""
+        joint, batch = self.joint, self.batch
+        natural = joint.natural(self.space.theta(points)[0])
+        return joint.structure.marginals(joint.density(batch, natural), natural, batch.rows).smoothed
+
+    def order(self, points: Tensor) -> Tensor:
+        """(S, K) which state of each draw has the name k."""
+        parts = groups(len(points), 2 * self.log_q.numel())
+        shared = torch.cat([self.memberships(points[at]).mT @ self.log_q for at in parts])  # (S, K, K)
+        order = np.tile(np.arange(self.joint.states), (len(points), 1))
+        own = shared.diagonal(dim1=1, dim2=2).unsqueeze(1)
+        for s in (shared > own).flatten(1).any(1).nonzero().flatten().tolist():
+            _, order[s] = linear_sum_assignment(shared[s].T.numpy(), maximize=True)
+        return torch.from_numpy(order)
+
+
+def identify(reference: Reference, points: Tensor) -> Tensor:
+    """Points (S, d) with the states named as in the reference; as they are where states are not alike."""
+    joint = reference.joint
     if not joint.symmetric:
         return points
-    theta, _ = guide.space.theta(points)
-    order = by_first_column(joint, theta)
-    if order is not None:
-        return guide.space.point(joint.permute(theta, order))
-    if joint.states > MOST:
+    order = reference.order(points)
+    moved = (order != torch.arange(joint.states)).any(1)
+    if not bool(moved.any()):
         return points
-    best, best_log_q = points, guide.log_point(points)
-    for other in permutations(range(joint.states)):
-        if other == tuple(range(joint.states)):
-            continue
-        renamed = guide.space.point(joint.permute(theta, torch.tensor(other).expand(len(points), -1)))
-        log_q = guide.log_point(renamed)
-        better = log_q > best_log_q
-        best = torch.where(better[:, None], renamed, best)
-        best_log_q = torch.where(better, log_q, best_log_q)
-    return best
+    theta, _ = reference.space.theta(points[moved])
+    points = points.clone()
+    points[moved] = reference.space.point(joint.permute(theta, order[moved]))
+    return points
+
+
+def crosses(reference: Reference, points: Tensor) -> float:
+    """The share of draws that have gone over into those of other names of the states."""
+    if not reference.joint.symmetric:
+        return 0.0
+    order = reference.order(points)
+    return float((order != torch.arange(reference.joint.states)).any(1).double().mean())

@@ -1,17 +1,25 @@
 """The structure of a mixture: latents that are independent of one another."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ppl_models.importing import lazy
 from ppl_models.inference.factors import Dirichlet, Factor, Sticks, Theta
 from ppl_models.kernels.independent import IndependentRows
 from ppl_models.kernels.rows import Rows
 from ppl_models.latent.structure import Observe, Structure
+
+if TYPE_CHECKING:
+    import pyro
+    import pyro.distributions as dist
+else:
+    pyro, dist = lazy("pyro"), lazy("pyro.distributions")
 
 
 class Independent(Structure):
@@ -35,7 +43,7 @@ class Independent(Structure):
         )
         self.factors = {"weight": weight}
 
-    def resized(self, components: int) -> "Independent":
+    def resized(self, components: int) -> Independent:
         """The same prior over another number of components, of which none is special."""
         return Independent(components, self.concentration)
 

@@ -26,6 +26,7 @@ from ppl_models.kernels.backend import CACHE, chunk, width
 from ppl_models.kernels.choose import choose
 from ppl_models.kernels.latents import LogDensity
 from ppl_models.kernels.rows import Rows
+from ppl_models.latent import order
 from ppl_models.latent.batch import Batch, all_rows, standardised
 from ppl_models.latent.independent import Independent
 from ppl_models.latent.structure import Structure
@@ -36,8 +37,15 @@ class Joint(Conjugate):
 
     cache = CACHE
 
-    def __init__(self, structure: Structure, emissions: tuple[Emission, ...], schema: Schema) -> None:
+    def __init__(
+        self,
+        structure: Structure,
+        emissions: tuple[Emission, ...],
+        schema: Schema,
+        order_by: str = "auto",
+    ) -> None:
         self.structure, self.emissions, self.schema = structure, emissions, schema
+        self.order_by = order.checked(order_by, schema)
         self.factors: dict[str, Factor] = {**structure.factors, **{e.name: e for e in emissions}}
         self.states = structure.states
 
@@ -135,17 +143,19 @@ class Joint(Conjugate):
         return own | {e.name: statistics[e.name][:, order] for e in self.emissions}
 
     def canonical(self, statistics: Statistics) -> dict[str, Tensor]:
-        """States in order, for R = 1: by class, then by the mean of the first modelled column.
+        """States in order, for R = 1: by class, those without rows last, then by `order_by`.
 
         The sticks of a Dirichlet process are in order of their size, as their prior is.
         """
-        first = min(self.emissions, key=lambda e: (e.is_label, e.columns[0]))
-        keys = [first.order_key(statistics[first.name])[0]]
+        rows = self.occupied(statistics)
         if self.prunes:
-            keys = [-self.structure.occupied(statistics)[0]]
-        keys += [e.order_key(statistics[e.name])[0] for e in self.emissions if e.is_label]
-        order = torch.as_tensor(np.lexsort([key.cpu().numpy() for key in keys]))
-        return self.reorder(statistics, order.to(keys[0].device))
+            keys = [-rows.numpy()]
+        else:
+            by = order.key(self.order_by, self.emissions, self.schema, statistics, rows)
+            keys = [by, (rows < 1.0).numpy()]
+        keys += [e.order_key(statistics[e.name])[0].cpu().numpy() for e in self.emissions if e.is_label]
+        found = torch.as_tensor(np.lexsort(keys))
+        return self.reorder(statistics, found.to(next(iter(statistics.values())).device))
 
     @property
     def parameters(self) -> int:

@@ -1,17 +1,25 @@
 """The structure of a hidden Markov model: latents that follow one another as a Markov chain."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ppl_models.importing import lazy
 from ppl_models.inference.factors import Dirichlet, Factor, Theta
 from ppl_models.kernels.chain import MarkovChain
 from ppl_models.kernels.rows import Rows
 from ppl_models.latent.structure import Observe, Structure
+
+if TYPE_CHECKING:
+    import pyro
+    import pyro.distributions as dist
+else:
+    pyro, dist = lazy("pyro"), lazy("pyro.distributions")
 
 
 class Chain(Structure):

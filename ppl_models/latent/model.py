@@ -6,13 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from ppl_models.annotations import check_fields, whole
+from ppl_models.data.steps import resolution, shares
 from ppl_models.families.choose import Choice, checked, correlated, help_text, kinds
 from ppl_models.families.registry import Priors
 from ppl_models.inference.settings import ConjugateSettings, Training
 from ppl_models.model import Model
 
 if TYPE_CHECKING:
-    from ppl_models.data import Dataset, Schema
+    from ppl_models.data import Column, Dataset, Schema
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Emissions:
     """The families of the columns, before the fields of their priors."""
 
     emission: Annotated[Choice, help_text("emission")] = "auto"
+    order_by: Annotated[
+        str, "how states are numbered: auto, mean or sd of the first column, share, or the name of a column"
+    ] = "auto"
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,24 @@ class LatentModel(Priors, Emissions, Model):
         return kinds("emission", self.emission, schema)
 
     def refer(self, data: "Dataset") -> "Schema":
-        """The prior of a full covariance has the correlations of the data, where they can be kept."""
+        """Priors refer to steps of numbers, shares of levels and, where they can, correlations."""
+
+        def referred(column: "Column") -> "Column":
+            cells = data.column(column.name)
+            if column.labelled:
+                return replace(column, shares=shares(cells, len(column.levels)))
+            return replace(column, resolution=resolution(cells, column.sd, data.rows))
+
+        columns = tuple(map(referred, data.schema.columns))
+        schema = replace(data.schema, columns=columns)
         if not correlated(self.priors) or not 1 < len(data.names) <= 256:
-            return data.schema
-        return replace(data.schema, correlation=tuple(map(tuple, data.correlation().tolist())))
+            return schema
+        return replace(schema, correlation=tuple(map(tuple, data.correlation().tolist())))
 
     def model(self, data: "Dataset") -> None:
         """Parameters at sites `FACTOR.SITE`, then z at `z_LABEL` and the rows at `x_LABEL_FAMILY`.
 
-        A `state_variance` that is left to the data is at the least it may be; `Fit.resolved` has it learned.
+        Sizes of the prior that are left to the data are at the most they may be, learned in `Fit.resolved`.
         """
         import pyro
         import torch

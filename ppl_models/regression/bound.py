@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ from ppl_models.regression import design as designs
 from ppl_models.regression.design import BLOCK, Beside, Block, Design
 from ppl_models.regression.ep import STEP
 from ppl_models.regression.fields import RegressionFields
-from ppl_models.regression.forms import DRAWS, Form, from_params
+from ppl_models.regression.forms import CENTRE, DRAWS, KERNEL, MAP, Form, from_params
 from ppl_models.regression.glm import GLM, squares
 from ppl_models.regression.groups import GroupCoding, GroupPrior, Term
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
+from ppl_models.regression.kernels import Tuned, at_length, with_kernel
 from ppl_models.regression.priors import NormalPrior, Prior, Stacked, StudentPrior, WithIntercept
 from ppl_models.regression.responses import Categorical, NumberResponse, Response
 from ppl_models.regression.rows import Batch, all_rows
+from ppl_models.regression.sandwich import Adjustment
 
 NAME = "regression"
 """The factor that all parameters belong to."""
@@ -44,12 +47,73 @@ class Regression:
     model: RegressionFields
     schema: Schema
     _design: Design | None = None
+    adjust: Adjustment | None = None
+    tuned: Tuned | None = None
+
+    def learned(self, params: Params) -> dict[str, Any]:
+        """What the likelihood was adjusted by, with weights that are not counts, and the kernel."""
+        found: dict[str, Any] = {}
+        if MAP in params:
+            found["adjust"] = Adjustment(params[CENTRE][0], params[MAP][0])
+        if KERNEL in params:
+            found["kernel"] = Tuned(*params[KERNEL][0].tolist())
+        return found
+
+    def at(self, learned: Mapping[str, Any]) -> Self:
+        """The same with that."""
+        if not learned:
+            return self
+        found = copy(self)
+        found.adjust = learned.get("adjust", self.adjust)
+        if (tuned := learned.get("kernel")) is not None:
+            found.tuned = tuned
+            found._design = at_length(self.design, tuned.length_scale)
+        for made in ("glm", "scale", "group_prior"):
+            found.__dict__.pop(made, None)
+        return found
+
+    def excerpt(self, tuned: Tuned, inducing: int) -> Self:
+        """The same with a kernel of few inducing points."""
+        found = self.at({"kernel": tuned})
+        found._design = at_length(self.design, tuned.length_scale, inducing)
+        return found
 
     def prepare(self, data: Dataset) -> "Regression":
         """Fix the design by the rows of the fit; once done, further calls change nothing."""
         if self._design is None:
-            self._design = designs.build(self.schema, self.model.formula, data)
+            m = self.model
+            self._design = designs.build(
+                self.schema, m.formula, data, m.missing_rows, mixed=m.prior != "horseshoe",
+                beside=self.beside(), classes=self.of_classes,
+            )  # fmt: skip
+            self._design = self._with_kernel(self._design, data)
         return self
+
+    def _with_kernel(self, design: Design, data: Dataset) -> Design:
+        m = self.model
+        if m.kernel == "linear":
+            self.tuned = Tuned(1.0, m.amplitude or 1.0) if m.learns_amplitude else None
+            return design
+        if design.widths:
+            raise UsageError("a kernel and coefficients that vary by group cannot be had together")
+        self.tuned = Tuned(m.length_scale or 1.0, m.amplitude or 2.0)
+        return with_kernel(design, data, m.kernel, m.inducing, self.tuned.length_scale)
+
+    def essence(self) -> dict[str, np.ndarray] | None:
+        """What the design is made from; None with a formula, which is coded by the rows of the fit."""
+        if self.model.formula is not None or self.tuned is not None:
+            return None
+        return self.design.essence()
+
+    def recalled(self, essence: Mapping[str, np.ndarray]) -> Self:
+        """The design from these."""
+        self._design = designs.recalled(self.schema, essence, self.beside(), self.of_classes)
+        return self
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether the target is one of some classes, rather than a number or an ordered label."""
+        return True
 
     def beside(self) -> Beside:
         """Columns of the table that are no predictors."""
@@ -120,11 +184,11 @@ class Regression:
 
     @cached_property
     def scale(self) -> Tensor:
-        """(p₀,) what a prior scale is multiplied with, in standardised units: 1, or s_j without autoscale."""
+        """(p₀,) what a prior scale is multiplied with, in standardised units: 1, or u_j without autoscale."""
         if self.model.autoscale:
             return torch.ones(self.population, dtype=torch.float64)
         unit = self.response.unit if isinstance(self.response, NumberResponse) else 1.0
-        return torch.from_numpy(self.design.sd[: self.population] / unit)
+        return torch.from_numpy(self.design.unit[: self.population] / unit)
 
     @cached_property
     def horseshoe(self) -> Horseshoe:
@@ -135,13 +199,16 @@ class Regression:
     @cached_property
     def glm(self) -> GLM:
         """The density at ψ's start. Under a horseshoe its prior is that of the intercept, and of a slab."""
-        return GLM(self.response, len(self.names) + 1, self._prior(torch.zeros(len(self.design.widths))))
+        prior = self._prior(torch.zeros(len(self.design.widths)))
+        return GLM(self.response, len(self.names) + 1, prior, self.adjust)
 
     def _prior(self, log_tau: Tensor) -> WithIntercept:
         m = self.model
         intercept = NormalPrior(torch.tensor([m.intercept_scale], dtype=torch.float64))
         predictors: Prior
-        if m.prior == "student_t":
+        if self.tuned is not None:
+            predictors = NormalPrior(self.tuned.amplitude * torch.ones(self.population).double())
+        elif m.prior == "student_t":
             predictors = StudentPrior(m.prior_scale * self.scale, m.prior_df)
         else:
             scale = m.slab_scale if m.prior == "horseshoe" else m.prior_scale
@@ -231,7 +298,7 @@ class Regression:
     def _differences(self) -> Tensor:
         """R, (K, K): differences from the reference class are R φ; of a number, 1."""
         if not isinstance(self.response, Categorical):
-            return torch.ones(1, 1, dtype=torch.float64)
+            return torch.eye(self.response.outputs, dtype=torch.float64)
         A = self.response.A
         return A[1:] - A[0]
 
@@ -316,12 +383,12 @@ class Regression:
         return found + self.group_prior.log_prob(phi[:, population:], psi[:, self.of_response :])
 
     def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
-        """w_n log p(y_n | x_n, θ), (S, n), in the target's units; 0 for rows that lack it or a predictor.
+        """w_n log p(y_n | x_n, θ), (S, n), in the target's units; NaN for rows that lack it or a predictor.
 
         w_n are the weights of the rows, not those of `class_weight`, which are part of the fit only.
         """
         phi, psi = self.phi(theta), self.response_psi(theta)
-        out = torch.zeros(len(phi), data.rows, dtype=torch.float64)
+        out = torch.full((len(phi), data.rows), torch.nan, dtype=torch.float64)
         for at, block, index in self.observed(data):
             found = torch.cat(
                 [
@@ -406,11 +473,10 @@ class Regression:
         return self.response.unit if isinstance(self.response, NumberResponse) else 1.0
 
     def user(self, theta: Draws) -> tuple[np.ndarray, np.ndarray]:
-        """Intercepts (S, K) and coefficients (S, p, K) in the user's units: β = b/s, α − Σ β x̄."""
+        """Intercepts (S, K) and coefficients (S, p, K) in the user's units: β = b/u, α − Σ β x̄."""
         sites = theta[NAME]
-        beta = np.asarray(sites["coefficient"]) / self.design.sd[:, None]
-        alpha = np.asarray(sites["intercept"]) - np.einsum("spk,p->sk", beta, self.design.mean)
-        return alpha, beta
+        beta = self.design.in_units(np.asarray(sites["coefficient"]))
+        return np.asarray(sites["intercept"]) - np.einsum("spk,p->sk", beta, self.design.mean), beta
 
     def logits(self, theta: Draws, Z: np.ndarray, values: np.ndarray | None = None) -> Tensor:
         """Linear predictors (S, m, K): of the classes beyond the first, or of a number, standardised.

@@ -27,9 +27,17 @@ class Coding(Protocol):
     categories: dict[int, tuple[tuple[str, float], ...]]
     """Of the columns of the table that are taken as categories: labels and cells, the reference first."""
 
+    flags: tuple[int, ...]
+    """Columns of the matrix that are 1 where a number is missing, and else 0."""
+
     def matrix(self, values: np.ndarray) -> np.ndarray:
         """(m, C) cells of the table to (m, p) float64, NaN in rows with a missing cell."""
         ...
+
+
+def cells_of(coding: Coding, values: np.ndarray) -> np.ndarray:
+    """Cells of the table (m, C) with what a coding puts in the place of missing ones."""
+    return getattr(coding, "filled", lambda cells: cells)(values)
 
 
 def labelled(column: Column) -> tuple[tuple[str, float], ...]:
@@ -39,6 +47,8 @@ def labelled(column: Column) -> tuple[tuple[str, float], ...]:
 
 class TreatmentCoding:
     """Every column of the schema but the target, labels by treatment coding."""
+
+    flags: tuple[int, ...] = ()
 
     def __init__(self, schema: Schema, target: int, leave: tuple[int, ...] = ()) -> None:
         columns = [(i, c) for i, c in enumerate(schema.columns) if i != target and i not in leave]

@@ -64,7 +64,8 @@ class LogJoint:
             B = x[:, :d].reshape(len(x), self.glm.width, self.glm.outputs)
             psi = x[:, d:] if bound.shared else None
             own = None if psi is None or not bound.of_response else psi[:, : bound.of_response]
-            each = self.glm.log_likelihood(B, self.rows, own)
+            at = B if self.glm.adjust is None else self.glm.adjust.points(B)
+            each = self.glm.log_likelihood(at, self.rows, own)
             value = each.sum(1) if self.rows.weight is None else each @ self.rows.weight
             value = value + bound.log_prior_given(B, psi)
             if psi is not None:

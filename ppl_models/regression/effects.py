@@ -39,8 +39,11 @@ def average_effects(
         tails: the probabilities of the interval's ends.
 
     Returns:
-        For a number, what changes a unit of it; for a label, the difference to the first level.
+        For a number, what changes a unit of it; for a label, the difference to the first level. None of a
+        run without its rows.
     """
+    if not data.rows:
+        return {}
     design = bound.design
     rows = np.flatnonzero(design.rows)
     if len(rows) > ROWS:
@@ -78,7 +81,9 @@ def average_effects(
         low, high = np.nanmin(x), np.nanmax(x)  # splines end where the data does
         up = _inside(bound, values, i, np.minimum(x + h, high))
         down = _inside(bound, values, i, np.maximum(x - h, low))
-        slope = share / torch.from_numpy(np.where(up > down, up - down, np.inf))
+        there = ~np.isnan(x)
+        gap = np.where(there & (up > down), up - down, np.inf)
+        slope = share / float(share[torch.from_numpy(there)].sum()) / torch.from_numpy(gap)
         _add(found, column.name, (average(i, up, slope) - average(i, down, slope)).numpy(), tails)
     return found
 
@@ -94,4 +99,7 @@ def _inside(bound: Regression, values: np.ndarray, column: int, cells: np.ndarra
 def _add(found: Effects, name: str, draws: np.ndarray, tails: tuple[float, float]) -> None:
     for c in range(draws.shape[1]):
         lower, upper = np.quantile(draws[:, c], tails)
-        found[name, c] = {"effect": draws[:, c].mean(), "effect_lower": lower, "effect_upper": upper}
+        mean = draws[:, c].mean()  # in a tail, of very skewed draws, the interval reaches to it
+        found[name, c] = {
+            "effect": mean, "effect_lower": min(lower, mean), "effect_upper": max(upper, mean),
+        }  # fmt: skip

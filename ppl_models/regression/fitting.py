@@ -13,13 +13,14 @@ from ppl_models.regression import separation
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.design import Block
 from ppl_models.regression.ep import Fixed, grid, mixture
-from ppl_models.regression.forms import DRAWS, Apart, Form, Full, Mixture
+from ppl_models.regression.forms import CENTRE, DRAWS, KERNEL, MAP, Apart, Blocks, Form, Full, Mixture
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.hyper import Surface, integrate, peak
+from ppl_models.regression.kernels import Tuned
 from ppl_models.regression.moves import WORK, exact_draws
 from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.quadrature import safe_cholesky
-from ppl_models.regression.responses import Categorical
+from ppl_models.regression.responses import Categorical, OneAgainstRest
 from ppl_models.regression.rows import Batch
 from ppl_models.regression.wide import RANK, ROWS, fit_dual, fit_many
 from ppl_models.threads import threads_for
@@ -75,7 +76,8 @@ def fit_regression(
         UsageError: the covariance asked for is too large, or the formula cannot be meant.
     """
     began = time.perf_counter()
-    batch, draws = bound.dataset_batch(data, device), None
+    bound = tuned(bound, data)
+    batch, draws, beside = bound.dataset_batch(data, device), None, {}
     name = "mixture" if bound.model.prior == "horseshoe" else _form(bound, len(batch))
     if name == "mixture":
         with threads_for(len(batch) * bound.parameters):
@@ -83,12 +85,28 @@ def fit_regression(
     elif name == "full" and bound.shared:
         form, elbo, converged, history = _integrated(bound, batch, tolerance)
     else:
+        if name == "full" and batch.important and not isinstance(bound.response, OneAgainstRest):
+            bound = bound.at({"adjust": bound.glm.adjusted(batch).adjust})
+            assert bound.adjust is not None
+            beside = {CENTRE: bound.adjust.centre, MAP: bound.adjust.map}
         form, elbo, converged, history = _profiled(bound, batch, name, steps, tolerance)
+    if bound.tuned is not None:
+        beside[KERNEL] = torch.tensor([bound.tuned.length_scale, bound.tuned.amplitude]).double()
     if bound.log_unit:
         elbo -= bound.log_unit * batch.weight_sum
     B = form.mean[: bound.glm.dimension].reshape(bound.glm.width, -1)
     separated = separation.note(bound.glm, batch, B)
     notes = [*bound.design.notes, *([separated] if separated else [])]
+    if batch.important:
+        how = (
+            "bent to the sandwich's covariance"
+            if beside
+            else "without a sandwich, which takes a full covariance and nothing else that rows share"
+        )
+        notes.append(
+            f"weights are not counts: the likelihood is that of {batch.effective():,.1f} rows of equal "
+            f"weight (Kish's effective sample size), {how}"
+        )
     if name in ("low_rank", "diag"):
         notes.append(
             f"the posterior covariance of {bound.parameters:,} coefficients is an approximation ({name})"
@@ -98,7 +116,7 @@ def fit_regression(
             "posterior by expectation propagation alone, too large for exact draws: coefficients that may be "
             "large are about a quarter of their posterior sd too near to zero"
         )
-    kept = form.params if draws is None else form.params | {DRAWS: draws}
+    kept = form.params | beside if draws is None else form.params | {DRAWS: draws}
     params = {key: value.detach()[None] for key, value in kept.items()}
     seconds = time.perf_counter() - began
     return Result(
@@ -109,6 +127,8 @@ def fit_regression(
 
 def _form(bound: Regression, rows: int) -> str:
     """Full, dual (full, through few rows), low_rank or diag."""
+    if isinstance(bound.response, OneAgainstRest):
+        return "full"  # of each output
     d, asked = bound.parameters, bound.model.covariance
     few = rows * bound.glm.outputs
     if asked in ("auto", "full"):
@@ -142,6 +162,8 @@ def _profiled(bound: Regression, batch: Batch, name: str, steps: int, tolerance:
 
     def solve(psi: Tensor) -> Found:
         glm = bound.glm_at(psi)
+        if isinstance(glm.response, OneAgainstRest):
+            return _one_by_one(glm, batch, steps, tolerance)
         if name == "dual":
             with threads_for(len(batch) * bound.parameters):
                 return fit_dual(glm, batch, steps, tolerance)[:4]
@@ -162,6 +184,54 @@ def _profiled(bound: Regression, batch: Batch, name: str, steps: int, tolerance:
     entropy = float(shared.scale_tril.diagonal().log().sum()) + 0.5 * bound.shared * math.log(2 * math.pi)
     elbo += float(bound.log_prior_shared(shared.loc[None])[0]) + entropy
     return Apart(form, shared), elbo, converged, history
+
+
+def _one_by_one(glm: GLM, batch: Batch, steps: int, tolerance: float) -> Found:
+    """A Gaussian for each output, where they share nothing."""
+    assert isinstance(glm.response, OneAgainstRest)
+    found = [fit_glm(glm.at(part, glm.prior), batch, steps, tolerance) for part in glm.response.parts]
+    history = tuple(line for each in found for line in each.history)
+    form = Blocks(tuple(Full(each.loc, each.scale_tril) for each in found))
+    return form, sum(each.elbo for each in found), all(each.converged for each in found), history
+
+
+TUNE_ROWS, TUNE_POINTS = 2_000, 100
+"""Rows and inducing points by which a kernel's length scale and amplitude are learned."""
+
+
+def tuned(bound: Regression, data: Dataset) -> Regression:
+    """With the length scale and amplitude of the largest evidence lower bound, where they were not given.
+
+    Args:
+        bound: the regression.
+        data: the rows of the fit.
+    """
+    m = bound.model
+    if bound.tuned is None or (m.length_scale is not None and m.amplitude is not None):
+        return bound
+    rows = len(bound.dataset_batch(data))
+
+    def at(point: Tensor) -> Regression:
+        length = m.length_scale or math.exp(float(point[0]))
+        return bound.excerpt(Tuned(length, m.amplitude or math.exp(float(point[1]))), TUNE_POINTS)
+
+    def value(point: Tensor) -> float:
+        some = at(point)
+        batch = some.dataset_batch(data)
+        batch = batch.some(TUNE_ROWS) if rows > TUNE_ROWS else batch
+        glm = some.glm_at(torch.cat([point[2:], some.start()[len(point) - 2 :]]))
+        if isinstance(glm.response, OneAgainstRest):
+            elbo = _one_by_one(glm, batch, 30, 1e-3)[1]
+        else:
+            elbo = fit_glm(glm, batch, 30, 1e-3).elbo
+        prior = float(bound.log_prior_shared(point[2:][None])[0]) if bound.shared else 0.0
+        # weakly: log ℓ ~ N(0, 1.5²), log a ~ N(log 2, 1.5²)
+        return elbo + prior - float((point[0] ** 2 + (point[1] - math.log(2.0)) ** 2) / (2 * 1.5**2))
+
+    start = torch.tensor([math.log(bound.tuned.length_scale), math.log(bound.tuned.amplitude)]).double()
+    best = peak(value, torch.cat([start, bound.start()]), 0.5).loc
+    length, amplitude = (math.exp(float(v)) for v in best[:2])
+    return bound.at({"kernel": Tuned(m.length_scale or length, m.amplitude or amplitude)})
 
 
 def _horseshoe(

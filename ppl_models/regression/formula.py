@@ -68,6 +68,8 @@ class FormulaCoding:
         UsageError: if the formula cannot be meant, or is not allowed.
     """
 
+    flags: tuple[int, ...] = ()
+
     def __init__(self, formula: str, schema: Schema, target: int, values: np.ndarray) -> None:
         self._schema, self._text = schema, formula
         terms, self.used = _parse(formula, schema, target)
@@ -192,7 +194,7 @@ def _check_target(formula: str, schema: Schema, target: int) -> None:
 def _expand_dot(right: str, names: Sequence[str], target: int) -> str:
     """`.` stands for every column but the target."""
     everything = " + ".join(f"`{name}`" for i, name in enumerate(names) if i != target)
-    return re.sub(r"(^|[\s+*:(])\.(?=$|[\s+*:)-])", lambda m: f"{m.group(1)}({everything})", right)
+    return re.sub(r"(^|[\s+*:(-])\.(?=$|[\s+*:^)-])", lambda m: f"{m.group(1)}({everything})", right)
 
 
 def _check(expression: str, formula: str, names: Sequence[str]) -> set[str]:

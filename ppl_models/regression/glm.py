@@ -21,6 +21,7 @@ from ppl_models.regression.priors import WithIntercept
 from ppl_models.regression.responses.normal import HALF_LOG_2PI
 from ppl_models.regression.responses.response import NumberResponse, Response
 from ppl_models.regression.rows import Batch
+from ppl_models.regression.sandwich import Adjustment, adjustment
 from ppl_models.regression.workers import shares, spread
 
 NARROW = 256
@@ -28,6 +29,61 @@ NARROW = 256
 
 TOGETHER = 2**18
 """Draws × rows × classes that densities are computed of together: what a cache holds."""
+
+
+PAIRED = 64
+"""Columns up to which, with several classes, products z_i z_j are made once for all pairs of classes."""
+
+
+class Products:
+    """Sums over pairs of columns and pairs of classes as one product of matrices.
+
+        cov_nab = Σ_ij z_ni z_nj σ_iajb,    F_iajb = Σ_n z_ni z_nj H_nab
+
+    both symmetric in (i, j) and in (a, b), of which the lower triangles are held.
+
+    Args:
+        width: p + 1.
+        outputs: K.
+    """
+
+    def __init__(self, width: int, outputs: int) -> None:
+        self.i, self.j = torch.tril_indices(width, width)
+        self.a, self.b = torch.tril_indices(outputs, outputs)
+        self.outputs = outputs
+
+    def of(self, Z: Tensor) -> Tensor:
+        """z_i z_j, (m, P)."""
+        return Z[:, self.i] * Z[:, self.j]
+
+    def nothing(self, like: Tensor) -> Tensor:
+        """Zeros for `weighed` to be added to."""
+        return like.new_zeros(len(self.i), len(self.a))
+
+    def pack(self, sigma: Tensor | None) -> Tensor | None:
+        """σ (p + 1, K, p + 1, K) as (P, pairs of classes)."""
+        if sigma is None:
+            return None
+        i, j, a, b = self.i[:, None], self.j[:, None], self.a, self.b
+        return sigma[i, a, j, b] + torch.where(i == j, 0.0, 1.0) * sigma[j, a, i, b]
+
+    def spread(self, pairs: Tensor, packed: Tensor) -> Tensor:
+        """Covariances of the linear predictors, (m, K, K)."""
+        found = pairs @ packed
+        cov = found.new_empty(len(pairs), self.outputs, self.outputs)
+        cov[:, self.a, self.b] = found
+        cov[:, self.b, self.a] = found
+        return cov
+
+    def weighed(self, pairs: Tensor, H: Tensor) -> Tensor:
+        """Σ_n z_i z_j H_ab, (P, pairs of classes)."""
+        return pairs.mT @ H[:, self.a, self.b]
+
+    def unpack(self, summed: Tensor, curvature: Tensor) -> None:
+        """Write that into the lower triangle of classes of F (p + 1, K, p + 1, K)."""
+        i, j = self.i[:, None], self.j[:, None]
+        curvature[i, self.a, j, self.b] = summed
+        curvature[j, self.a, i, self.b] = summed
 
 
 EXACT = 1e-7
@@ -57,11 +113,13 @@ class GLM(GaussianTarget):
         response: p(y | φ), with its ψ.
         width: p + 1.
         prior: of Φ.
+        adjust: where the likelihood is taken instead of at Φ, with weights that are not counts, if anywhere.
     """
 
     response: Response
     width: int
     prior: WithIntercept
+    adjust: Adjustment | None = None
 
     @property
     def outputs(self) -> int:
@@ -110,10 +168,13 @@ class GLM(GaussianTarget):
         self, batch: Batch, B: Tensor, sigma: Tensor | None, concave: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """E[log p(y | φ)], E[∇] (p + 1, K) and E[−∇²] (p + 1, K, p + 1, K) of the likelihood, scaled up."""
-        if isinstance(self.response, NumberResponse) and self.response.linear_normal:
+        normal = isinstance(self.response, NumberResponse) and self.response.linear_normal
+        if normal and self.adjust is None:
             square = squares(batch, B[:, 0], None if sigma is None else sigma[:, 0, :, 0])
             if square is not None:
                 return self._by_sums(batch, B, square)
+        if self.adjust is not None:
+            B, sigma = self.adjust.points(B), None if sigma is None else self.adjust.covariance(sigma)
         if self.width <= NARROW:
             found = spread(lambda which: self._sum(batch, which, B, sigma, concave), shares(batch.count))
         else:
@@ -124,6 +185,8 @@ class GLM(GaussianTarget):
         for a in range(self.outputs):
             for b in range(a):
                 curvature[:, b, :, a] = curvature[:, a, :, b]
+        if self.adjust is not None:
+            gradient, curvature = self.adjust.back(gradient, curvature)
         return log_p * batch.scale, gradient * batch.scale, curvature * batch.scale
 
     def _by_sums(self, batch: Batch, B: Tensor, square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,9 +205,18 @@ class GLM(GaussianTarget):
         p1, K = self.width, self.outputs
         log_p = B.new_zeros(())
         gradient, curvature = B.new_zeros(p1, K), B.new_zeros(p1, K, p1, K)
+        products = Products(p1, K) if K > 2 and p1 <= PAIRED else None
+        packed = None if products is None else products.pack(sigma)
+        summed = None if products is None else products.nothing(B)
         for block in self.parts(batch, which):
             Z = block.Z
-            cov = None if sigma is None else self.spread(Z, sigma)
+            pairs = None if products is None else products.of(Z)
+            if sigma is None:
+                cov = None
+            elif pairs is None or packed is None or products is None:
+                cov = self.spread(Z, sigma)
+            else:
+                cov = products.spread(pairs, packed)
             value, g, H = self.row_terms(block, Z @ B, cov)
             if concave and K == 1:
                 H = H.clamp_min(0.0)
@@ -153,9 +225,14 @@ class GLM(GaussianTarget):
                 value, g, H = value * w, g * w[:, None], H * w[:, None, None]
             log_p += value.sum()
             gradient += Z.mT @ g
+            if products is not None and pairs is not None and summed is not None:
+                summed += products.weighed(pairs, H)
+                continue
             for a in range(K):
                 for b in range(a + 1):
                     curvature[:, a, :, b] += (Z * H[:, a, b, None]).mT @ Z
+        if products is not None and summed is not None:
+            products.unpack(summed, curvature)
         return log_p, gradient, curvature
 
     def parts(self, batch: Batch, which: range | None = None) -> Iterator[Block]:
@@ -239,6 +316,29 @@ class GLM(GaussianTarget):
     def _bound(self, B: Tensor) -> Tensor:
         return torch.diag(self.prior.majoriser(B).repeat_interleave(self.outputs))
 
+    def adjusted(self, batch: Batch) -> "GLM":
+        """The same for weights that are not counts: bent to the sandwich's curvature about the mode."""
+        mode, precision = self.map_start(batch)
+        B = mode.reshape(self.width, self.outputs)
+        H = self.log_joint(batch, B)[2]
+        prior = self._bound(B)
+        J = self._gradient_variance(batch, B, torch.linalg.inv(H + prior))
+        return replace(self, adjust=adjustment(mode, H, J, prior, batch.effective()))
+
+    def _gradient_variance(self, batch: Batch, B: Tensor, inverse: Tensor) -> Tensor:
+        """Σ_n (w_n² / m_n) g_n g_nᵀ / (1 − leverage)², (d, d): m_n the number of rows that a row is."""
+        p1, K, d = self.width, self.outputs, self.dimension
+        J = B.new_zeros(d, d)
+        for block, number in zip(batch.blocks(), batch.numbers(), strict=True):
+            w = torch.ones_like(block.Z[:, 0]) if block.weight is None else block.weight
+            _, g, H = self.row_terms(block, block.Z @ B, None)
+            within = self.spread(block.Z, inverse.reshape(p1, K, p1, K))  # (m, K, K)
+            leverage = (w / number) * torch.einsum("nab,nba->n", H, within) / K
+            factor = w / number.sqrt() / (1 - leverage.clamp(0.0, 0.9))
+            score = (block.Z.unsqueeze(-1) * (g * factor[:, None]).unsqueeze(1)).reshape(-1, d)
+            J += score.mT @ score
+        return J
+
     def log_likelihood(self, B: Tensor, block: Block, psi: Tensor | None = None) -> Tensor:
         """Log p(y_n | φ), (S, m), for draws B (S, p + 1, K); without weights.
 
@@ -247,11 +347,11 @@ class GLM(GaussianTarget):
             block: the rows.
             psi: (S, q), or None for the response's own.
         """
-        phi = torch.stack([B[..., k] @ block.Z.mT for k in range(self.outputs)], -1)
-        return self.response.log_prob(block.predictor(phi), block.y, psi, block.trials)
+        return self.response.of_rows(B, block.Z, block.y, psi, block.offset, block.trials)
 
     def log_evidence(self, batch: Batch, B: Tensor, psi: Tensor | None = None) -> Tensor:
         """Log p(y | φ) of all rows with their weights, scaled up, (S,), for draws B (S, p + 1, K)."""
+        B = B if self.adjust is None else self.adjust.points(B)
 
         def some(which: range) -> Tensor:
             total = B.new_zeros(len(B))

@@ -16,7 +16,7 @@ from torch import Tensor
 from ppl_models.data.messages import quoted
 from ppl_models.data.schema import Schema
 from ppl_models.errors import DataError, UsageError
-from ppl_models.regression.coding import Coding, labelled
+from ppl_models.regression.coding import Coding, cells_of, labelled
 
 _TERM = re.compile(r"\+?\s*\(([^()|]+)\|\s*(`[^`]+`|[^()|`]+?)\s*\)")
 
@@ -121,15 +121,20 @@ class GroupCoding:
         self.origins = tuple(origins)
         others = [*self.group, *(x for x in self.of if x is not None)]
         self.used = tuple(sorted({*base.used, *others}))
-        self.categories = base.categories
+        self.categories, self.flags = base.categories, base.flags
 
     @property
     def population(self) -> int:
         """The number of columns of the population."""
         return len(self.base.names)
 
+    def filled(self, values: np.ndarray) -> np.ndarray:
+        """Cells (m, C) with what stands in for missing ones."""
+        return cells_of(self.base, values)
+
     def weights(self, values: np.ndarray) -> np.ndarray:
         """(m, T) what u of the row's group is multiplied with in each term: 1, or standardised x."""
+        values = self.filled(values)
         parts = [
             np.ones(len(values)) if x is None else (values[:, x] - mean) / sd
             for x, (mean, sd) in zip(self.of, self.moments, strict=True)

@@ -152,6 +152,8 @@ def softmax_moments(mean: Tensor, cov: Tensor, contrasts: Tensor) -> Moments:
     x, w = (v.to(mean) for v in normal_nodes(mean.shape[-1], level))
     (m, K), C, Q = mean.shape, len(contrasts), len(w)
     root = safe_cholesky(cov)
+    if C > MANY:
+        return _many(mean, root, contrasts, x, w)
     phi = torch.stack([root[:, j, : j + 1] @ x.mT[: j + 1] for j in range(K)])  # (K, m, Q)
     phi += mean.mT.unsqueeze(-1)
     p = (contrasts @ phi.view(K, m * Q)).view(C, m, Q)  # the logits, then the probabilities
@@ -171,6 +173,26 @@ def softmax_moments(mean: Tensor, cov: Tensor, contrasts: Tensor) -> Moments:
             if a != b:
                 curvature[:, b, a] -= product
     return Moments(log_normaliser, average @ contrasts, curvature)
+
+
+MANY = 5
+"""Classes beyond which products are taken row by row, all classes at once, rather than class by class."""
+
+
+def _many(mean: Tensor, root: Tensor, A: Tensor, x: Tensor, w: Tensor) -> Moments:
+    """`softmax_moments` of many classes, from the Cholesky factors (m, K, K) and nodes x (Q, K), w (Q,)."""
+    (m, K), C = mean.shape, len(A)
+    p = ((A @ root).view(m * C, K) @ x.mT).view(m, C, -1)  # the logits, then the probabilities, (m, C, Q)
+    p += (mean @ A.mT).unsqueeze(-1)
+    top = p.amax(1, keepdim=True)
+    p = p.sub_(top).exp_()
+    total = p.sum(1, keepdim=True)
+    log_normaliser = (total.log() + top).squeeze(1) @ w
+    p /= total
+    average = p @ w  # (m, C)
+    second = torch.bmm(p.mul_(w.sqrt()), p.mT)  # E[p pᵀ], (m, C, C)
+    curvature = A.mT @ (torch.diag_embed(average) - second) @ A
+    return Moments(log_normaliser, average @ A, curvature)
 
 
 def safe_cholesky(cov: Tensor) -> Tensor:

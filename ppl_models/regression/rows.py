@@ -109,6 +109,35 @@ class Batch:
         total = sum(float(len(b.y) if b.weight is None else b.weight.sum()) for b in blocks)
         return total * self.scale
 
+    @property
+    def important(self) -> bool:
+        """Whether the weights of its rows are not counts, and differ."""
+        weight = getattr(self.data, "weight", None)
+        if self.class_weight is not None:
+            seen = self.class_weight[self.class_weight > 0]
+            if np.ptp(seen) > 1e-9 * seen.max():
+                return True
+        if weight is None or self.data.schema.weights_are != "importance":
+            return False
+        own = weight[self.index]
+        return bool(np.ptp(own) > 1e-9 * own.max())
+
+    def numbers(self) -> Iterator[Tensor]:
+        """How many rows of the data a row is, block by block: its weight, where that is a count."""
+        weight = getattr(self.data, "weight", None)
+        counts = weight is not None and self.data.schema.weights_are != "importance"
+        for i in range(self.count):
+            index = self.index[i * self._size : (i + 1) * self._size]
+            yield torch.from_numpy(np.array(weight[index]) if counts else np.ones(len(index)))  # type: ignore[index]
+
+    def effective(self) -> float:
+        """(Σ w)² / Σ (w² / m): rows that would know as much if they all weighed the same (Kish)."""
+        total = square = 0.0
+        for block, number in zip(self.blocks(), self.numbers(), strict=True):
+            w = number if block.weight is None else block.weight
+            total, square = total + float(w.sum()), square + float((w**2 / number).sum())
+        return total**2 / square
+
     def some(self, rows: int, seed: int = 0) -> "Batch":
         """A random subset of the rows, scaled up to stand for all of them."""
         chosen = np.sort(np.random.default_rng(seed).choice(len(self.index), rows, replace=False))
@@ -134,7 +163,9 @@ def all_rows(design: Design, data: Dataset, balanced: bool) -> Batch:
     Args:
         design: made from this table.
         data: the table.
-        balanced: weigh every class by Σ w / (C Σ_{class} w), so that all weigh the same in total.
+        balanced: weigh every class by Σ w / (C Σ_{class} w), so that all weigh the same in total: as many
+            rows
+            as are effective, C² / Σ_c (1 / Σ_{class c} w) (Kish; see `ppl_models.data.weights`).
     """
     index = np.flatnonzero(design.rows)
     weight = None
@@ -142,5 +173,22 @@ def all_rows(design: Design, data: Dataset, balanced: bool) -> Batch:
         codes = data.values[index, design.target].astype(np.int64)
         rows = getattr(data, "weight", None)
         count = np.bincount(codes, None if rows is None else rows[index], len(design.levels))
-        weight = design.weight / (np.count_nonzero(count) * np.maximum(count, 1e-300))
+        weight = class_weights(count)
     return Batch(design, data, index, weight)
+
+
+def class_weights(count: np.ndarray) -> np.ndarray:
+    """Factors (C,) that make all classes weigh the same, and all rows together as much as they inform.
+
+    With v_c = Σ w / (C n_c) the effective size is (Σ v)² / Σ v² = C² / Σ_c (1 / n_c), over the classes that
+    are
+    there: four times the rows of the rarer of two classes, at most. So each class gets C / Σ_c (1 / n_c).
+
+    Example:
+        >>> n = np.array([90.0, 10.0])
+        >>> (class_weights(n) * n).round(9).tolist()
+        [18.0, 18.0]
+    """
+    seen = count > 0
+    inverse = np.where(seen, 1 / np.where(seen, count, 1.0), 0.0)
+    return inverse * seen.sum() / inverse.sum()

@@ -52,10 +52,12 @@ def note(glm: GLM, batch: Batch, B: Tensor) -> str:
 def single_columns(batch: Batch, classes: int) -> list[int]:
     """Columns of X of which one value separates a class from all others, if only weakly."""
     p = batch.width - 1
+    if not p:
+        return []
     low, high = np.full((classes, p), np.inf), np.full((classes, p), -np.inf)
     separates = _separates(low, high)
     for block in batch.blocks():
-        Z, y = block.Z[:, 1:].numpy(), block.y.numpy()
+        Z, y = batch.design.unmixed(block.Z.numpy()), block.y.numpy()
         for c in np.unique(y):
             some = Z[y == c]
             low[c], high[c] = np.minimum(low[c], some.min(0)), np.maximum(high[c], some.max(0))

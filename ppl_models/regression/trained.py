@@ -12,13 +12,14 @@ from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params, number_of
+from ppl_models.draws import Draws, Params, interval, number_of
 from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
 from ppl_models.inference.gaussian import GaussianRule
 from ppl_models.inference.loop import STEPS, Course, Log, Status, Trained, why
 from ppl_models.inference.settings import GaussianSettings, Training
 from ppl_models.regression.bound import NAME, Regression
 from ppl_models.regression.calibrate import calibrate
+from ppl_models.regression.design import outside
 from ppl_models.regression.fitting import fit_regression
 from ppl_models.regression.forms import CHAINS
 
@@ -77,6 +78,15 @@ class TrainedRegression(Regression, Bayesian):
         """The data set itself: its design is made block by block."""
         return data
 
+    def needed(self) -> frozenset[str] | None:
+        """Predictors and what stands beside them: a formula need not use every column."""
+        used = {*self.design.coding.used, *self.design.beside.used}
+        return frozenset(self.schema.columns[i].name for i in used)
+
+    def remarks(self, data: Dataset) -> Sequence[str]:
+        """Predictors far outside the rows of the fit, or missing in them and never there."""
+        return [*outside(self.design, data), *self.design.remarks(data)]
+
     def _blocks(self, rows: Dataset, draws: Draws) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Positions of rows that have every predictor, and [1, Z] of them, some at a time."""
         size = max(1, CELLS // (number_of(draws) * self.response.width))
@@ -134,15 +144,17 @@ class TrainedRegression(Regression, Bayesian):
         table.index.name = "parameter"
         shown = table.drop(columns=[name for name in table.columns if "odds_ratio_" in name])
         if len(shown) > SHOWN:
-            order = (shown["mean"] / shown["sd"]).abs().argsort()[::-1][:SHOWN]
-            shown = shown.iloc[sorted(order)]
+            order = (shown["mean"] / shown["sd"]).abs().fillna(0.0).argsort()[::-1][:SHOWN]
+            left, shown = len(shown), shown.iloc[sorted(order)]
+            shown.attrs["note"] = (
+                f"{SHOWN} of {left:,} rows, those furthest from zero in sds; summary has all"
+            )
         return shown.reset_index()
 
 
 def moments(draws: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:
-    """Mean, sd and equal-tailed interval of draws (S,); `tails` are the probabilities of its ends."""
-    lower, upper = np.quantile(draws, tails)
-    return {"mean": draws.mean(), "sd": draws.std(ddof=1), "lower": lower, "upper": upper}
+    """Mean, sd and highest-density interval of draws (S,); `tails` as `interval` has them."""
+    return {"mean": draws.mean(), "sd": draws.std(ddof=1)} | interval(draws, tails)
 
 
 def ratio(name: str, draws: np.ndarray, tails: tuple[float, float]) -> dict[str, float]:

@@ -15,15 +15,22 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
-def heading(fit: Record) -> str:
-    """One line: the model, the data, and how training ended."""
+def heading(fit: Record, seconds: float | None = None) -> str:
+    """One line: the model, the data, and how training ended.
+
+    Args:
+        fit: the fit.
+        seconds: that the user waited for it; those that `fit` or `select` took if not given.
+    """
     data, t = fit.data, fit.trained
+    waited = seconds if seconds is not None else fit.waited or t.seconds
     many = len(data.lengths)
-    rows = f"{data.rows:,} rows" + (f" in {many:,} sequences" if many > 1 else "")
+    number = data.rows if fit.absent is None else fit.absent
+    rows = f"{number:,} rows" + (f" in {many:,} sequences" if many > 1 else "")
     return (
         f"{fit.model.name} with {fit.bound.describe} on "
         f"{printable(data.source)} ({rows}, {len(data.names)} column{'s' if len(data.names) > 1 else ''}): "
-        f"{t.status} after {t.steps} steps, {t.seconds:.1f} s, ELBO {t.elbo:,.2f}"
+        f"{t.status} after {t.steps} steps, {waited:.1f} s, ELBO {t.elbo:,.2f}"
     )
 
 
@@ -35,7 +42,9 @@ def _cell(cell: object) -> str:
 
 def _states(fit: Record) -> "pandas.DataFrame":
     """The table of a fit as text cells; of few states, on its side where its columns do not fit a line."""
-    table = glance(fit).map(_cell)
+    given = glance(fit)
+    table = given.map(_cell)
+    table.attrs = given.attrs
     table.columns = [printable(name) for name in table.columns]
     if len(table.columns) <= 9 or len(table) > 8:
         return table
@@ -50,7 +59,9 @@ def states_text(fit: Record, width: int | None = 110) -> str:
     import pandas as pd
 
     with pd.option_context("display.max_columns", None, "display.max_colwidth", 40):
-        return _states(fit).to_string(index=False, line_width=width)
+        table = _states(fit)
+        note = table.attrs.get("note", "")
+        return table.to_string(index=False, line_width=width) + (f"\n({note})" if note else "")
 
 
 def fit_text(fit: Record) -> str:
@@ -60,5 +71,7 @@ def fit_text(fit: Record) -> str:
 
 def fit_html(fit: Record) -> str:
     """Heading, states and verdict, self-contained and escaped."""
-    table = _states(fit).to_html(index=False, border=0, escape=True)
-    return f"<div><p>{escape(heading(fit))}</p>{table}{fit.report._repr_html_()}</div>"
+    states = _states(fit)
+    table, note = states.to_html(index=False, border=0, escape=True), states.attrs.get("note", "")
+    left = f"<p>({escape(note)})</p>" if note else ""
+    return f"<div><p>{escape(heading(fit))}</p>{table}{left}{fit.report._repr_html_()}</div>"

@@ -7,6 +7,7 @@ whose options are the parameters. A further verb is a further file and a line he
 from collections.abc import Sequence
 
 from ppl_models.verbs.base import extent
+from ppl_models.verbs.evaluate import evaluate
 from ppl_models.verbs.forecast import forecast
 from ppl_models.verbs.impute import impute
 from ppl_models.verbs.predict import predict
@@ -22,6 +23,7 @@ class Verbs:
 
     predict = predict
     score = score
+    evaluate = evaluate
     sample = sample
     forecast = forecast
     impute = impute

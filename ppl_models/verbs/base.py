@@ -1,17 +1,24 @@
 """What makes a function a verb: the capabilities that it asks for, and what its options need."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache, wraps
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
 from ppl_models.annotations import Hint, hint
+from ppl_models.capabilities import Importance, Observes
 from ppl_models.data import reading_options
 from ppl_models.errors import Unsupported, UsageError
+from ppl_models.threads import threads_for
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ppl_models.record import Record
+
+BLOCK = 1_500_000
+"""Numbers of a draw, rows × states say, of which a verb says something at a time where it can."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,11 +43,14 @@ class Verb(Protocol):
         needs: the capabilities of which it takes one.
         example: how it is called on the command line.
         takes_data: whether later data can be given.
+        by_row: whether its answer is a row for each row of the data, which is of that row alone where rows
+            are independent.
     """
 
     needs: tuple[type, ...]
     example: str
     takes_data: bool
+    by_row: bool
     __name__: str
     __doc__: str
 
@@ -49,12 +59,13 @@ class Verb(Protocol):
         ...
 
 
-def verb(example: str, needs: tuple[type, ...]) -> Callable[[F], F]:
+def verb(example: str, needs: tuple[type, ...], by_row: bool = False) -> Callable[[F], F]:
     """Make a function a verb: refuse it where the model cannot, and options that the model does not have.
 
     Args:
         example: how it is called on the command line.
         needs: capabilities of which the bound model must have one.
+        by_row: whether its answer is a row for each row of the data, and of that row alone.
     """
 
     def decorate(function: F) -> F:
@@ -64,15 +75,37 @@ def verb(example: str, needs: tuple[type, ...]) -> Callable[[F], F]:
             if not isinstance(fit.bound, needs):
                 raise Unsupported(refusal(own, fit))
             _check_options(own, fit, options)
-            return function(fit, *args, **options)
+            with threads_for(0):  # within it large work asks for more
+                return function(fit, *args, **options)
 
         found: Any = checked
-        found.needs, found.example = needs, example
+        found.needs, found.example, found.by_row = needs, example, by_row
         found.takes_data = "data" in signature(function).parameters
         found.__signature__ = _shown(function)
         return found
 
     return decorate
+
+
+def in_blocks(verb: Verb, fit: "Record", options: dict[str, Any]) -> "Iterator[pd.DataFrame]":
+    """What a verb says, some rows at a time where it says it row by row: the same as all at once.
+
+    Args:
+        verb: which.
+        fit: of what.
+        options: as the verb takes them; its data, if given, was read already.
+    """
+    import numpy as np
+
+    data, bound = options.get("data"), fit.bound
+    data = fit.data if data is None else data
+    size = max(1, BLOCK * data.rows // max(bound.numbers(data), 1))
+    alone = verb.by_row and bound.exchangeable and not isinstance(bound, Importance | Observes)
+    if not alone or data.arrays or len(data.lengths) != 1 or data.rows <= size:
+        yield verb(fit, **options)
+        return
+    for lo in range(0, data.rows, size):
+        yield verb(fit, **{**options, "data": data.subset(np.arange(lo, min(lo + size, data.rows)))})
 
 
 def _shown(function: Callable[..., Any]) -> Signature:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 from ppl_models.annotations import count
 from ppl_models.capabilities import Continues
 from ppl_models.data import Later
+from ppl_models.threads import threads_for
 from ppl_models.verbs.base import Seed, verb
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from ppl_models.data import Dataset
@@ -53,14 +53,17 @@ def forecast(
 
     steps, tails = count("steps", steps), check_level(level)
     dataset, schema = later(fit, data, reading), fit.data.schema
+    _warn_of_trends(dataset)
     rows = fit.bound.rows(dataset, fit.settings.device)
     theta = some_draws(fit, dataset, BUDGET // max(1, steps * len(dataset.lengths) // dataset.rows), LEAST)
-    tables = []
-    with torch.random.fork_rng(devices=[]):
+    tables: list[pd.DataFrame] = []
+    found: dict[str, None] = {}
+    with torch.random.fork_rng(devices=[]), threads_for(fit.bound.numbers(dataset)):
         torch.manual_seed(seeded(fit, seed, 11))
         for i, ahead in enumerate(fit.bound.ahead(rows, steps, theta)):
             table = pd.DataFrame({"step": np.arange(1, steps + 1)})
-            times = _times_after(dataset, i, steps)
+            times, frequency = _times_after(dataset, i, steps)
+            found |= {frequency: None} if frequency else {}
             if times is not None:
                 table.insert(0, str(schema.time), times)
             if len(dataset.lengths) > 1 or schema.sequence is not None:
@@ -71,20 +74,58 @@ def forecast(
             for name, share in ahead.shares.items():
                 cells |= {f"{name}_{k}": share[:, k] for k in range(share.shape[1])}
             tables.append(pd.concat([table, pd.DataFrame(cells)], axis=1))
-    return pd.concat(tables, ignore_index=True)
+    result = pd.concat(tables, ignore_index=True)
+    if found:
+        result.attrs["notes"] = [f"{schema.time} goes on in {', '.join(found)}"]
+    return result
 
 
-def _times_after(data: "Dataset", index: int, steps: int) -> "np.ndarray | None":
-    """The times that follow a sequence whose times are evenly spaced numbers."""
+def _warn_of_trends(data: "Dataset") -> None:
+    """Say of columns that trend or wander that regimes of levels do not carry them on."""
+    import warnings
+
     import numpy as np
 
-    if data.schema.time is None or not isinstance(data.times, np.ndarray):
-        return None
+    from ppl_models.errors import PplWarning
+    from ppl_models.misfit import wanders
+
+    starts = np.zeros(data.rows, dtype=bool)
+    starts[data.offsets[:-1]] = True
+    found = [
+        c.name
+        for j, c in enumerate(data.schema.columns)
+        if not c.labelled and wanders(np.asarray(data.values[:, j]), starts)
+    ]
+    if found:
+        names = ", ".join(map(repr, found))
+        what = "each trends, or wanders" if len(found) > 1 else "it trends, or wanders"
+        warnings.warn(
+            f"{names}: {what} like a random walk, and is forecast to fall back to levels that were seen "
+            "before; fit differences or returns, and forecast these",
+            PplWarning,
+            stacklevel=4,
+        )
+
+
+def _times_after(data: "Dataset", index: int, steps: int) -> "tuple[Any, str]":
+    """The times that follow a sequence, and their frequency; None where they are not regular."""
+    import numpy as np
+
+    from ppl_models.data.dates import calendar, read_dates, written
+
+    if data.schema.time is None or data.times is None:
+        return None, ""
     times = data.times[data.offsets[index] : data.offsets[index + 1]]
+    if not isinstance(times, np.ndarray):
+        read = read_dates(times)
+        if isinstance(read, int):
+            return None, ""
+        goes_on = calendar(read.when, steps)
+        return (None, "") if goes_on is None else (written(goes_on.ahead, read.style), goes_on.name)
     if times.dtype.kind not in "iuf" or len(times) < 2:
-        return None
+        return None, ""
     gaps = np.diff(times.astype(float))
     if not np.allclose(gaps, gaps[0]):
-        return None
+        return None, ""
     ahead = times[-1] + gaps[0] * np.arange(1, steps + 1)
-    return ahead.astype(np.int64) if (ahead == np.rint(ahead)).all() else ahead
+    return (ahead.astype(np.int64) if (ahead == np.rint(ahead)).all() else ahead), f"steps of {gaps[0]:g}"

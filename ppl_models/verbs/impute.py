@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack, cast
 from ppl_models.annotations import count
 from ppl_models.capabilities import Completes, Importance
 from ppl_models.data import Later
+from ppl_models.threads import threads_for
 from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def impute(
     holes = np.flatnonzero(missing.any(1))
     filled, extra = dataset.values.copy(), dict[str, np.ndarray]()
     completed = np.repeat(filled[None], copies, 0)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threads_for(bound.numbers(dataset)):
         torch.manual_seed(seeded(fit, seed, 12))
         for block in bound.complete(dataset, holes, number, fit.draws):
             for j, column in enumerate(schema.columns):

@@ -14,6 +14,7 @@ from ppl_models.capabilities import (
 )
 from ppl_models.data import Later
 from ppl_models.errors import Unsupported, UsageError
+from ppl_models.threads import threads_for
 from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
@@ -28,15 +29,19 @@ if TYPE_CHECKING:
 ASSIGN = 40_000_000, 5
 """Draws × numbers a draw that probabilities are averaged over, about, and the least draws."""
 
-SPREAD = 400_000_000, 100
-"""The same where there are intervals."""
+SPREAD = 100_000_000, 200
+"""The same where there are intervals: the Monte Carlo error of their ends is about 2/√draws of an sd."""
 
 
 QUANTILES = 400
 """Draws of θ at most that the distribution of a new observation is averaged over, for its quantiles."""
 
 
-@verb("ppl predict latest new.csv -o states.csv", needs=(Conditional, Regresses, Assigns, Observes))
+@verb(
+    "ppl predict latest new.csv -o states.csv",
+    needs=(Conditional, Regresses, Assigns, Observes),
+    by_row=True,
+)
 def predict(
     fit: "Record",
     data: Any = None,
@@ -58,8 +63,8 @@ def predict(
     ] = None,
     draws: Annotated[
         int | None,
-        "Draws for p(y | x) by importance; the classifier if not given.",
-        Needs((Importance,)),
+        "Draws of the parameters to average over, as many as the answer needs if not given; of a VAE draws "
+        "for p(y | x) by importance, the classifier if not given.",
     ] = None,
     seed: Annotated[Seed, Needs((Importance, Observes))] = None,
     **reading: Unpack[Later],
@@ -72,7 +77,10 @@ def predict(
         level: probability of the intervals.
         quantiles: probabilities, where the target is a number.
         threshold: for two classes, the probability of the second from which it is chosen.
-        draws: of latents for each class, by which p(y | x) ∝ p(y) p(x | y) is estimated.
+        draws: of the parameters, of which there are as many as the fit has at most. If not given, as many as
+            the answer needs: all of them on a few thousand rows, and on more rows such that a probability is
+            within about 0.005 of their average. Of a VAE draws of latents for each class, by which
+            p(y | x) ∝ p(y) p(x | y) is estimated.
         seed: of draws; the fit's if not given.
         **reading: options of `ppl_models.data.read`.
 
@@ -99,53 +107,71 @@ def predict(
     import pandas as pd
     import torch
 
-    from ppl_models.tables import check_level, index_frame, later, seeded
+    from ppl_models.tables import averaging, check_level, index_frame, later, seeded
 
     tails = check_level(0.9 if level is None else level)
     dataset, bound = later(fit, data, reading), fit.bound
     if isinstance(bound, Importance) and draws is not None:
-        bound = bound.with_particles(count("draws", draws))
-    with torch.random.fork_rng(devices=[]):
+        bound, draws = bound.with_particles(count("draws", draws)), None
+    intervals = isinstance(bound, Uncertain | Regresses | Observes)
+    bound, theta = averaging(fit, dataset, *(SPREAD if intervals else ASSIGN), draws, bound)
+    with torch.random.fork_rng(devices=[]), threads_for(bound.numbers(dataset)):
         torch.manual_seed(seeded(fit, seed, 11))
         if isinstance(bound, Conditional):
-            cells = _classes(fit, bound, dataset, tails, threshold)
+            cells = _classes(fit, bound, dataset, theta, tails, threshold)
         elif isinstance(bound, Regresses):
-            cells = _numbers(fit, bound, dataset, tails, quantiles)
+            cells = _numbers(fit, bound, dataset, theta, tails, quantiles)
         elif isinstance(bound, Assigns):
-            cells = _latents(fit, bound, dataset)
+            cells = _latents(fit, bound, dataset, theta)
         else:
-            cells = _sites(fit, bound, dataset, tails)
+            cells = _sites(fit, bound, dataset, theta if draws is not None else fit.draws, tails)
     return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)
 
 
 def _classes(
-    fit: "Record", bound: Any, data: "Dataset", tails: tuple[float, float], threshold: float | None
+    fit: "Record",
+    bound: Any,
+    data: "Dataset",
+    theta: "Draws",
+    tails: tuple[float, float],
+    threshold: float | None,
 ) -> dict[str, Any]:
     """The class of each row, and the probabilities of all with intervals where there are some."""
     import numpy as np
 
-    from ppl_models.tables import some_draws
-
     labels = bound.labels()
-    if threshold is not None and (len(labels) > 2 or not 0 <= threshold <= 1):
-        what = f"there are {len(labels)} classes" if len(labels) > 2 else f"got {threshold}"
-        raise UsageError(f"threshold must be a probability between 0 and 1 for two classes; {what}")
+    check_threshold(threshold, labels)
     rows = bound.rows(data, fit.settings.device)
     if isinstance(bound, Uncertain):
-        mean, ends = _intervals(bound, rows, data, some_draws(fit, data, *SPREAD), tails)
+        mean, ends = _intervals(bound, rows, data, theta, tails)
     else:
-        mean, ends = bound.predictive(rows, some_draws(fit, data, *ASSIGN)), ()
+        mean, ends = bound.predictive(rows, theta), ()
     known = ~np.isnan(mean[:, 0])
     best = np.full(data.rows, None, dtype=object)
-    code = mean[known].argmax(1)
-    if len(labels) == 2:
-        code = (mean[known, 1] >= (0.5 if threshold is None else threshold)).astype(int)
-    best[known] = np.array(labels, dtype=object)[code]
+    best[known] = np.array(labels, dtype=object)[classes_of(mean[known], threshold)]
     cells: dict[str, Any] = {"class": best}
     for c, name in enumerate(labels):
         for suffix, values in zip(("", "_lower", "_upper"), (mean, *ends), strict=False):
             cells[f"probability_{name}{suffix}"] = values[:, c]
     return cells
+
+
+def check_threshold(threshold: float | None, labels: tuple[str, ...]) -> None:
+    """Refuse a threshold that is none.
+
+    Raises:
+        UsageError: it is for more than two classes, or no probability.
+    """
+    if threshold is not None and (len(labels) > 2 or not 0 <= threshold <= 1):
+        what = f"there are {len(labels)} classes" if len(labels) > 2 else f"got {threshold}"
+        raise UsageError(f"threshold must be a probability between 0 and 1 for two classes; {what}")
+
+
+def classes_of(p: "np.ndarray", threshold: float | None) -> "np.ndarray":
+    """The classes that are predicted from probabilities (m, C): the likeliest, or by a threshold of two."""
+    if p.shape[1] == 2:
+        return (p[:, 1] >= (0.5 if threshold is None else threshold)).astype(int)
+    return p.argmax(1)
 
 
 def _intervals(
@@ -165,7 +191,9 @@ def _intervals(
             lower, upper = torch.quantile(p.permute(1, 2, 0).contiguous(), ends, -1)
         if found is None:
             found = np.full((3, data.rows, p.shape[-1]), np.nan)
-        found[:, index] = torch.stack([p.mean(0), lower, upper]).numpy()
+        mean = p.mean(0)
+        # of a posterior so skewed that its mean is in a tail, an interval without it would contradict it
+        found[:, index] = torch.stack([mean, torch.minimum(lower, mean), torch.maximum(upper, mean)]).numpy()
     if found is None:
         found = np.full((3, data.rows, len(bound.labels())), np.nan)  # type: ignore[attr-defined]
     return found[0], (found[1], found[2])
@@ -175,6 +203,7 @@ def _numbers(
     fit: "Record",
     bound: Any,
     data: "Dataset",
+    theta: "Draws",
     tails: tuple[float, float],
     quantiles: tuple[float, ...] | None,
 ) -> dict[str, Any]:
@@ -183,7 +212,6 @@ def _numbers(
     import torch
 
     from ppl_models.draws import select_draws
-    from ppl_models.tables import some_draws
 
     asked = tuple(quantiles or ())
     if any(not 0 < q < 1 for q in asked):
@@ -191,7 +219,6 @@ def _numbers(
     names = ["mean", "mean_lower", "mean_upper", "lower", "upper", *(f"quantile_{q:g}" for q in asked)]
     found = np.full((len(names), data.rows), np.nan)
     ends = torch.tensor(tails, dtype=torch.float64)
-    theta = some_draws(fit, data, *SPREAD)
     for part in bound.predicted(bound.rows(data, fit.settings.device), theta):
         mean = part.new.mean.double()
         found[0, part.index] = mean.mean(0)
@@ -255,25 +282,24 @@ def quantile(new: Predictive, p: float, discrete: bool = False) -> "Tensor":
     return high
 
 
-def _latents(fit: "Record", bound: Assigns, data: "Dataset") -> dict[str, Any]:
+def _latents(fit: "Record", bound: Assigns, data: "Dataset", theta: "Draws") -> dict[str, Any]:
     """The discrete latent of each row."""
-    from ppl_models.tables import some_draws
-
-    rows = fit.bound.rows(data, fit.settings.device)
-    found = bound.assign(rows, some_draws(fit, data, *ASSIGN), fit.params)
+    found = bound.assign(fit.bound.rows(data, fit.settings.device), theta, fit.params)
     cells: dict[str, Any] = {found.name: found.best}
     for name, share in found.shares.items():
         cells |= {f"{name}_{k}": share[:, k] for k in range(share.shape[1])}
     return cells
 
 
-def _sites(fit: "Record", bound: Any, data: "Dataset", tails: tuple[float, float]) -> dict[str, Any]:
+def _sites(
+    fit: "Record", bound: Any, data: "Dataset", theta: "Draws", tails: tuple[float, float]
+) -> dict[str, Any]:
     """What the sites of a program say of each row."""
     import numpy as np
 
     from ppl_models.data.dataset import decode
 
-    rows, theta = bound.rows(data, fit.settings.device), fit.draws
+    rows = bound.rows(data, fit.settings.device)
     cells: dict[str, Any] = {}
     for name, draws in bound.observed(rows, theta).items():
         column = next((c for c in data.schema.columns if c.name == name), None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from ppl_models.annotations import Metavar, count
-from ppl_models.capabilities import Redraws, Samples, Sequences
+from ppl_models.capabilities import Priors, Redraws, Samples, Sequences
 from ppl_models.data import Later
 from ppl_models.errors import Unsupported, UsageError
 from ppl_models.verbs.base import Needs, Seed, verb
@@ -36,6 +36,7 @@ def sample(
     draws: Annotated[
         int | None, "Tables that are drawn from DATA; 1 if not given.", Needs((Redraws,))
     ] = None,
+    prior: Annotated[bool, "Draw from the prior, not the posterior.", Needs((Priors,))] = False,
     seed: Seed = None,
     **reading: Unpack[Later],
 ) -> "pd.DataFrame":
@@ -52,6 +53,7 @@ def sample(
         sequences: how many.
         given: values of some columns, by name: the others are drawn given these.
         draws: tables, numbered in a column `draw` if there are several.
+        prior: whether parameters are drawn from the prior: the prior predictive distribution.
         seed: of the draws; the fit's if not given.
         **reading: options of `ppl_models.data.read`.
 
@@ -76,7 +78,8 @@ def sample(
         torch.manual_seed(seeded(fit, seed, 10))
         if isinstance(bound, Redraws):
             tables, dataset = count("draws", 1 if draws is None else draws), later(fit, data, reading)
-            return _redrawn(dataset, bound.redraw(dataset, fit.draws, tables))
+            theta = bound.prior_draws(tables, seeded(fit, seed, 12)) if prior else fit.draws
+            return _redrawn(dataset, bound.redraw(dataset, theta, tables))
         if isinstance(bound, Sequences):
             length = _length(rows, steps)
             number = count("sequences", 1 if sequences is None else sequences)

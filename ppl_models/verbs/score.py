@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, cast
 
 from ppl_models.annotations import count
-from ppl_models.capabilities import Bounded, Conditional, Importance, Regresses, Scores, Sequences
+from ppl_models.capabilities import Bounded, Conditional, Importance, Regresses, Scores, Sequences, Sparing
 from ppl_models.data import Later
 from ppl_models.errors import UsageError
+from ppl_models.threads import threads_for
 from ppl_models.verbs.base import Needs, Seed, verb
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ BUDGET, LEAST = 100_000_000, 10
 """Draws × numbers a draw that densities are averaged over, about, and the least draws."""
 
 
-@verb("ppl score latest new.csv --by sequence", needs=(Scores, Conditional, Regresses))
+@verb("ppl score latest new.csv --by sequence", needs=(Scores, Conditional, Regresses), by_row=True)
 def score(
     fit: "Record",
     data: Any = None,
@@ -31,7 +32,9 @@ def score(
         Needs((Sequences,)),
     ] = None,
     draws: Annotated[
-        int | None, "Importance draws of each row; 100 if not given.", Needs((Importance,))
+        int | None,
+        "Draws of the parameters to average over, as many as the answer needs if not given; of a VAE "
+        "importance draws of each row, 100 if not given.",
     ] = None,
     seed: Annotated[Seed, Needs((Importance,))] = None,
     **reading: Unpack[Later],
@@ -50,7 +53,8 @@ def score(
         fit: the fit.
         data: new data, or None for the data of the fit.
         by: `step` for every row, `sequence` for totals.
-        draws: of the latents, by which the density of a row is estimated; papers report 5,000.
+        draws: of the parameters, as in `predict`; where there are latents that are integrated out by draws,
+            of these, by which the density of a row is estimated: papers report 5,000.
         seed: of these draws; the fit's if not given.
         **reading: options of `ppl_models.data.read`.
 
@@ -62,17 +66,20 @@ def score(
     import pandas as pd
     import torch
 
-    from ppl_models.tables import index_frame, later, seeded, some_draws
+    from ppl_models.tables import averaging, index_frame, later, seeded, some_draws
 
     if by not in (None, "step", "sequence"):
         raise UsageError(f"by must be step or sequence, got {by!r}")
     dataset, bound = later(fit, data, reading), cast(Any, fit.bound)
-    if draws is not None:
-        bound = bound.with_particles(count("draws", draws))
+    if isinstance(bound, Importance) and draws is not None:
+        bound, draws = bound.with_particles(count("draws", draws)), None
+    if draws is None and isinstance(bound, Sequences):  # a draw counts by all that came before a row
+        theta = some_draws(fit, dataset, BUDGET, LEAST)
+    else:
+        bound, theta = averaging(fit, dataset, BUDGET, LEAST, draws, bound)
     rows = bound.rows(dataset, fit.settings.device)
-    theta = some_draws(fit, dataset, BUDGET, LEAST)
     found: dict[str, np.ndarray] = {}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threads_for(bound.numbers(dataset)):
         torch.manual_seed(seeded(fit, seed, 14))
         if isinstance(bound, Bounded):
             elbo, density = bound.log_density_bounds(rows, theta)
@@ -100,8 +107,10 @@ def _integrated(bound: Any, rows: Any, data: "Dataset", theta: "Draws") -> "np.n
 
     from ppl_models.draws import groups, number_of, select_draws
 
-    count, total = 0, torch.tensor(-torch.inf, dtype=torch.float64)
     follows = isinstance(bound, Sequences)
+    if isinstance(bound, Sparing) and not follows:
+        return bound.log_mean_density(rows, theta).numpy()
+    count, total = 0, torch.tensor(-torch.inf, dtype=torch.float64)
     for at in groups(number_of(theta), bound.numbers(data)):
         each = bound.log_density(rows, select_draws(theta, at))  # (s, n)
         if follows:

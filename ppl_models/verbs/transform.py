@@ -1,10 +1,11 @@
 """Rows as features for other programs."""
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
-from ppl_models.capabilities import Latents
+from ppl_models.capabilities import Latents, Named
 from ppl_models.data import Later
-from ppl_models.verbs.base import verb
+from ppl_models.threads import threads_for
+from ppl_models.verbs.base import Needs, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,13 +16,24 @@ BUDGET, LEAST = 40_000_000, 5
 """Draws × numbers a draw that features are averaged over, about, and the least draws."""
 
 
-@verb("ppl transform latest new.csv -o features.parquet", needs=(Latents,))
-def transform(fit: "Record", data: Any = None, **reading: Unpack[Later]) -> "pd.DataFrame":
+@verb("ppl transform latest new.csv -o features.parquet", needs=(Latents,), by_row=True)
+def transform(
+    fit: "Record",
+    data: Any = None,
+    *,
+    draws: Annotated[
+        int | None,
+        "Draws of the parameters to average over, as many as the answer needs if not given.",
+        Needs((Named,)),
+    ] = None,
+    **reading: Unpack[Later],
+) -> "pd.DataFrame":
     """Each row as features for other programs: probabilities of states, or latents.
 
     Args:
         fit: the fit.
         data: new data, or None for the data of the fit.
+        draws: of the parameters; as in `predict`.
         **reading: options of `ppl_models.data.read`.
 
     Returns:
@@ -32,9 +44,10 @@ def transform(fit: "Record", data: Any = None, **reading: Unpack[Later]) -> "pd.
     """
     import pandas as pd
 
-    from ppl_models.tables import index_frame, later, some_draws
+    from ppl_models.tables import averaging, index_frame, later
 
     dataset = later(fit, data, reading)
-    rows = fit.bound.rows(dataset, fit.settings.device)
-    cells = fit.bound.latents(rows, some_draws(fit, dataset, BUDGET, LEAST))
+    bound, theta = averaging(fit, dataset, BUDGET, LEAST, draws)
+    with threads_for(bound.numbers(dataset)):
+        cells = bound.latents(bound.rows(dataset, fit.settings.device), theta)
     return pd.concat([index_frame(dataset), pd.DataFrame(cells)], axis=1)

@@ -32,7 +32,7 @@ COMMANDS = commands(ppl)
 
 
 def test_all_commands_are_there():
-    verbs = {"predict", "score", "sample", "forecast", "impute", "transform", "reconstruct"}
+    verbs = {"predict", "score", "evaluate", "sample", "forecast", "impute", "transform", "reconstruct"}
     verbs |= {"summary", "check", "resume"}
     assert {path[0] for path in COMMANDS} == verbs | {"fit", "models", "data", "runs", "new", "completion"}
     assert {("fit", "gmm"), ("fit", "hmm"), ("fit", "logistic")} <= {*COMMANDS}

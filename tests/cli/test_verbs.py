@@ -100,3 +100,23 @@ def test_control_characters_do_not_reach_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     output.emit(frame, output="-", json=False)
     assert capsys.readouterr().out == "a\\x1b[2J,n\nx\\x07,1.5\n,2.0\n"
+
+
+@pytest.mark.parametrize("kind", ["mixture", "classes", "regression"])
+@pytest.mark.parametrize("verb", ["predict", "score", "transform"])
+def test_blocks_of_rows_are_the_table(read, models, kind, verb, monkeypatch):
+    """What is written some rows at a time is what all rows at once would be, up to rounding."""
+    whole = read(verb, models / kind, "labelled.csv")
+    monkeypatch.setattr("ppl_models.verbs.base.BLOCK", 50)
+    pd.testing.assert_frame_equal(read(verb, models / kind, "labelled.csv"), whole, rtol=1e-9)
+    assert len(whole) == 120
+
+
+def test_a_slim_run(run, place):
+    options = ["--components", "2", "--restarts", "2", "--slim", "--out", "slim", "-q"]
+    done = run("fit", "gmm", "data.csv", *options)
+    assert done.exit_code == 0, done.output
+    assert run("predict", "slim", "data.csv").exit_code == 0
+    refused = run("predict", "slim")
+    assert refused.exit_code == 2
+    assert refused.stderr == "ppl: slim was saved without the rows of the fit (--slim): give DATA\n"

@@ -123,3 +123,40 @@ def test_importing_is_light():
     code = f"import sys, ppl_models.data; print({heavy} & {{*sys.modules}})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_rows_that_follow_one_another(name, tmp_path, monkeypatch):
+    """As one table, and each written before the next is made."""
+    monkeypatch.setattr("ppl_models.data.writers.ROWS", 3)
+    frame = pd.DataFrame({"x": np.arange(8.0), "k": [None, None, None, None, "=a", "b", "c", "d"]})
+    write_table(frame, tmp_path / f"whole-{name}")
+    asked = []
+
+    def parts():
+        for lo in (0, 4):
+            asked.append(lo)
+            yield frame.iloc[lo : lo + 4]
+
+    write_table(parts(), tmp_path / name)
+    assert asked == [0, 4]
+    if name == "a.parquet":
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / name), frame)
+    else:
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+
+
+def test_parts_of_a_parquet_file_may_need_wider_types(tmp_path):
+    first = pd.DataFrame({"n": [1, 2], "y": ["a", "b"]})
+    parts = [first, pd.DataFrame({"n": [0.5, np.nan], "y": ["c", None]})]
+    write_table(iter(parts), tmp_path / "a.parquet")
+    found = pd.read_parquet(tmp_path / "a.parquet")
+    assert found["n"].tolist()[:3] == [1.0, 2.0, 0.5]
+    assert found["y"].tolist()[:3] == ["a", "b", "c"]
+
+
+def test_an_empty_table_has_its_header(tmp_path):
+    for name in ("a.csv", "a.parquet"):
+        write_table(pd.DataFrame({"x": []}), tmp_path / name)
+    assert (tmp_path / "a.csv").read_text() == "x\n"
+    assert list(pd.read_parquet(tmp_path / "a.parquet").columns) == ["x"]

@@ -84,8 +84,10 @@ def test_a_prior_that_is_learned_is_most_probable(family):
     leaf = S.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(e.log_normalizer(leaf).sum(), leaf)
     torch.testing.assert_close(gradient, e.expected_natural(S), rtol=1e-6, atol=1e-7)
-    for name, value in e.learned(S[:1]).items():
-        at, less, more = (e.fixed({name: f * value}).log_normalizer(S[:1]) for f in (1.0, 0.95, 1.05))
+    learned = e.learned(S[:1])
+    for name, value in learned.items():
+        scaled = (learned | {name: tuple(f * np.atleast_1d(value))} for f in (1.0, 0.95, 1.05))
+        at, less, more = (e.fixed(sizes).log_normalizer(S[:1]) for sizes in scaled)
         torch.testing.assert_close(at, e.log_normalizer(S[:1]))
         assert torch.minimum(less, more) < at  # one of them may be beyond the end of the interval
 

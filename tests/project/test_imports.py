@@ -14,7 +14,9 @@ from ppl_models.registry import BUILT_IN
 ROOT = Path(ppl_models.__file__).parent
 
 LAYERS = [  # from the ground up; a module may import from those below its own, and from its own
-    {"errors", "importing", "threads", "draws"},
+    {"wording"},
+    {"errors", "importing"},
+    {"threads", "draws"},
     {"annotations"},
     {"data", "store"},
     {"kernels"},
@@ -23,6 +25,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"networks"},
     {"capabilities"},
     {"checks"},
+    {"misfit"},
     {"bound"},
     {"model", "posterior"},
     {"latent", "regression"},  # what several systems share
@@ -217,3 +220,41 @@ def test_everything_public_has_a_docstring(path):
                     assert ast.get_docstring(node), f"{path.name}: {where}{node.name}"
                 if isinstance(node, ast.ClassDef) and public:
                     todo.append((node, f"{where}{node.name}."))
+
+
+SERVED = {
+    "mixture": "ppl.fit(ppl.GMM(components=2), x, restarts=1)",
+    "chain": "ppl.fit(ppl.HMM(states=2), x, restarts=1)",
+    "regression": "ppl.fit(ppl.Logistic(), {'x0': x[:, 0], 'x1': x[:, 1], 'y': x[:, 0] > 0.3}, target='y')",
+}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_predicting_a_row_imports_little(name, tmp_path):
+    """What takes seconds to load is for fits, checks and pictures."""
+    code = f"import numpy as np, ppl_models as ppl; x = np.random.default_rng(0).normal(size=(60, 2)); \
+{SERVED[name]}.save({str(tmp_path / 'run')!r})"
+    modules_of(code)
+    (tmp_path / "one.csv").write_text("x0,x1\n0.5,1.0\n")
+    found = modules_of(f"""
+import sys
+from ppl_models.cli.root import ppl
+sys.argv = ["ppl", "predict", {str(tmp_path / "run")!r}, {str(tmp_path / "one.csv")!r}]
+try:
+    ppl.main()
+except SystemExit as done:
+    assert not done.code, done.code""")
+    assert "torch" in found
+    heavy = {
+        "numba",
+        "pyro",
+        "scipy",
+        "arviz",
+        "xarray",
+        "h5py",
+        "formulaic",
+        "matplotlib",
+        "rich",
+        "sklearn",
+    }
+    assert not heavy & {module.partition(".")[0] for module in found}

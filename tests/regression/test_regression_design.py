@@ -45,7 +45,74 @@ def test_labels_are_dummies_of_the_levels_beyond_the_first():
     np.testing.assert_allclose(design.sd, expected.std(0))
     Z = design.standardised(data.values)
     np.testing.assert_allclose(Z[:, 1:].mean(0), 0, atol=1e-12)
-    np.testing.assert_allclose(Z[:, 1:].std(0), 1)
+    np.testing.assert_allclose(Z[:, [1, 2, 5]].std(0), 1)
+    np.testing.assert_allclose(design.unmixed(Z)[:, 2:4], expected[:, 2:4] - expected[:, 2:4].mean(0))
+
+
+@pytest.mark.parametrize("formula", [None, "y ~ C(kind) + age", "y ~ kind*age"])
+def test_every_difference_between_two_levels_has_the_documented_prior(formula):
+    frame = table(200).assign(kind=["rare", *np.random.default_rng(1).choice(["a", "b", "c"], 199)])
+    design, _ = built(frame, formula, columns=["age", "kind"])
+    p = len(design.names)
+    root = design.in_units(np.eye(p)[None])[0]  # β = root φ with φ ~ N(0, 2.5²)
+    levels = [j for j, name in enumerate(design.names) if name.startswith("kind[") and ":" not in name]
+    effects = np.vstack([np.zeros(p), root[levels]])  # of all levels, the first being 0
+    gaps = effects[:, None] - effects[None]
+    prior = 2.5 * np.sqrt((gaps**2).sum(-1))
+    np.testing.assert_allclose(prior[~np.eye(len(effects), dtype=bool)], 2.5)
+    np.testing.assert_allclose(design.unit[design.names.index("age")], frame.age.std(ddof=0))
+    for j, name in enumerate(design.names):
+        if ":" in name:  # the slope of a level is the slope of the number: of its sd, not of its share
+            assert design.unit[j] == pytest.approx(frame.age.std(), rel=0.02)
+
+
+def test_rows_with_missing_predictors_are_coded_by_a_level_and_an_indicator():
+    frame = table()
+    frame.loc[[1, 5], "age"] = np.nan
+    frame.loc[5, "kind"] = None
+    data = read(frame, target="y")
+    for formula, names in (
+        (None, ("age", "fare", "kind[short]", "kind[tall]", "kind[missing]", "my col", "age[missing]")),
+        (
+            "y ~ kind + np.log(age)",
+            ("kind[short]", "kind[tall]", "kind[missing]", "np.log(age)", "age[missing]"),
+        ),
+    ):
+        design = designs.build(data.schema, formula, data, "level")
+        assert design.names == names
+        X = design.matrix(data)
+        assert design.rows.all()
+        mean = np.nanmean(frame.age)
+        own = X[:, [j for j, name in enumerate(names) if "age" in name and "miss" not in name][0]]
+        assert own[1] == pytest.approx(mean if formula is None else np.log(mean))
+        assert np.flatnonzero(X[:, names.index("age[missing]")]).tolist() == [1, 5]
+        assert np.flatnonzero(X[:, names.index("kind[missing]")]).tolist() == [5]
+        assert "2 rows with missing cells in 'age', 'kind' kept" in design.notes[0]
+    later = read(frame.head(3).assign(fare=[1.0, np.nan, 2.0]), schema=data.schema)
+    design = designs.build(data.schema, None, data, "level")
+    assert np.isfinite(design.standardised(later.values)).all()
+    assert design.remarks(later) == [
+        "1 row without 'fare', which no row of the fit lacked: its mean is taken"
+    ]
+
+
+def test_missing_numbers_are_imputed_by_regression_on_the_others():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=400)
+    frame = pd.DataFrame(
+        {"a": a, "b": 3 + 2 * a + 0.1 * rng.normal(size=400), "y": rng.choice(["n", "y"], 400)}
+    )
+    frame["kind"] = np.where(a > 0, "high", "low")
+    full = frame.copy()
+    frame.loc[::4, "b"] = np.nan
+    frame.loc[1::40, "kind"] = None
+    data = read(frame, target="y")
+    design = designs.build(data.schema, None, data, "impute")
+    assert design.names == ("a", "b", "kind[low]")
+    X = design.matrix(data)
+    gap = X[::4, 1] - full.b[::4]
+    assert gap.std() < 0.15  # 2.0 of the mean
+    assert (X[1::40, 2] == (full.kind[1::40] == "low")).mean() >= 0.9
 
 
 def test_blocks_make_the_same_design(monkeypatch):
@@ -127,7 +194,20 @@ def test_later_rows_are_coded_with_the_state_of_the_fit():
 
 
 def test_a_dot_is_every_other_column():
-    assert built(table(), "y ~ .")[0].names == built(table())[0].names
+    names = built(table())[0].names
+    assert sorted(built(table(), "y ~ .")[0].names) == sorted(names)
+    assert built(table(), "y~. - age")[0].names == tuple(name for name in names if name != "age")
+    assert "age:fare" in built(table()[["age", "fare", "y"]], "y ~ .^2")[0].names
+
+
+def test_a_formula_of_nothing_is_the_share_of_the_classes():
+    frame = table()
+    data = read(frame, target="y")
+    bound = Logistic(formula="y ~ 1").bind(data.schema).prepare(data)
+    assert bound.names == ()
+    loc, _ = bound.glm.map_start(bound.dataset_batch(data))
+    share = (frame.y == "yes").mean()
+    assert float(loc[0]) == pytest.approx(np.log(share / (1 - share)), abs=0.01)
 
 
 def test_the_left_side_of_a_formula():
@@ -158,7 +238,6 @@ REFUSED = [
     "y ~ age | fare",
     "y ~ age - 1",
     "y ~ 0 + age",
-    "y ~ 1",
     "y ~ y + age",
     "age ~ fare",
     "y ~ ((age",

@@ -371,7 +371,9 @@ def check_named(fit, name):
 def test_a_good_fit_is_trusted(fitted):
     fit, _, _ = fitted
     report = fit.check()
-    assert [c.name for c in report.checks] == ["converged", "restarts agree", "k-hat", "states visited"]
+    assert [c.name for c in report.checks] == [
+        "converged", "restarts agree", "k-hat", "states visited", "model against data"
+    ]  # fmt: skip
     assert report.verdict == "trusted"
     assert report.trusted
     assert report.to_dict()["verdict"] == "trusted"

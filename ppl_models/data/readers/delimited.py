@@ -4,6 +4,8 @@ Arrow parses; Python's slower `csv` reads the header, and names the line when so
 """
 
 import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ppl_models.data.encoding import to_utf8
 from ppl_models.data.files import check_memory
@@ -13,34 +15,71 @@ from ppl_models.data.readers.base import ENCODING, File, Option, Reader, Request
 from ppl_models.data.table import Table, check_names
 from ppl_models.errors import DataError
 
-_DELIMITERS = (",", "\t", ";", "|")
+if TYPE_CHECKING:
+    import pyarrow
+
 _NAMES = {",": ",", "\t": r"'\t'", ";": "';'", "|": "'|'", " ": "' '"}
 
 
 def _read(file: File, request: Request) -> Table:
     from ppl_models.data.cells import NUMBER
+    from ppl_models.data.layout import layout, without_footer
+    from ppl_models.data.totals import without_totals
 
-    source, delimiter, decimal = file.name, request.options["delimiter"], request.options["decimal"]
+    source, decimal = file.name, request.options["decimal"]
     content = to_utf8(file.content(), source, request.options["encoding"])
-    text = Lines(content, source, delimiter or _delimiter(content, file.suffix))
+    found = layout(content, file.suffix, request.options["delimiter"])
+    notes = found.notes
+    if decimal == "." and found.decimal is not None:
+        decimal = found.decimal
+        notes.append("numbers have a decimal comma; --decimal , says so from the start")
+    content, more = without_footer(found.content, found.delimiter)
+    notes += more
+    text = Lines(content, source, found.delimiter)
     header, body, first = text.header()
-    _check_delimiter(text, header, delimiter)
-    notes = []
-    if all(NUMBER.fullmatch(cell.strip().replace(decimal, ".")) for cell in header):
+    text.skip = 1
+    if found.header is not None:
+        header, body = found.header, first
+        text.skip = 0
+    elif all(NUMBER.fullmatch(cell.strip().replace(decimal, ".")) for cell in header):
         header, body = [f"x{i}" for i in range(len(header))], first
         text.skip = 0
         notes.append(f"there is no header; the columns are called {listed(header)}")
     else:
-        check_names(source, header)
-        text.skip = 1
-    text.names = header
+        _check_delimiter(text, header, request.options["delimiter"])
+    names = [name or f"\x00{i}" if i else name for i, name in enumerate(header)]
+    twins = {i for i, name in enumerate(names) if name in names[:i]}
+    for i in twins:
+        names[i] = f"\x00{i}"
+    text.names = names
     if not content[body:].strip():
         raise DataError(f"{source}: has a header and no rows")
+    as_text = frozenset(names[j] for j in found.texts if j < len(names))
+    request = replace(
+        request,
+        options={**request.options, "decimal": decimal},
+        as_text=request.as_text | as_text,
+        wanted=None if request.wanted is None else request.wanted | {n for n in names if n[:1] == "\x00"},
+    )
     columns = _parse(text, body, request)
+    for i, name in enumerate(names):
+        if name[:1] == "\x00" and name in columns and _blank(columns[name]):
+            del columns[name]
+            called = quoted(header[i]) if header[i] else "without a name"
+            notes.append(f"left out column {i + 1}, {called}, in which every cell is empty")
+    rest = [header[i] for i, n in enumerate(names) if n[:1] != "\x00" or n in columns]
+    check_names(source, rest)
+    text.names = [name for i, name in enumerate(header) if names[i][:1] != "\x00" or i == 0] and header
+    rows = len(next(iter(columns.values()))) if columns else 0
     if text.skip:
         notes += _doubts(columns)
-    rows = len(next(iter(columns.values()))) if columns else 0
-    return Table(source, columns, rows, notes, place=text.place, cell=text.cell, names=header)
+    table = Table(source, columns, rows, notes, place=text.place, cell=text.cell, names=rest)
+    table.decimal, table.quoted_commas = decimal, found.delimiter == ","
+    return without_totals(table)
+
+
+def _blank(cells: "pyarrow.ChunkedArray") -> bool:
+    return cells.null_count == len(cells)
 
 
 def _parse(text: Lines, body: int, request: Request) -> dict:
@@ -76,7 +115,12 @@ def _parse(text: Lines, body: int, request: Request) -> dict:
                 false_values=["false", "False", "FALSE"],
                 decimal_point=request.options["decimal"],
                 include_columns=chosen,
-                column_types={name: pa.string() for name in request.as_text if name in chosen},
+                # Arrow takes 1.250 for a number even where the decimal mark is a comma.
+                column_types={
+                    name: pa.string()
+                    for name in chosen
+                    if name in request.as_text or request.options["decimal"] != "."
+                },
             ),
         )
     except pa.ArrowInvalid as error:
@@ -97,18 +141,12 @@ def _doubts(columns: dict) -> list[str]:
     return [f"the first line was read as the header, but has values of the rows below: {listed(also)}"]
 
 
-def _delimiter(content: bytes, suffix: str) -> str:
-    """Commas in .csv, tabs in .tsv; elsewhere whichever is most frequent in the first line with text."""
-    if suffix in (".csv", ".tsv"):
-        return "\t" if suffix == ".tsv" else ","
-    line = content.lstrip()[:65536].splitlines()[0].decode("utf-8", "replace")
-    return max(_DELIMITERS, key=line.count)
-
-
 def _check_delimiter(text: Lines, header: list[str], delimiter: str | None) -> None:
     if delimiter is not None or len(header) > 1:
         return
-    for other in _DELIMITERS:
+    from ppl_models.data.layout import DELIMITERS
+
+    for other in DELIMITERS:
         if other != text.delimiter and other in header[0]:
             hint = f"--delimiter {_NAMES[other]}"
             if other == ";" and re.search(rb"\d,\d", text.content[:10000]):

@@ -10,6 +10,9 @@ from ppl_models.data.readers.base import ENCODING, File, Reader, Request
 from ppl_models.data.table import Table, check_names
 from ppl_models.errors import DataError
 
+_KINDS = {bool: "truth values", int: "numbers", float: "numbers", str: "text"}
+"""What a cell of JSON can be, null and nested ones aside."""
+
 
 def _read(file: File, request: Request) -> Table:
     from ppl_models.data.frames import from_columns
@@ -30,11 +33,7 @@ def _rows(content: bytes, source: str) -> Table:
     """
     from ppl_models.data.frames import column
 
-    check_memory(source, 2 * len(content))
-    if not content.lstrip().startswith(b"["):
-        table = _by_arrow(content, source)
-        if table is not None:
-            return table
+    check_memory(source, 12 * len(content))  # as Python's objects
     objects, lines = _objects(content, source)
     if not objects:
         raise DataError(f"{source}: has no rows")
@@ -46,7 +45,8 @@ def _rows(content: bytes, source: str) -> Table:
     for row, item in enumerate(objects):
         if not isinstance(item, dict):
             raise DataError(
-                f"{source}, {place(row)}: {quoted(item)} is not an object with a value for each column"
+                f"{source}, {place(row)}: {quoted(json.dumps(item))} is not an object with a value for each "
+                "column"
             )
         for name, cell in item.items():
             if isinstance(cell, dict | list):
@@ -54,40 +54,39 @@ def _rows(content: bytes, source: str) -> Table:
                 raise DataError(f"{where}: a cell that is itself a list or an object; write plain values")
             names[name] = None
     check_names(source, list(names))
-    columns = {name: column([item.get(name) for item in objects]) for name in names}
-    return Table(source, columns, len(objects), place=place)
+    columns, notes = {}, []
+    for name in names:
+        cells = [item.get(name) for item in objects]
+        columns[name] = column(cells)
+        kinds = sorted({_KINDS[type(cell)] for cell in cells if cell is not None})
+        if len(kinds) > 1:
+            notes.append(f"column {quoted(name)} holds {' and '.join(kinds)}, which are taken as they read")
+    return Table(source, columns, len(objects), notes, place=place)
 
 
-def _by_arrow(content: bytes, source: str) -> Table | None:
-    """The fast way, if every column has one type and no cell is nested."""
-    import pyarrow as pa
-    import pyarrow.json
-
-    try:
-        table = pyarrow.json.read_json(pa.BufferReader(content))
-    except pa.ArrowException:
-        return None
-    if not table.num_columns or any(pa.types.is_nested(kind) for kind in table.schema.types):
-        return None
-    check_names(source, table.column_names)
-
-    def place(row: int) -> str:
-        return f"line {_lines(content)[row]}"
-
-    return Table(
-        source, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows, place=place
-    )
+def _loads(text: bytes) -> Any:
+    """JSON as Python's own parser has it, which refuses whatever it cannot read, and never crashes."""
+    return json.loads(text, object_pairs_hook=_once)
 
 
-def _lines(content: bytes) -> list[int]:
-    return [number for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ.
+
+    Raises:
+        ValueError: A key comes twice, of which one value would be lost.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{quoted(next(n for n in names if names.count(n) > 1))} comes twice in an object")
+    return found
 
 
 def _objects(content: bytes, source: str) -> tuple[list[Any], list[int]]:
     """The rows, and the line of each (no lines for an array)."""
     if content.lstrip().startswith(b"["):
         try:
-            return json.loads(content), []
+            return _loads(content), []
         except (ValueError, RecursionError) as error:
             raise DataError(f"{source}: is not JSON ({clean(error)})") from None
     objects, lines = [], []
@@ -95,7 +94,7 @@ def _objects(content: bytes, source: str) -> tuple[list[Any], list[int]]:
         if not line.strip():
             continue
         try:
-            objects.append(json.loads(line))
+            objects.append(_loads(line))
         except (ValueError, RecursionError) as error:
             reason = clean(getattr(error, "msg", error))
             raise DataError(

@@ -1,9 +1,9 @@
 """What a generalised linear model can do once it knows its columns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -53,6 +53,11 @@ class GLMBound(TrainedRegression):
         return link or links[0]
 
     @property
+    def of_classes(self) -> bool:
+        """No: also of an ordered label."""
+        return False
+
+    @property
     def describe(self) -> str:
         """Its size: `poisson, log link, 20 predictors`."""
         groups = "".join(f", {t.name}" for t in self.terms)
@@ -81,15 +86,29 @@ class GLMBound(TrainedRegression):
         link, family = self.link, self.family
         ordinal = issubclass(family, Ordinal)
         if self._design is None:
-            self._design = designs.build(self.schema, self.model.formula, data, self.beside(), classes=False)
-        design = self._design
+            super().prepare(data)
+        design = self.design
         cells = data.values[design.rows]
         if design.beside.exposure is not None and not (cells[:, design.beside.exposure] > 0).all():
             raise DataError(f"{data.source}: exposure {self.model.exposure} must be positive in every row")
         y = torch.from_numpy(cells[:, design.target].copy())
         family.check(y, f"{data.source}: the target {self.target}", design.beside.of(cells)[1])
         self._response = family.of(link, y, len(self.levels) if ordinal else 0)
-        self._design = replace(design, shift=self._response.shift, unit=self._response.unit)
+        self._design = replace(design, target_shift=self._response.shift, target_unit=self._response.unit)
+        return self
+
+    def essence(self) -> dict[str, np.ndarray] | None:
+        """As for all regressions, and where ψ starts."""
+        found = super().essence()
+        if found is None:
+            return None
+        return found | {"psi": self.response.psi.numpy()}
+
+    def recalled(self, essence: Mapping[str, np.ndarray]) -> Self:
+        """What `prepare` gave, from these."""
+        super().recalled(essence)
+        psi, d = torch.from_numpy(np.array(essence["psi"])), self.design
+        self._response = self.family(self.link, psi, d.target_shift, d.target_unit)
         return self
 
     @property
@@ -187,10 +206,10 @@ class GLMBound(TrainedRegression):
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Coefficients in the user's units, what the family has of its own, and average effects.
 
-        A row for the intercept and each column of the design: `mean`, `sd`, `lower` and `upper` on the scale
-        of the link, a unit of the column; of a log or logit link also `rate_ratio` or `odds_ratio` (posterior
-        median, with `_lower` and `_upper`), its exponential; `effect`, with `_lower` and `_upper`, is the
-        average change of the mean, a unit of a number or against the first level of a label. Then σ,
+        A row for the intercept and each column of the design: `mean`, `sd`, `hdi_5.5%` and `hdi_94.5%` on the
+        scale of the link, a unit of the column; of a log or logit link also `rate_ratio` or `odds_ratio`
+        (posterior median, with `_lower` and `_upper`), its exponential; `effect`, with `_lower` and `_upper`,
+        is the average change of the mean, a unit of a number or against the first level of a label. Then σ,
         dispersion and the like, sds of groups, and coefficients of each group.
         """
         theta = fitted.posterior_draws.theta
@@ -274,6 +293,8 @@ class OrdinalBound(GLMBound):
         """P(y = c | x, θ_s), (S, m, C)."""
         for index, Z in self._blocks(rows, draws):
             yield Probabilities(index, self.outcomes(self.logits(draws, Z, rows.values[index]), draws))
+
+    by_draw = probabilities
 
     def predictive(self, rows: Dataset, draws: Draws) -> np.ndarray:
         """P(y = c | x), (n, C); NaN where a predictor is missing."""

@@ -1,14 +1,14 @@
 """What a mixture can do once it knows its columns."""
 
+from collections.abc import Iterator
 from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ppl_models.capabilities import Assigned, Sampled
+from ppl_models.capabilities import Assigned, Probabilities, Sampled
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params, groups, number_of, select_draws
+from ppl_models.draws import Draws, Params, number_of, select_draws
 from ppl_models.latent.bound import LatentBound
 from ppl_models.latent.joint import Batch
 
@@ -61,22 +61,22 @@ class ClassesBound(_Rows):
         p = self.smoothed(self._unlabelled(rows), draws)
         return p.reshape(len(p), len(self.labels()), -1).sum(2)
 
+    def by_draw(self, rows: Batch, draws: Draws) -> Iterator[Probabilities]:
+        """p(y_n = c | x_n, θ_s), (S, n, C)."""
+        natural, free = self.natural(draws), self._unlabelled(rows)
+        p = self.structure.marginals(self.density(free, natural), natural, free.rows).smoothed.cpu()
+        shape = (*p.shape[:2], len(self.labels()), -1)
+        yield Probabilities(np.arange(p.shape[1]), p.reshape(shape).sum(3))
+
     def latents(self, rows: Batch, draws: Draws) -> dict[str, np.ndarray]:
         """The components' probabilities, labels not being looked at."""
         return super().latents(self._unlabelled(rows), draws)
 
     def log_probability(self, rows: Batch, draws: Draws) -> np.ndarray:
         """Log p(y_n | x_n) = log p(x_n, y_n) − log p(x_n), θ being integrated out of both, (n,)."""
-        found = self._log_mean(rows, draws) - self._log_mean(self._unlabelled(rows), draws)
+        found = self.log_mean_density(rows, draws) - self.log_mean_density(self._unlabelled(rows), draws)
         label = rows.values[:, self.schema.names.index(str(self.schema.target))]
         return torch.where(label.isnan().cpu(), torch.nan, found).numpy()
-
-    def _log_mean(self, rows: Batch, draws: Draws) -> Tensor:
-        parts = (
-            self.log_density(rows, select_draws(draws, at)).logsumexp(0)
-            for at in groups(number_of(draws), rows.rows.steps * self.states)
-        )
-        return torch.stack(list(parts)).logsumexp(0) - np.log(number_of(draws))
 
     def _unlabelled(self, rows: Batch) -> Batch:
         """The rows without their labels, which a prediction must not look at."""

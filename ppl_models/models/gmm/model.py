@@ -78,4 +78,4 @@ class GMM(LatentModel):
         states, process = self.components * classes, self.weight_prior == "process"
         structure = Independent(states, self.weight_concentration, process)
         bound = MixtureBound if schema.target is None else ClassesBound
-        return bound(structure, emissions(self.emission, self.priors, states, schema), schema)
+        return bound(structure, emissions(self.emission, self.priors, states, schema), schema, self.order_by)

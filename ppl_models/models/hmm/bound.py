@@ -5,9 +5,11 @@ from typing import final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ppl_models.capabilities import Ahead, Assigned, Sampled
 from ppl_models.draws import Draws, Params, groups, number_of, on_device, select_draws
+from ppl_models.latent import average
 from ppl_models.latent.bound import LatentBound
 from ppl_models.latent.joint import Batch
 
@@ -28,16 +30,14 @@ class ChainBound(LatentBound):
         device = rows.values.device
         natural = self.expected_natural({name: S.to(device) for name, S in learned.items()})
         path = self.structure.path(self.density(rows, natural), natural, rows.rows)[0]
-        filtered = torch.zeros(rows.rows.steps, self.states, dtype=torch.float64, device=device)
-        smoothed = torch.zeros_like(filtered)
-        for at in groups(number_of(draws), 2 * rows.rows.steps * self.states):
-            natural = self.natural(on_device(select_draws(draws, at), device))
-            found = self.structure.marginals(self.density(rows, natural), natural, rows.rows)
-            filtered += found.filtered.sum(0)
-            smoothed += found.smoothed.sum(0)
-        S = number_of(draws)
-        shares = {"smoothed": (smoothed / S).cpu().numpy(), "filtered": (filtered / S).cpu().numpy()}
-        return Assigned("state", path.cpu().numpy(), shares)
+        both = average.probabilities(self, rows, draws, self._both, self.spare).numpy()
+        K = self.states
+        return Assigned("state", path.cpu().numpy(), {"smoothed": both[:, :K], "filtered": both[:, K:]})
+
+    def _both(self, rows: Batch, draws: Draws) -> Tensor:
+        """Smoothed and filtered probabilities beside one another under each draw, (S, n, 2K)."""
+        found = self.marginals(rows, draws)
+        return torch.cat([found.smoothed, found.filtered], -1)
 
     def latents(self, rows: Batch, draws: Draws) -> dict[str, np.ndarray]:
         """The smoothed probabilities of the states, `state_0` to `state_{K−1}`."""

@@ -73,4 +73,6 @@ class HMM(LatentModel):
         structure = Chain(
             self.states, self.start_concentration, self.transition_concentration, self.stickiness
         )
-        return ChainBound(structure, emissions(self.emission, self.priors, self.states, schema), schema)
+        return ChainBound(
+            structure, emissions(self.emission, self.priors, self.states, schema), schema, self.order_by
+        )

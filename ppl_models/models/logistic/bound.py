@@ -11,7 +11,7 @@ from ppl_models.capabilities import Fitted, Probabilities
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws
-from ppl_models.models.logistic.checks import separation
+from ppl_models.models.logistic.checks import against_data, separation
 from ppl_models.regression.effects import average_effects
 from ppl_models.regression.trained import TrainedRegression, moments, ratio
 
@@ -21,8 +21,8 @@ class LogisticBound(TrainedRegression):
     """Classes of a target given the other columns."""
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether the classes are separated."""
-        return [separation(fitted.trained)]
+        """Whether the classes are separated, and whether effects are straight lines."""
+        return [separation(fitted.trained), *against_data(self, fitted)]
 
     def labels(self) -> tuple[str, ...]:
         """Of the classes; the first is the reference."""
@@ -32,6 +32,8 @@ class LogisticBound(TrainedRegression):
         """p(class | x, θ_s) = softmax(0, f), (S, m, C)."""
         for index, Z in self._blocks(rows, draws):
             yield Probabilities(index, _classes(self.logits(draws, Z, rows.values[index])).softmax(-1))
+
+    by_draw = probabilities
 
     def predictive(self, rows: Dataset, draws: Draws) -> np.ndarray:
         """p(class | x), (n, C); NaN where a predictor is missing."""
@@ -68,13 +70,13 @@ class LogisticBound(TrainedRegression):
         """Coefficients in the user's units, as odds ratios, and as average effects on the probabilities.
 
         A row for the intercept and each column of the design, `age` or `kind[long]`; with several classes one
-        for each class beyond the first, `age → setosa`. `mean`, `sd`, `lower` and `upper` are of the log odds
-        against the first class, a unit of the column; `odds_ratio` (posterior median) is its exponential, and
-        `odds_ratio_sd` that of one standard deviation of the column, each with `_lower` and `_upper`.
-        `effect`, with `_lower` and `_upper`, is an average over the rows: of the derivative of the class's
-        probability with respect to a number, a unit, or of the change that a label makes against its first
-        level. Effects of columns that enter a formula in other ways, and of the first class, have rows of
-        their own.
+        for each class beyond the first, `age → setosa`. `mean`, `sd`, `hdi_5.5%` and `hdi_94.5%` are of the
+        log odds against the first class, a unit of the column; `odds_ratio` (posterior median) is its
+        exponential, and `odds_ratio_sd` that of one standard deviation of the column, each with
+        `_lower` and `_upper`. `effect`, with `_lower` and `_upper`, is an average over the rows: of the
+        derivative of the class's probability with respect to a number, a unit, or of the change that a label
+        makes against its first level; there is none of a run without its rows. Effects of columns that enter
+        a formula in other ways, and of the first class, have rows of their own.
         """
         theta = fitted.posterior_draws.theta
         alpha, beta = self.user(theta)  # (S, K), (S, p, K)

@@ -1,16 +1,17 @@
 """Logistic regression, binary or with several classes.
 
     α_c ~ N(0, intercept_scale² M),   b_j ~ prior(scale² M),   j = 1 … p
-    y_n | x_n ~ Categorical(softmax(0, f_n1, …, f_n,C−1)),   f_nc = α_c + z_nᵀ b_c,   z_nj = (x_nj − x̄_j)/s_j
+    y_n | x_n ~ Categorical(softmax(0, f_n1, …, f_n,C−1)),   f_nc = α_c + z_nᵀ b_c,   z_nj = (x_nj − x̄_j)/u_j
 
 Coefficients are differences from the first class, so that C = 2 is y_n ~ Bernoulli(σ(α + z_nᵀ b)). Their
 prior covariance M = (I + 11ᵀ)/2 over the C − 1 differences is that of C symmetric coefficients: it does not
 depend on which class is the reference, and is 1 for C = 2. Nothing is said about x.
 
-Priors are of standardised columns (dummies too): normal with scale 2.5 is weakly informative (Gelman,
+Priors are of a standard deviation of a number (u_j = s_j), and of the difference between levels of a label
+(u_j = 1; `ppl_models.regression.design`): normal with scale 2.5 is weakly informative (Gelman,
 Jakulin, Pittau & Su 2008, A weakly informative default prior distribution for logistic and other regression
 models, Annals of Applied Statistics 2, https://doi.org/10.1214/08-AOAS191). In the user's units
-β_jc = b_jc / s_j and the intercept is α_c − Σ_j β_jc x̄_j.
+β_jc = b_jc / u_j (of numbers) and the intercept is α_c − Σ_j β_jc x̄_j.
 
 The guide is a Gaussian with full covariance, by natural gradients and quadrature; under a horseshoe a mixture
 of Gaussians over its scales, by expectation propagation.
@@ -76,7 +77,9 @@ class Logistic(RegressionFields, Model):
         return LogisticBound(self, schema)
 
     def model(self, data: "Dataset") -> None:
-        """Sites `intercept` (C−1), `coefficient` (p, C−1) in standardised units, and `y`.
+        """Sites `intercept` (C−1), `coefficient` (p, C−1) in the units of the design, and `y`.
+
+        Weights that are not counts have Kish's effective size in it, and not the sandwich of a fit.
 
         Under a horseshoe the scales are sites as well: `global_scale`, `slab` (c²) and `local_scale` (p).
         """

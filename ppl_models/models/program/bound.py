@@ -8,23 +8,25 @@ import torch
 from torch import Tensor
 
 from ppl_models.bound import Bayesian
-from ppl_models.capabilities import Completed, Fitted
+from ppl_models.capabilities import Completed, Evidence, Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params
+from ppl_models.draws import Draws, Params, interval
 from ppl_models.errors import DataError, Unsupported
 from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ProgramSettings, Training
 from ppl_models.models.program.calibrate import calibrate
-from ppl_models.models.program.checks import modes
+from ppl_models.models.program.checks import against_data, modes
 from ppl_models.models.program.density import Density
+from ppl_models.models.program.groups import chains_of, groups, prior_groups, prior_points
 from ppl_models.models.program.program import Program
 from ppl_models.models.program.simulate import by_column, marginals, simulated
 from ppl_models.models.program.train import train
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 CELLS = 40_000_000
 """Draws × numbers of an execution that a verb works on."""
@@ -42,6 +44,7 @@ class ProgramBound(Program, Bayesian):
     takes_arrays: bool = True
     partial_rows: bool = True
     numeric_target: bool = True
+    ridges: str = "write it with other parameters, or give stronger priors"
 
     def train(self, data: Dataset, settings: ProgramSettings, course: Course) -> Trained:
         """The Gaussian rule, unless the model, its size or the settings ask for another guide."""
@@ -49,15 +52,32 @@ class ProgramBound(Program, Bayesian):
 
     def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
         """As it was trained, its draws moved where weights will not do."""
+        self.settle(params)
         return calibrate(self, Learned(self, params), data, seed)
 
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
         """What `calibrate` gave."""
+        self.settle(learned)
         return restored_guide(self, method, learned, params)
 
+    def learned(self, params: Params) -> dict[str, Any]:
+        """No fields: but how u is carried, also where draws are those of a run, without the guide."""
+        self.settle(params)
+        return {}
+
+    def evidence(self, batch: Any, learned: Params) -> Evidence:
+        """Nothing is to be added to the ELBO; the log likelihood is at the middle of the guide."""
+        if "loc" in learned:
+            theta = self.theta(learned["loc"])
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                theta = self.theta(self.point(self.draw(learned, 200)).mean(0, keepdim=True))
+        return Evidence(0.0, float(self.log_evidence(batch, theta)), 0)
+
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether the posterior has one mode."""
-        return modes(fitted.trained)
+        """Whether the posterior has one mode, and data looks like the model."""
+        return [*modes(fitted.trained), *against_data(self, fitted)]
 
     def working_bytes(self, settings: Training) -> int:
         """Some d × d matrices for every start, and the log densities of the points of one execution."""
@@ -82,6 +102,18 @@ class ProgramBound(Program, Bayesian):
         found = batch.parts(self._points(draws, batch.cells)).likelihood
         return found.reshape(len(found), -1)
 
+    def groups(self, fitted: Fitted) -> "dict[str, xr.Dataset]":
+        """ArviZ groups by site."""
+        return groups(self, fitted)
+
+    def prior_groups(self, seed: int) -> "dict[str, xr.Dataset]":
+        """Draws of the prior, and what they predict."""
+        return prior_groups(self, seed)
+
+    def prior_draws(self, draws: int, seed: int) -> Draws:
+        """θ from the prior."""
+        return self.theta(prior_points(self, draws, seed))
+
     def redraw(self, data: Dataset, draws: Draws, tables: int) -> np.ndarray | dict[str, Tensor]:
         """The table with what the model observes drawn anew, once for each of some draws of θ."""
         points = self._points(draws, self.density.cells)
@@ -96,15 +128,16 @@ class ProgramBound(Program, Bayesian):
         return values
 
     def observed(self, rows: Dataset, draws: Draws) -> dict[str, np.ndarray]:
-        """Draws (S, n) of the observed sites that have one number for every row."""
+        """Draws (S, n) of the observed and the deterministic sites that have one number for every row."""
         points = self._points(draws, self.density.cells, 1_000)
-        drawn, _ = simulated(self, self.later(rows), points)
+        drawn, _ = simulated(self, self.later(rows), points, derived=True)
         return dict(self._by_row(rows, drawn))
 
     def _by_row(self, rows: Dataset, drawn: dict[str, Tensor]) -> Iterator[tuple[str, np.ndarray]]:
         for name, value in drawn.items():
             if rows.rows and value.shape[1:] == (rows.rows,):
-                yield self.sites.observed[name].column or name, value.numpy()
+                site = self.sites.observed.get(name)
+                yield (name if site is None else site.column or name), value.numpy()
         for stem, names in self.sites.families.items():
             if all(name in drawn and drawn[name].dim() == 1 for name in names):
                 yield stem, torch.stack([drawn[name] for name in names], 1).numpy()
@@ -174,11 +207,13 @@ class ProgramBound(Program, Bayesian):
         return self.sites.nesting
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
-        """Posterior mean, sd and equal-tailed interval of every continuous latent and derived site.
+        """Posterior mean, sd and highest-density interval of every continuous latent and derived site.
 
-        A row for each number, `theta[0]`, with `mean`, `sd`, `lower` and `upper`.
+        A row for each number, `theta[0]`, with `mean`, `sd`, `hdi_5.5%` and `hdi_94.5%`; and where draws were
+        moved nested R-hat and the effective sample size of the chains.
         """
         variables, coords = self.variables(fitted.posterior_draws.theta)
+        mixing = chains_of(self, fitted.calibrated.params)
         rows: dict[str, dict[str, Any]] = {}
         for name, (dims, value) in variables.items():
             for index in np.ndindex(*value.shape[1:]):
@@ -186,9 +221,9 @@ class ProgramBound(Program, Bayesian):
                     str(coords[d][i]) if d in coords else str(i) for d, i in zip(dims, index, strict=True)
                 ]
                 draws = value[(slice(None), *index)]
-                lower, upper = np.quantile(draws, tails)
                 key = f"{name}[{', '.join(labels)}]" if labels else name
-                rows[key] = {"mean": draws.mean(), "sd": draws.std(ddof=1), "lower": lower, "upper": upper}
+                rows[key] = {"mean": draws.mean(), "sd": draws.std(ddof=1)} | interval(draws, tails)
+                rows[key] |= {stat: float(values[name][index]) for stat, values in mixing.items()}
         return rows | self._discrete(fitted, tails)
 
     def _discrete(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, float]]:
@@ -203,9 +238,9 @@ class ProgramBound(Program, Bayesian):
         for site in alone:
             p, value = found[site.name].numpy().reshape(-1), np.array(site.values)
             mean = float(p @ value)
-            lower, upper = value[np.minimum(np.searchsorted(p.cumsum(), tails), len(p) - 1)]
             sd = float(np.sqrt(max(p @ (value - mean) ** 2, 0.0)))
-            rows[site.name] = {"mean": mean, "sd": sd, "lower": float(lower), "upper": float(upper)}
+            each = np.repeat(value, np.rint(10_000 * p).astype(int))
+            rows[site.name] = {"mean": mean, "sd": sd} | interval(each, tails)
         return rows
 
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
@@ -213,4 +248,8 @@ class ProgramBound(Program, Bayesian):
         import pandas as pd
 
         table = pd.DataFrame.from_dict(self.summarise(fitted, (0.055, 0.945)), orient="index")
-        return table.head(SHOWN).rename_axis("parameter").reset_index()
+        table = table[["mean", "sd", *(name for name in table.columns if name.startswith("hdi_"))]]
+        shown = table.head(SHOWN).rename_axis("parameter").reset_index()
+        if len(table) > SHOWN:
+            shown.attrs["note"] = f"{SHOWN} of {len(table):,} parameters, the first; summary has all"
+        return shown

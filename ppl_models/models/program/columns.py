@@ -2,6 +2,7 @@
 
     data["x"], data.x    (n,) float64; a categorical column its codes (long), a binary one 0 and 1 (float64)
     data["matrix"]       an array of the shape that it has in a .json file or a dictionary, float64
+    data["J"]            a whole number beside them, to be used as a size or as a number
     len(data)            n
     "x" in data          whether there is such a column or array
     data.levels("kind")  the labels of the codes
@@ -21,6 +22,7 @@ from torch import Tensor
 from ppl_models.data import Dataset, Kind, Schema
 from ppl_models.data.messages import listed, quoted
 from ppl_models.errors import DataError, UsageError
+from ppl_models.models.program.whole import Whole
 
 
 class Columns:
@@ -95,7 +97,7 @@ class Columns:
             if own is value:
                 return name
         for name, own in self._values.items():
-            if own is None or own.shape != value.shape or len(own) != self._rows:
+            if own is None or own.shape != value.shape or tuple(own.shape) != (self._rows,):
                 continue
             if torch.equal(own.double().nan_to_num(-1.0), value.double().nan_to_num(-1.0)):
                 return name
@@ -104,7 +106,9 @@ class Columns:
     def missing(self, name: str) -> int:
         """How many cells of a column are missing."""
         value = self._values[name]
-        return 0 if value is None or not value.is_floating_point() else int(torch.isnan(value).sum())
+        if value is None or isinstance(value, int) or not value.is_floating_point():
+            return 0
+        return int(torch.isnan(value).sum())
 
 
 def _tensors(data: Dataset, schema: Schema) -> Iterator[tuple[str, Tensor | None]]:
@@ -119,6 +123,6 @@ def _tensors(data: Dataset, schema: Schema) -> Iterator[tuple[str, Tensor | None
     arrays: Mapping[str, np.ndarray] = data.arrays
     for name, array in arrays.items():
         if array.ndim == 0 and float(array).is_integer():
-            yield name, torch.tensor(int(array))  # a size such as J, to be used as one
+            yield name, Whole(int(array))  # type: ignore[misc]
         else:
             yield name, torch.from_numpy(np.array(array, np.float64))

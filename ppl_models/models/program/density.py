@@ -10,6 +10,7 @@ of such an execution are recorded (`make_fx`) and repeated without Python's and 
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from ppl_models.models.program.sites import Site, Sites
 BUDGET = 2**20
 """Numbers that the log densities of the points of one execution may take."""
 
-RECORD = 30.0
+RECORD = 8.0
 """Seconds that a number of points has taken before its operations are recorded."""
 
 KEPT = 4
@@ -33,6 +34,10 @@ KEPT = 4
 
 OPERATIONS = 20_000_000
 """Numbers of an execution beyond which Python's part does not matter, and nothing is recorded."""
+
+
+NO_GRADIENT = 0.01
+"""Share of points without a gradient from which it is said."""
 
 
 class Density:
@@ -56,6 +61,7 @@ class Density:
         self.reason, self.path, self.record = "", "vmap", record
         self._complete: frozenset[str] = frozenset()
         self._taken: dict[int, float] = {}
+        self._asked = self._steep = 0
         self._recorded: dict[int, Any] = {}
         self.cells = self._look()
 
@@ -70,26 +76,34 @@ class Density:
             traced(self.model, self.columns, handler, self.sites)
             self._complete = frozenset(self.sites.observed) - handler.holed
             single = [self._one(u) for u in points]
-            try:
-                both = self._mapped(points)
-                same = all(
-                    torch.allclose(a[i], b, rtol=1e-8, atol=1e-8, equal_nan=True)
-                    for i, one in enumerate(single)
-                    for a, b in zip(both, one, strict=True)
-                )
-                if not same:
-                    self.path, self.reason = "loop", "many points at once give other values than one by one"
-            except PplError:
-                raise
-            except Exception as error:  # whatever functorch cannot do
-                self.path = "loop"
-                self.reason = " ".join(str(error).split())[:160] or type(error).__name__
+            why = self._refused(points, single)
+            if why:  # it may be that it writes into tensors
+                self.sites = replace(self.sites, writes=True)
+                if self._refused(points, single):
+                    self.sites = replace(self.sites, writes=False)
+                    self.path, self.reason = "loop", why
         rows = self.columns._rows
         return (
             int(sum(_numbers(s, self.sites) for s in self.sites.observed.values()))
             + rows
             + 4 * self.dimension
         )
+
+    def _refused(self, points: Tensor, single: list[Densities]) -> str:
+        """Why many points at once are not what single ones are, gradients too; nothing if they are."""
+        try:
+            both = self._mapped(points)
+            self._all(points)
+        except PplError:
+            raise
+        except Exception as error:  # whatever functorch cannot do
+            return " ".join(str(error).split())[:160] or type(error).__name__
+        same = all(
+            torch.allclose(a[i], b, rtol=1e-8, atol=1e-8, equal_nan=True)
+            for i, one in enumerate(single)
+            for a, b in zip(both, one, strict=True)
+        )
+        return "" if same else "many points at once give other values than one by one"
 
     def _mapped(self, points: Tensor) -> Densities:
         mapped = torch.func.vmap(self._one, randomness="different")
@@ -122,8 +136,46 @@ class Density:
         with numerics(), telling(self.model):
             found = [self._some(points[at].double()) for at in groups(len(points), 2 * self.cells, BUDGET)]
         value, slope = (torch.cat(part) for part in zip(*found, strict=True))
-        sound = torch.isfinite(value) & torch.isfinite(slope).all(1)
+        there = torch.isfinite(value)
+        sound = there & torch.isfinite(slope).all(1)
+        self._asked += len(points)
+        if bool((there & ~sound).any()):
+            self._steep += int((there & ~sound).sum())
+            self._where = points[there & ~sound][0]
         return torch.where(sound, value, -torch.inf), torch.where(sound[:, None], slope, 0.0)
+
+    def unsound(self) -> str:
+        """What there is to say of gradients, where none of the points that were looked at had one."""
+        return f" has no gradient where it has a value{self._cause()}: it" if self._steep else ""
+
+    def notes(self) -> tuple[str, ...]:
+        """A line on points that have a density and no gradient, if there were any to speak of."""
+        if self._steep <= NO_GRADIENT * self._asked or not self._steep:
+            return ()
+        share, site = 100 * self._steep / self._asked, self._cause()
+        return (
+            f"the gradient is not a number at {share:.2g} % of the points that have a density"
+            f"{site}: a branch of torch.where that is not taken, or a root or norm of zero, has none",
+        )
+
+    def _cause(self) -> str:
+        """The first site whose log density has a gradient that is not finite, where one was seen."""
+        with numerics(), torch.enable_grad():
+            u = self._where.detach().clone().requires_grad_()
+            try:
+                handler = Substitute(self.sites, u, self._complete)
+                trace = traced(self.model, self.columns, handler, self.sites)
+                trace.compute_log_prob()
+            except Exception:  # it is only to be named
+                return ""
+            for name, node in trace.nodes.items():
+                log_prob = node.get("log_prob")
+                if log_prob is None or not log_prob.requires_grad:
+                    continue
+                (slope,) = torch.autograd.grad(log_prob.sum(), u, retain_graph=True, allow_unused=True)
+                if slope is not None and not bool(torch.isfinite(slope).all()):
+                    return f", first of site {name!r}"
+        return ""
 
     def _some(self, points: Tensor) -> tuple[Tensor, Tensor]:
         try:

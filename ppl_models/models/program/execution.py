@@ -11,7 +11,7 @@ stands. Nothing here looks at a value, so that it can be executed for many point
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import pyro
@@ -24,11 +24,12 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
-from torch.distributions import biject_to
 
 from ppl_models.errors import Unsupported, UsageError
+from ppl_models.models.program.centring import scale_of, transform_of
 from ppl_models.models.program.elimination import Elimination
-from ppl_models.models.program.missing import filled, masked
+from ppl_models.models.program.inplace import Writable
+from ppl_models.models.program.missing import as_tensor, filled, masked
 from ppl_models.models.program.sites import Sites
 
 
@@ -48,6 +49,7 @@ def numerics() -> Iterator[None]:
     try:
         with pyro.validation_enabled(False), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
+            warnings.filterwarnings("ignore", "An output with one or more elements was resized")
             yield
     finally:
         torch.set_default_dtype(before)
@@ -62,22 +64,26 @@ class Masking(Messenger):
 
     Attributes:
         holed: sites that missed something.
+        seen: what they observed, with NaN where it is missing.
     """
 
     def __init__(self, sites: Sites, complete: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self.sites, self.complete = sites, complete
         self.holed: set[str] = set()
+        self.seen: dict[str, Tensor] = {}
 
     def _observed(self, msg: Any) -> None:
         if isinstance(msg["fn"], _Subsample) or msg["infer"].get("_deterministic"):
             return
+        as_tensor(msg)
         if msg["name"] in self.complete:
             return
         if msg["value"].dtype.is_floating_point and msg["name"] in self.sites.observed:
             found = filled(msg["name"], msg["value"], msg["fn"].event_dim)
             if found is not None:
                 self.holed.add(msg["name"])
+                self.seen[msg["name"]] = msg["value"]
                 msg["value"], mask = found
                 msg["fn"] = masked(msg["fn"], mask)
 
@@ -105,15 +111,15 @@ class Substitute(Masking):
         site = self.sites.latent.get(name)
         if site is None:
             return
-        transform = biject_to(msg["fn"].support)
-        free = self.u[site.at].reshape(site.free)
-        value = transform(free)
         shape = tuple(msg["fn"].batch_shape + msg["fn"].event_shape)
         if len(shape) == len(site.shape) and shape != site.shape and not self.sites.discrete:
             raise Unsupported(
                 f"site {name!r} has the shape {shape} for these rows and {site.shape} for those of the fit: "
                 "a latent of each row says nothing of others"
             )
+        transform = transform_of(msg["fn"], name not in self.sites.apart)
+        free = self.u[site.at].reshape(site.free)
+        value = transform(free)
         log_det = transform.log_abs_det_jacobian(free, value).sum()
         self.log_det = self.log_det + log_det
         self.log_dets[name] = log_det
@@ -148,7 +154,7 @@ def traced(model: Any, columns: Any, handler: Messenger, sites: Sites, enumerate
     Returns:
         A `pyro.poutine.Trace`.
     """
-    with poutine.trace() as tracer:
+    with poutine.trace() as tracer, _writing(sites, getattr(handler, "u", None)):
         if enumerate and sites.discrete:
             run = config_enumerate(_program(model), default="parallel")
             with Enumerate(first_available_dim=-1 - sites.nesting), handler:
@@ -157,6 +163,11 @@ def traced(model: Any, columns: Any, handler: Messenger, sites: Sites, enumerate
             with handler:
                 model.model(columns)
     return tracer.trace
+
+
+def _writing(sites: Sites, u: Any) -> Any:
+    """A context in which tensors may be written into, where the model does so."""
+    return Writable(u) if sites.writes and u is not None else nullcontext()
 
 
 def _program(model: Any) -> Any:
@@ -189,7 +200,8 @@ def densities(
     """
     handler = Substitute(sites, u, complete)
     trace = traced(model, columns, handler, sites)
-    trace.compute_log_prob()
+    with _writing(sites, u):  # densities may write into tensors as well
+        trace.compute_log_prob()
     if not sites.discrete:
         return _plain(trace, sites, handler.log_det)
     return _enumerated(trace, sites, handler.log_det, extra or {})
@@ -233,7 +245,7 @@ def _enumerated(trace: Any, sites: Sites, log_det: Tensor, extra: Mapping[str, T
         if name in sites.derived:
             continue
         term = site["packed"]["log_prob"]
-        if not isinstance(site["scale"], int | float) or site["scale"] != 1:
+        if bool((torch.as_tensor(site["scale"]) != 1).any()):
             if set(term._pyro_dims) & summed:
                 raise UsageError(f"site {name!r}: poutine.scale around sites that depend on discrete latents")
         ordinal = frozenset(plates[f.name] for f in site["cond_indep_stack"] if f.vectorized)
@@ -264,6 +276,43 @@ def _aligned(site: Any, tensor: Tensor) -> Tensor:
     batch = tensor.dim() - 1
     moved = tensor.movedim(-1, 0)
     return moved.reshape(moved.shape[0], *[1] * (-dim - 1 - batch), *moved.shape[1:])
+
+
+def observed(
+    model: Any, columns: Any, sites: Sites, u: Tensor, factors: bool = False
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """What each observed site saw, and its log density at u (d,), missing cells having none.
+
+    Args:
+        model: the model.
+        columns: its data.
+        sites: what was discovered.
+        u: the point.
+        factors: whether `pyro.factor` statements are among them.
+
+    Returns:
+        By site the value, and the log density of each of its events; without enumeration, so that of a site
+        that depends on a discrete latent the density means nothing.
+    """
+    handler = Substitute(sites, u)
+    trace = traced(model, columns, handler, sites, enumerate=False)
+    wanted = {*sites.observed, *(sites.factors if factors else ())}
+    found = {}
+    for name, node in _sampled(trace):
+        if name in wanted:
+            value = handler.seen.get(name, node["value"])
+            with _writing(sites, u):
+                found[name] = (value, node["fn"].log_prob(node["value"]))
+    return found
+
+
+def scaled(model: Any, columns: Any, sites: Sites) -> tuple[str, ...]:
+    """Latent sites whose prior has a scale that depends on other latents."""
+    u = torch.zeros(sites.dimension, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        trace = traced(model, columns, Substitute(sites, u), sites)
+    scales = {name: scale_of(trace.nodes[name]["fn"]) for name in sites.latent if name in trace.nodes}
+    return tuple(name for name, scale in scales.items() if scale is not None and scale.requires_grad)
 
 
 def values(model: Any, columns: Any, sites: Sites, u: Tensor) -> dict[str, Tensor]:

@@ -37,9 +37,9 @@ def telling(model: Any, doing: str = "", site: Any = None) -> Iterator[None]:
     """
     try:
         yield
-    except PplError:
+    except (PplError, KeyboardInterrupt, GeneratorExit):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # SystemExit, and whatever else a model may raise
         raise UsageError(_told(model, error, doing, site() if site is not None else None)) from error
 
 

@@ -27,9 +27,10 @@ from pyro.infer.autoguide import (
 )
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
-from torch.distributions import biject_to, constraints, transform_to
+from torch.distributions import constraints, transform_to
 
 from ppl_models.errors import UsageError
+from ppl_models.models.program.centring import transform_of
 from ppl_models.models.program.execution import Masking, numerics, values
 from ppl_models.models.program.failures import telling
 
@@ -175,7 +176,7 @@ class Form:
         ran: Any = poutine.trace(poutine.condition(model.model, data=given)).get_trace(columns)
         parts = []
         for name in sites.latent:
-            free = biject_to(ran.nodes[name]["fn"].support).inv(given[name])
+            free = transform_of(ran.nodes[name]["fn"], name not in sites.apart).inv(given[name])
             parts.append(free.reshape(-1))
         return torch.cat(parts).double()
 

@@ -35,6 +35,14 @@ def filled(name: str, value: Tensor, event_dim: int) -> tuple[Tensor, Tensor] | 
     return torch.where(holes, value[~holes][0], value), ~holes
 
 
+def as_tensor(msg: Any) -> None:
+    """Make what a site observes a tensor, where it is a plain number, as in `obs=3.0`, or an array."""
+    value = msg["value"]
+    if not isinstance(value, Tensor):
+        number = float(value) if isinstance(value, int | float) else value
+        msg["value"] = torch.as_tensor(number, dtype=torch.get_default_dtype())
+
+
 def masked(fn: Any, mask: Tensor) -> Any:
     """A distribution with the density 1 where the mask is false."""
     return fn.mask(mask)

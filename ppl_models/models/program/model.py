@@ -6,6 +6,7 @@ line by line as a Pyro program; everything else follows from its sites.
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ppl_models.inference.settings import ProgramSettings, Training
@@ -24,6 +25,11 @@ class PyroModel(Model):
     `data["x"]` is a column as a tensor, `len(data)` the number of rows; a plate over the rows says that they
     are independent given the rest. Fields are hyperparameters, and become options of the command line.
 
+    Attributes:
+        improper: whether `ImproperUniform` priors are taken; the posterior has to be proper all the same.
+        dims: names of dimensions by site, `{"beta": ["predictor"]}`: of all of them, or the last ones.
+        coords: labels by dimension, `{"predictor": ["age", "income"]}`.
+
     Example:
         >>> import pyro, pyro.distributions as dist
         >>> from dataclasses import dataclass
@@ -40,6 +46,9 @@ class PyroModel(Model):
     """
 
     settings: ClassVar[type[Training]] = ProgramSettings
+    improper: ClassVar[bool] = False
+    dims: ClassVar[Mapping[str, Any]] = {}
+    coords: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def model(self, data: Any) -> None:

@@ -7,16 +7,20 @@ enough by itself: a tail that the Gaussian does not reach is entered slowly, and
 little further.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from ppl_models.draws import Params
-from ppl_models.inference.moves import LEAPS, Moved, move
+from ppl_models.inference.gaussian import cholesky
+from ppl_models.inference.moves import LEAPS, move
 from ppl_models.inference.psis import smooth
+from ppl_models.models.program.modes import Jump, gaussians, images, refreshed, within
 from ppl_models.models.program.program import Program
 from ppl_models.threads import threads_for
 
-DIMENSIONS, CHAINS = 150, 500
+DIMENSIONS, CHAINS = 1_000, 500
 """Of the posterior at most, and how many chains at most."""
 
 WORK = 60_000_000
@@ -45,14 +49,21 @@ def moved(bound: Program, params: Params) -> dict[str, Tensor]:
     with threads_for(bound.density.cells * chains):
         points = _weighed(bound, params, chains)
         drawn = bound.point(bound.draw(params, 20 * bound.parameters + CHAINS))
-        covariance = torch.cov(drawn.T).reshape(bound.parameters, -1)
+        q, group = gaussians(params), images(params)
+        covariance = within(q, drawn)
         before, rounds, change, found, leaps = None, FIRST, 1.0, None, LEAPS
         for _ in range(STAGES):
+            if found is not None and bound.late():
+                break
+            points = points[_along(points)]  # chains beside one another begin near one another
+            several = len(q.log_weight) > 1 or group is not None
+            jump = Jump(bound.density, q, group) if several else None
             found = move(
-                bound.density, points, _factor(covariance), most=rounds, least=FIRST, keep=KEPT, leaps=leaps
-            )
+                bound.density, points, _factor(covariance), most=rounds, least=FIRST, keep=KEPT, leaps=leaps,
+                jump=jump,
+            )  # fmt: skip
             change = 1.0 if before is None else _change(before, found.points)
-            if before is not None and change <= STILL + 2 / chains**0.5 and found.forgot:
+            if before is not None and change <= _still(bound, chains) and found.forgot:
                 break
             if found.forgot:  # else paths that go further
                 rounds *= 2
@@ -60,15 +71,23 @@ def moved(bound: Program, params: Params) -> dict[str, Tensor]:
                 leaps *= 2
             before = found.points
             points = found.points[-chains:]
-            covariance = 0.5 * covariance + 0.5 * torch.cov(found.points.T).reshape(covariance.shape)
+            q = refreshed(q, found.points)
+            covariance = 0.5 * covariance + 0.5 * within(q, found.points)
         assert found is not None
-    memory = torch.tensor([_memory(found, change, chains), found.limit], dtype=torch.float64)
-    return {"points": found.points, "memory": memory}
+    rest = found.memory if change <= _still(bound, chains) else 1.0  # the moments had not come to rest
+    memory = torch.tensor([rest, found.limit], dtype=torch.float64)
+    return {"points": found.points, "memory": memory, "chains": torch.tensor([float(chains)])}
 
 
-def _memory(found: Moved, change: float, chains: int) -> float:
-    """The correlation with half-way; 1 if the moments had not come to rest."""
-    return found.memory if change <= STILL + 2 / chains**0.5 else 1.0
+def _along(points: Tensor) -> Tensor:
+    """The order of points along the direction in which they differ most."""
+    x = (points - points.mean(0)) / points.std(0).clamp_min(1e-300)
+    return (x @ torch.linalg.svd(x, full_matrices=False)[2][0]).argsort()
+
+
+def _still(bound: Program, chains: int) -> float:
+    """How far the quantile that moved most may have moved, in sds: chance is larger among many."""
+    return STILL + max(2.0, 0.9 * (2 * math.log(3 * bound.parameters)) ** 0.5) / chains**0.5
 
 
 def _weighed(bound: Program, params: Params, chains: int) -> Tensor:
@@ -84,7 +103,7 @@ def _weighed(bound: Program, params: Params, chains: int) -> Tensor:
 
 def _factor(covariance: Tensor) -> Tensor:
     nugget = 1e-9 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=covariance.dtype)
-    return torch.linalg.cholesky(covariance + nugget)
+    return cholesky(covariance + nugget)
 
 
 def _change(before: Tensor, after: Tensor) -> float:

@@ -14,6 +14,7 @@ from pyro import poutine
 from ppl_models.errors import UsageError
 from ppl_models.models.program.columns import Columns
 from ppl_models.models.program.execution import Substitute, numerics, traced
+from ppl_models.models.program.modes import gaussians
 
 
 def guide(model: Any, data: Any, fit: Any) -> None:
@@ -26,10 +27,12 @@ def guide(model: Any, data: Any, fit: Any) -> None:
         raise UsageError(f"the guide of {model.name} is learned: give it the fit, guide(data, fit)")
     bound = fit.bound
     columns = data if isinstance(data, Columns) else bound.later(data)
-    loc, precision = fit.params["loc"][0], fit.params["precision"][0]
-    u = pyro.sample(
-        "u", dist.MultivariateNormal(loc, precision_matrix=precision), infer={"is_auxiliary": True}
-    )
+    q = gaussians(fit.params)
+    each = dist.MultivariateNormal(q.loc, precision_matrix=q.precision)
+    which = dist.Categorical(logits=q.log_weight)
+    only = dist.MultivariateNormal(q.loc[0], precision_matrix=q.precision[0])
+    learned = only if len(q.log_weight) == 1 else dist.MixtureSameFamily(which, each)
+    u = pyro.sample("u", learned, infer={"is_auxiliary": True})
     with poutine.block(), numerics(), torch.enable_grad():
         handler = Substitute(bound.sites, u)
         trace = traced(model, columns, handler, bound.sites)

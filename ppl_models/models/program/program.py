@@ -6,7 +6,7 @@
 those of the model, and are executed with it. Densities are those of θ: log q(θ) = log q(u) − log |∂θ/∂u|.
 """
 
-import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
@@ -21,10 +21,11 @@ from ppl_models.draws import Draws, Params, Variables, groups
 from ppl_models.errors import DataError, UsageError
 from ppl_models.models.program.columns import Columns
 from ppl_models.models.program.density import BUDGET, Density
-from ppl_models.models.program.execution import Densities, numerics, traced, values
+from ppl_models.models.program.execution import Densities, numerics, scaled, traced, values
 from ppl_models.models.program.execution import Substitute as _Substitute
 from ppl_models.models.program.failures import telling
 from ppl_models.models.program.guides import form_of
+from ppl_models.models.program.modes import gaussians
 from ppl_models.models.program.naming import named
 from ppl_models.models.program.simulate import by_column, simulated
 from ppl_models.models.program.sites import Site, Sites, discover
@@ -35,18 +36,18 @@ NAME = "program"
 POINT = "u"
 """The only site of it: the point of ℝᵈ."""
 
-LOG_2PI = math.log(2 * math.pi)
-
 
 class Pair(Protocol):
     """A Pyro program and its guide.
 
     Attributes:
         name: what it is called in messages.
+        improper: whether priors may be improper.
         own_guide: whether the guide is the user's.
     """
 
     name: ClassVar[str]
+    improper: ClassVar[bool]
 
     @property
     def own_guide(self) -> bool:
@@ -64,10 +65,17 @@ class Pair(Protocol):
 
 @dataclass(eq=False)
 class Program:
-    """A user's model over the columns of a schema; `prepare` it with the rows of the fit first."""
+    """A user's model over the columns of a schema; `prepare` it with the rows of the fit first.
+
+    Attributes:
+        model: the model.
+        schema: the columns.
+        until: when a fit should be done, by `time.monotonic`, if it has a budget.
+    """
 
     model: Pair
     schema: Schema
+    until: float | None = None
     _density: Density | None = None
     _last: tuple[Tensor, Any, Densities] | None = None
 
@@ -81,8 +89,14 @@ class Program:
                 torch.manual_seed(0)
                 sites = discover(self.model, columns, data.rows)
                 sites = replace(sites, derived=self._functions(columns, sites))
+                with telling(self.model):
+                    sites = replace(sites, scaled=scaled(self.model, columns, sites))
                 self._density = Density(self.model, columns, sites)
         return self
+
+    def essence(self) -> None:
+        """The model is executed on the rows of the fit: it cannot do without them."""
+        return None
 
     def _functions(self, columns: Columns, sites: Sites) -> dict[str, Site]:
         """The derived sites that do not depend on a discrete latent."""
@@ -183,6 +197,23 @@ class Program:
         """Whether a site observes something else than a column as it is."""
         return any(site.column is None for site in self.sites.observed.values())
 
+    def late(self) -> bool:
+        """Whether the budget of a fit is used up."""
+        return self.until is not None and time.monotonic() > self.until
+
+    def centre(self, apart: frozenset[str]) -> None:
+        """Take location and scale out of these sites, and leave the others as they are: `centring`."""
+        if apart != self.sites.apart:
+            self._last = None
+            density = self.density
+            self._density = Density(density.model, density.columns, replace(density.sites, apart=apart))
+
+    def settle(self, params: Params) -> None:
+        """Carry u as the guide has it that was learned: its `modes.apart` says so site by site."""
+        if "precision" in params and self.sites.scaled:
+            flags = params.get("modes.apart", torch.zeros(1, len(self.sites.scaled)))[0].bool().tolist()
+            self.centre(frozenset(n for n, yes in zip(self.sites.scaled, flags, strict=True) if yes))
+
     # Draws: θ is carried as u
 
     def point(self, theta: Draws) -> Tensor:
@@ -195,23 +226,18 @@ class Program:
 
     def draw(self, params: Params, draws: int) -> Draws:
         """θ from the guide, by torch's global generator."""
+        self.settle(params)
         if "precision" not in params:
             return self.theta(form_of(self, params).draw(draws))
-        loc, precision = params["loc"][0], params["precision"][0]
-        x = torch.randn(draws, len(loc), dtype=torch.float64)
-        root = torch.linalg.cholesky(precision)
-        return self.theta(loc + torch.linalg.solve_triangular(root.T, x.T, upper=True).T)
+        return self.theta(gaussians(params).draw(draws))
 
     def log_q(self, theta: Draws, params: Params) -> Tensor:
         """Log density of the guide, (S,)."""
+        self.settle(params)
         u = self.point(theta)
         if "precision" not in params:
             return form_of(self, params).log_prob(u, self._parts(self.density, u).log_det)
-        loc, precision = params["loc"][0], params["precision"][0]
-        root = torch.linalg.cholesky(precision)
-        x = (u - loc) @ root
-        normal = -0.5 * (x**2).sum(1) + root.diagonal().log().sum() - 0.5 * len(loc) * LOG_2PI
-        return normal - self._parts(self.density, u).log_det
+        return gaussians(params).log_prob(u) - self._parts(self.density, u).log_det
 
     def _parts(self, density: Density, u: Tensor) -> Densities:
         """The log densities at some points, those of the last call without a second execution."""
@@ -260,7 +286,7 @@ class Program:
 
     def variables(self, theta: Draws) -> tuple[Variables, dict[str, Any]]:
         """Every continuous latent and derived site, with the names of plates as dimensions."""
-        return named(self.sites, self.schema, self.values(theta))
+        return named(self.sites, self.schema, self.values(theta), self.model)
 
     def replicate(self, data: Dataset, theta: Draws) -> np.ndarray:
         """The rows with what the model observes drawn anew, once a draw, (S, n, C)."""

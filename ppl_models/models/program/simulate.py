@@ -27,7 +27,7 @@ class Draw(Substitute):
 
 
 def simulated(
-    bound: Any, columns: Columns, points: Tensor, seed: int | None = None
+    bound: Any, columns: Columns, points: Tensor, seed: int | None = None, derived: bool = False
 ) -> tuple[dict[str, Tensor], int]:
     """Draws of every observed site, (S, ...), one for each point u (S, d); and their number.
 
@@ -36,12 +36,15 @@ def simulated(
         columns: its data; what it observes is drawn in place of what it says.
         points: u (S, d).
         seed: of the draws; without one, torch's global generator, which is left as it was.
+        derived: whether deterministic sites are among them.
     """
     sites, model = bound.sites, bound.model
 
     def one(u: Tensor) -> dict[str, Tensor]:
         trace = traced(model, columns, Draw(sites, u), sites, enumerate=False)
-        return {name: trace.nodes[name]["value"].double() for name in sites.observed if name in trace.nodes}
+        wanted = (*sites.observed, *(sites.derived if derived else ()))
+        found = {name: trace.nodes[name]["value"].double() for name in wanted if name in trace.nodes}
+        return {name: value + 0 * u.sum() for name, value in found.items()} if derived else found
 
     with torch.random.fork_rng(devices=[]):
         if seed is not None:

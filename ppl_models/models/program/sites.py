@@ -21,6 +21,7 @@ from torch.distributions import biject_to
 from ppl_models.errors import DataError, Unsupported, UsageError
 from ppl_models.models.program.columns import Columns
 from ppl_models.models.program.failures import file_of, line_here, telling
+from ppl_models.models.program.missing import as_tensor
 
 Plates = tuple[tuple[int, str, int], ...]
 """(dim, name, size) of the vectorised plates of a site, outermost first."""
@@ -38,7 +39,7 @@ class Site:
         at: where its numbers lie in u (continuous latents).
         free: their shape there.
         column: what it observes, if it is a column.
-        levels: how many values it has (discrete sites), 0 if they have no end.
+        levels: how many values it has (discrete latents).
         values: what these are, where they are not 0, 1, …
         real: whether its support is all of ℝ.
     """
@@ -73,6 +74,10 @@ class Sites:
         rows: the name of the plate of the rows, if rows are independent given θ.
         families: names of sites x_0, x_1, … that there is one of for every row, by their stem.
         used: the columns that the model asked for.
+        improper: latents whose prior is an `ImproperUniform`.
+        scaled: latents whose prior has a scale that depends on others.
+        apart: those of them whose location and scale are taken out: `centring`.
+        writes: whether the model writes into tensors: `inplace`.
     """
 
     latent: dict[str, Site]
@@ -84,6 +89,10 @@ class Sites:
     rows: str | None = None
     families: dict[str, tuple[str, ...]] = field(default_factory=dict)
     used: frozenset[str] = frozenset()
+    improper: tuple[str, ...] = ()
+    scaled: tuple[str, ...] = ()
+    apart: frozenset[str] = frozenset()
+    writes: bool = False
 
     @property
     def dimension(self) -> int:
@@ -104,18 +113,25 @@ class _Watch(Messenger):
             return
         self.site = name
         if msg["is_observed"]:
+            if not msg["infer"].get("_deterministic"):
+                as_tensor(msg)
             return
         base = _base(fn)
         kind = type(base).__name__
         where = f"{file_of(self.model).rpartition('/')[2]}, line {line_here(self.model)}: site {name!r}"
-        if kind == "ImproperUniform":
+        if kind == "ImproperUniform" and not self.model.improper:
             raise Unsupported(
-                f"{where} is an ImproperUniform, which cannot be sampled; give it a wide but proper prior"
+                f"{where} is an ImproperUniform, which cannot be sampled; give it a wide but proper prior, "
+                "or ask for it with `improper = True` in the class"
             )
         if not fn.support.is_discrete:
+            if msg["value"] is None:
+                msg["value"] = improper_value(fn)
             return
-        if not fn.has_enumerate_support or fn.event_dim:
+        if not fn.has_enumerate_support or fn.event_dim or not _enumerable(fn):
             why = f"{kind} has no end of values" if kind in _ENDLESS else f"{kind} cannot be enumerated"
+            if kind in ("Binomial", "BetaBinomial"):
+                why = f"a {kind} in a plate needs totals that are all the same"
             raise Unsupported(
                 f"{where} is discrete and not observed, and cannot be summed out: {why}; "
                 "use a distribution of finitely many values (Categorical, Bernoulli), or a continuous one"
@@ -137,6 +153,32 @@ _ENDLESS = {
     "ZeroInflatedPoisson",
     "LogNormalNegativeBinomial",
 }
+
+
+def _enumerable(fn: Any) -> bool:
+    """Whether the values can be listed: not those of a Binomial with unequal totals."""
+    try:
+        fn.enumerate_support(expand=False)
+    except (NotImplementedError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def improper_value(fn: Any) -> Any:
+    """A value of an `ImproperUniform`, which has no draws: the image of a normal one; None of any other."""
+    if not isinstance(_base(fn), dist.ImproperUniform):
+        return None
+    transform = biject_to(fn.support)
+    shape = transform.inverse_shape(torch.Size(fn.batch_shape + fn.event_shape))
+    return transform(torch.randn(shape))
+
+
+class Proper(Messenger):
+    """Gives sites with an improper prior a value, where the prior is drawn from."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["value"] is None and not isinstance(msg["fn"], _Subsample):
+            msg["value"] = improper_value(msg["fn"])
 
 
 def _base(fn: Any) -> Any:
@@ -233,7 +275,7 @@ def _listed(model: Any, trace: Any, columns: Columns) -> Sites:
     discrete: dict[str, Site] = {}
     observed: dict[str, Site] = {}
     derived: dict[str, Site] = {}
-    factors, size, nesting = [], 0, 0
+    factors, improper, size, nesting = [], [], 0, 0
     for name, site in trace.nodes.items():
         if site["type"] != "sample":
             continue
@@ -261,6 +303,8 @@ def _listed(model: Any, trace: Any, columns: Columns) -> Sites:
             discrete[name] = _changed(made, levels=len(values), values=values)
         else:
             latent[name] = made = _continuous(made, fn, value, size)
+            if isinstance(_base(fn), dist.ImproperUniform):
+                improper.append(name)
             size = made.at.stop
     if not latent:
         raise Unsupported(
@@ -269,7 +313,10 @@ def _listed(model: Any, trace: Any, columns: Columns) -> Sites:
         )
     if not observed and not factors:
         raise Unsupported(f"{type(model).__name__} observes nothing: give a pyro.sample obs=data[COLUMN]")
-    return Sites(latent, discrete, observed, derived, tuple(factors), nesting, used=frozenset(columns.used))
+    used = frozenset(columns.used)
+    return Sites(
+        latent, discrete, observed, derived, tuple(factors), nesting, used=used, improper=tuple(improper)
+    )
 
 
 def _changed(site: Site, **fields: Any) -> Site:
@@ -298,10 +345,7 @@ def _support(support: Any) -> Any:
 
 
 def _observed(site: Site, fn: Any, column: str | None) -> Site:
-    levels = 0
-    if not fn.event_dim and fn.has_enumerate_support:
-        levels = len(fn.enumerate_support(expand=False).flatten())
-    return _changed(site, column=column, levels=levels)
+    return _changed(site, column=column)
 
 
 def _with_rows(sites: Sites, rows: int) -> Sites:

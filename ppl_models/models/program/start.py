@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ppl_models.inference.gaussian import LogDensity, normal_points
+from ppl_models.inference.gaussian import LogDensity, cholesky, normal_points
 
 LENGTHS = torch.tensor([1.0, 0.5, 0.2, 0.05, 0.01, 1e-3, 2.0, 5.0], dtype=torch.float64)
 """Of a step along the quasi-Newton direction, all of which are tried."""
@@ -60,12 +60,14 @@ class Start:
         precision: P (d, d).
         elbo: of it, estimated.
         search: which search it comes from.
+        mode: whether it is at the end of the search, a mode, and not on the way to it.
     """
 
     loc: Tensor
     precision: Tensor
     elbo: float
     search: int
+    mode: bool = False
 
 
 def ascend(log_density: LogDensity, points: Tensor, steps: int = STEPS) -> Ascent:
@@ -167,7 +169,7 @@ def starts(log_density: LogDensity, points: Tensor) -> tuple[list[Start], Ascent
     """Gaussians to start from, the best ELBO first: one at the mode of each search, and one on its path."""
     end = ascend(log_density, points)
     d = points.shape[1]
-    locs, covariances, search = [], [], []
+    locs, covariances, search, modes = [], [], [], 0
     seen: list[tuple[Tensor, float]] = []
     for r in end.value.argsort(descending=True).tolist():
         loc = end.points[r]
@@ -181,6 +183,7 @@ def starts(log_density: LogDensity, points: Tensor) -> tuple[list[Start], Ascent
             locs.append(loc)
             covariances.append(torch.cholesky_inverse(factor))
             search.append(r)
+    modes = len(locs)
     for u, inverse in end.path:
         for r in range(len(u)):
             locs.append(u[r])
@@ -196,12 +199,13 @@ def starts(log_density: LogDensity, points: Tensor) -> tuple[list[Start], Ascent
     for i in first.argsort(descending=True).tolist():
         if math.isfinite(float(first[i])) and sum(search[i] == search[j] for j in best) < 2:
             best[i] = search[i]
-    chosen = list(best)
+    chosen = [i for i in range(modes) if i not in best and math.isfinite(float(first[i]))]
+    chosen = [*best, *chosen]
     if not chosen:
         return [], end
     exact = elbos(log_density, every[chosen], spread[chosen])
     found = [
-        Start(every[i], torch.cholesky_inverse(torch.linalg.cholesky(spread[i])), float(e), search[i])
+        Start(every[i], torch.cholesky_inverse(cholesky(spread[i])), float(e), search[i], i < modes)
         for i, e in zip(chosen, exact, strict=True)
         if math.isfinite(float(e))
     ]

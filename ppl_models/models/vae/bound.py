@@ -13,11 +13,12 @@ from ppl_models.bound import Bound
 from ppl_models.capabilities import NETWORKS, Completed, Fitted, Sampled
 from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
-from ppl_models.draws import Draws, Params
+from ppl_models.draws import Draws, Params, interval
 from ppl_models.errors import UsageError
 from ppl_models.families.choose import modelled
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import NetworkSettings, Training
+from ppl_models.inference.stochastic import BATCH as STEP_ROWS
 from ppl_models.inference.stochastic import train_gradient
 from ppl_models.models.vae.checks import checks
 from ppl_models.models.vae.completion import Block, cells_of, completed
@@ -29,6 +30,7 @@ from ppl_models.models.vae.objective import VAETarget
 from ppl_models.models.vae.posterior import groups
 from ppl_models.networks.encode import Rows, encode
 from ppl_models.networks.product import Product
+from ppl_models.threads import PRODUCTS, threads_for
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -146,7 +148,8 @@ class VAEDensity(Bound):
         target = self.target(data, seed=settings.seed, device=settings.device)
         if settings.compile:
             target.loss = torch.compile(target.loss)
-        return train_gradient(target, settings, course)
+        with threads_for(target.products(settings.batch_size or STEP_ROWS), PRODUCTS):
+            return train_gradient(target, settings, course)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
         """Whether latents are used, held-out rows fit as well, and the guide is close."""
@@ -159,8 +162,8 @@ class VAEDensity(Bound):
         return groups(fitted)
 
     def numbers(self, data: Dataset) -> int:
-        """Of the latents of all rows."""
-        return data.rows * self.model.latent
+        """Of the latents and the cells of all rows."""
+        return data.rows * (self.model.latent + len(self.schema.columns))
 
     def with_particles(self, number: int) -> Self:
         """The same with so many importance draws for each row."""
@@ -248,27 +251,34 @@ class VAEDensity(Bound):
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """The latents, and the noise of columns that have some.
 
-        A row for each latent, `z_0` …: `kl`, its mean KL(q ‖ p) in nats; `mean`, `sd`, `lower` and `upper`
-        of its posterior means over the rows; `width`, its mean posterior sd; `active`, whether `sd`² is over
-        0.01 (Burda et al. 2016). And a row `noise[COLUMN]` for each Gaussian column, whose `sd` is that of
-        the column given the latents, in the user's units.
+        A row for each latent, `z_0` …: `kl`, its mean KL(q ‖ p) in nats; `mean`, `sd`, `hdi_5.5%` and
+        `hdi_94.5%` of its posterior means over the rows; `width`, its mean posterior sd; `active`, whether
+        `sd`² is over 0.01 (Burda et al. 2016); not of a run without its rows. And a row `noise[COLUMN]` for
+        each Gaussian column, whose `sd` is that of the column given the latents, in the user's units.
         """
         net = self.networks(fitted.params, fitted.settings.device)
-        mean, sd, kl = latents(net, self.rows(fitted.data, fitted.settings.device))
-        lower, upper = np.quantile(mean, tails, axis=0)
         found: dict[str, dict[str, Any]] = {}
-        for i in range(net.latent):
-            z = mean[:, i]
-            found[f"z_{i}"] = {
-                "kl": kl[:, i].mean(), "mean": z.mean(), "sd": z.std(), "lower": lower[i], "upper": upper[i],
-                "width": sd[:, i].mean(), "active": bool(z.var() > ACTIVE),
-            }  # fmt: skip
+        if fitted.data.rows:
+            found |= self._latents_of(net, fitted, tails)
         start = 0
         for f in net.likelihood.each:
             noise = f.noise()
             for i, own in zip(net.likelihood.order[start : start + f.width], noise or (), strict=False):
                 found[f"noise[{self.schema.names[i]}]"] = {"sd": own}
             start += f.width
+        return found
+
+    def _latents_of(
+        self, net: Networks, fitted: Fitted, tails: tuple[float, float]
+    ) -> dict[str, dict[str, Any]]:
+        mean, sd, kl = latents(net, self.rows(fitted.data, fitted.settings.device))
+        found: dict[str, dict[str, Any]] = {}
+        for i in range(net.latent):
+            z = mean[:, i]
+            found[f"z_{i}"] = {
+                "kl": kl[:, i].mean(), "mean": z.mean(), "sd": z.std(), **interval(z, tails),
+                "width": sd[:, i].mean(), "active": bool(z.var() > ACTIVE),
+            }  # fmt: skip
         return found
 
     def working_bytes(self, settings: Training) -> int:

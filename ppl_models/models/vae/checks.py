@@ -12,7 +12,8 @@
 import numpy as np
 import torch
 
-from ppl_models.checks import GOOD_K, Check
+from ppl_models import misfit
+from ppl_models.checks import GOOD_K, Check, classified
 from ppl_models.models.vae.elbo import terms
 from ppl_models.models.vae.importance import particles
 from ppl_models.models.vae.latents import ACTIVE, latents
@@ -44,7 +45,11 @@ def checks(target: VAETarget, seed: int) -> list[Check]:
         torch.manual_seed(seed + 20)
         found = [active(means), divergences(kl)]
         if len(target.held):
-            found.append(_overfitting(target, some, _sample(target.held, ROWS, seed)))
+            held = _sample(target.held, ROWS, seed)
+            found.append(_overfitting(target, some, held))
+            found += classes(target, held)
+            if target.schema.shape is None:
+                found += against_data(target, held[: misfit.ROWS], seed)
         return found + _guide(target, some[:SOME], float(kl.sum(1).mean()))
 
 
@@ -87,8 +92,8 @@ def _overfitting(target: VAETarget, train: torch.Tensor, held: torch.Tensor) -> 
     )
     if gap > 3 * error and gap > WORSE * target.module.likelihood.width:
         reason = f"{said}: it fits the rows more than what they share; use smaller --hidden or fewer --latent"
-        return Check("held-out rows", gap, "warn", reason)
-    return Check("held-out rows", gap, "ok", said)
+        return Check("held-out rows", gap, "warn", reason, "predictions")
+    return Check("held-out rows", gap, "ok", said, "predictions")
 
 
 def _elbo(target: VAETarget, index: torch.Tensor) -> np.ndarray:
@@ -108,11 +113,63 @@ def _guide(target: VAETarget, index: torch.Tensor, kl: float) -> list[Check]:
     if gap > max(GAP * kl, 1.0):
         far = "the guide is far from the posterior; use larger --hidden"
         reason = f"{said}, against a KL divergence of {kl:.1f}: {far}"
-        first = Check("ELBO gap", gap, "warn", reason)
+        first = Check("ELBO gap", gap, "warn", reason, "both")
     else:
-        first = Check("ELBO gap", gap, "ok", said)
+        first = Check("ELBO gap", gap, "ok", said, "both")
     said = f"{100 * high:.0f} % of {len(k)} rows have k-hat over {GOOD_K}"
     if high > ROUGH:
         reason = f"{said}: densities and imputed cells by importance sampling are rough; give them more draws"
-        return [first, Check("k-hat of rows", high, "warn", reason)]
-    return [first, Check("k-hat of rows", high, "ok", said)]
+        return [first, Check("k-hat of rows", high, "warn", reason, "both")]
+    return [first, Check("k-hat of rows", high, "ok", said, "both")]
+
+
+def classes(target: VAETarget, held: torch.Tensor) -> list[Check]:
+    """Of rows with a label that training did not see: how many are classified right, how confidently."""
+    rows = target.data.at(held)
+    if rows.y is None or int((rows.y >= 0).sum()) < misfit.LEAST:
+        return []
+    known = rows.y >= 0
+    log_p = target.module.log_q_y(target.module.likelihood.features(rows.x, rows.seen))[known]
+    return [classified(log_p.double().exp().cpu().numpy(), rows.y[known].cpu().numpy(), "held out")]
+
+
+def against_data(target: VAETarget, held: torch.Tensor, seed: int) -> list[Check]:
+    """Whether numbers of held-out rows look like those of their latents, drawn from p(z | x).
+
+    Of images nothing is said: pixels are of no family that is right for all of them. Latents are drawn by
+    importance weights from `DRAWS` draws of the guide.
+    """
+    from ppl_models.families.choose import having, instead
+    from ppl_models.families.cumulative import cumulative
+
+    net, rows = target.module, target.data.at(held)
+    if rows.weight is not None:
+        return []
+    parts: list[list[misfit.Cells]] = []
+    for p in particles(net, rows, DRAWS):
+        out = p.decode(net, *p.resample(misfit.DRAWS))
+        cells, at = [], 0
+        for f, o, u, seen in net.likelihood.parts(out, p.rows.x, p.rows.seen):
+            columns = [target.schema.columns[i] for i in net.likelihood.order[at : at + f.width]]
+            at += f.width
+            if any(c.labelled for c in columns):
+                continue
+            d, x = f.distribution(o), f.observed(u)
+            x = x if seen is None else torch.where(seen.bool(), x, torch.nan)
+            cumulated = cumulative(d, x.cpu().numpy())
+            if cumulated is None:
+                continue
+            whole = bool((cumulated.below < cumulated.upto).any())
+            zero = d.log_prob(torch.zeros_like(o[..., : f.width]).double()).exp() if whole else None
+            for j, column in enumerate(columns):
+                given = (
+                    part[..., j] for part in (*cumulated, d.mean.cpu().numpy(), d.variance.cpu().numpy())
+                )
+                none = None if zero is None else zero[..., j].cpu().numpy()
+                advice = instead("likelihood", column.name, having("likelihood")[f.name])
+                own = x[:, j].cpu().numpy()
+                cells.append(misfit.Cells(column.name, f.name, own, *given, none, False, advice))
+        parts.append(cells)
+    cells = [misfit.joined(each) for each in zip(*parts, strict=True)]
+    found = misfit.misfits(cells, seed=seed + 6, within=" given their latents")
+    return misfit.checks(found, len(cells), len(held))

@@ -63,6 +63,15 @@ class VAETarget(GradientTarget):
             labelled = int((rows.y[self.train] >= 0).sum())
             self._alpha = model.classification_weight * self.rows / max(labelled, 1)
 
+    def products(self, rows: int) -> int:
+        """Multiplications of a step on so many rows, about: forward, and twice as many back.
+
+        A weight of a layer meets every row, one of a convolution a quarter of the pixels of each.
+        """
+        pixels = max(1, self.data.x.shape[1] // 4)
+        weights = sum(w.numel() * (pixels if w.dim() == 4 else 1) for w in self.module.parameters())
+        return 3 * min(rows, self.rows) * weights * max(1, self.module.classes)
+
     def kl_weight(self, epoch: float) -> float:
         """β_t after so many passes over the data."""
         warm = self.model.warm_up

@@ -78,6 +78,24 @@ class Categorical(Response):
         own = logits.gather(0, y.expand(logits.shape[1:]).unsqueeze(0))[0]
         return own - logits.logsumexp(0)
 
+    def of_rows(
+        self,
+        B: Tensor,
+        Z: Tensor,
+        y: Tensor,
+        psi: Tensor | None = None,
+        offset: Tensor | None = None,
+        trials: Tensor | None = None,
+    ) -> Tensor:
+        """As for all, with the classes in the middle, (S, C, m); there are no offsets."""
+        if self.outputs == 1:
+            return torch.nn.functional.logsigmoid(B[..., 0] @ torch.where(y[:, None] == 1, Z, -Z).mT)
+        coefficient = self.A.to(B) @ B.mT  # of every class: (S, C, p + 1)
+        logits = (coefficient.flatten(0, 1) @ Z.mT).view(len(B), self.classes, len(Z))
+        own = logits.gather(1, y.expand(len(B), 1, len(Z)))[:, 0]
+        top = logits.detach().amax(1, keepdim=True)
+        return own - top[:, 0] - (logits - top).exp().sum(1).log()
+
     def start(self, y: Tensor, weight: Tensor, trials: Tensor | None = None) -> Tensor:
         """At the log odds of the classes."""
         count = 0.5 + torch.bincount(y, weight, self.classes)

@@ -69,6 +69,28 @@ class Response(ABC):
             trials: of a binomial.
         """
 
+    def of_rows(
+        self,
+        B: Tensor,
+        Z: Tensor,
+        y: Tensor,
+        psi: Tensor | None = None,
+        offset: Tensor | None = None,
+        trials: Tensor | None = None,
+    ) -> Tensor:
+        """Log p(y_n | φ_n), (S, m), for coefficients B (S, p + 1, K) of rows [1, Z] (m, p + 1).
+
+        Args:
+            B: coefficients, intercept first.
+            Z: rows.
+            y: targets (m,).
+            psi: (S, q); the response's own if not given.
+            offset: (m,) of the linear predictors.
+            trials: (m,), of a binomial.
+        """
+        phi = torch.stack([B[..., k] @ Z.mT for k in range(self.outputs)], -1)
+        return self.log_prob(phi if offset is None else phi + offset[:, None], y, psi, trials)
+
     @abstractmethod
     def start(self, y: Tensor, weight: Tensor, trials: Tensor | None = None) -> Tensor:
         """Intercepts (K,) from which to look for the mode."""

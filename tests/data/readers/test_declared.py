@@ -114,7 +114,8 @@ def test_types_for_checkers_are_those_that_readers_declare():
     assert {*get_type_hints(FormatOptions)} == strict
     later = {option.name for option in reading_options("later")}
     assert {*get_type_hints(Later)} == later | {"lengths", "sequence", "time"}
-    assert later == {"delimiter", "decimal", "encoding", "missing", "unseen", *strict}
+    cells = {"delimiter", "decimal", "encoding", "missing", "unseen", "date_format", "sort"}
+    assert later == cells | strict
     assert "target" in {option.name for option in reading_options("fit")} - later
     assert "unseen" not in {option.name for option in reading_options("fit")}
 

@@ -41,7 +41,7 @@ def people(n=150, seed=0):
 def binary():
     frame = people()
     frame.loc[2, "age"] = np.nan
-    return fitted(Logistic(), frame)
+    return fitted(Logistic(missing_rows="drop"), frame)
 
 
 @pytest.fixture(scope="module")
