@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,14 +16,21 @@ from ppl_models.regression.ep import Fixed, grid, mixture
 from ppl_models.regression.forms import CENTRE, DRAWS, KERNEL, MAP, Apart, Blocks, Form, Full, Mixture
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.hyper import Surface, integrate, peak
-from ppl_models.regression.kernels import Tuned
+from ppl_models.regression.kernels import Tuned, at_length
 from ppl_models.regression.moves import WORK, exact_draws
 from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.quadrature import safe_cholesky
-from ppl_models.regression.responses import Categorical, OneAgainstRest
+from ppl_models.regression.responses import Categorical, NumberResponse, OneAgainstRest, Response
 from ppl_models.regression.rows import Batch
+from ppl_models.regression.tuning import SPREAD, Output, Tuner, starts, tune
 from ppl_models.regression.wide import RANK, ROWS, fit_dual, fit_many
 from ppl_models.threads import threads_for
+
+TUNE_ROWS = 2_000
+"""Rows at most by which the length scale and amplitude of a kernel are learned."""
+
+LENGTHS = (0.3, 1.0, 3.0)
+"""Length scales from which they are looked for."""
 
 DENSE = 2_000
 """Coefficients up to which a d × d covariance is held."""
@@ -195,10 +202,6 @@ def _one_by_one(glm: GLM, batch: Batch, steps: int, tolerance: float) -> Found:
     return form, sum(each.elbo for each in found), all(each.converged for each in found), history
 
 
-TUNE_ROWS, TUNE_POINTS = 2_000, 100
-"""Rows and inducing points by which a kernel's length scale and amplitude are learned."""
-
-
 def tuned(bound: Regression, data: Dataset) -> Regression:
     """With the length scale and amplitude of the largest evidence lower bound, where they were not given.
 
@@ -206,32 +209,37 @@ def tuned(bound: Regression, data: Dataset) -> Regression:
         bound: the regression.
         data: the rows of the fit.
     """
-    m = bound.model
-    if bound.tuned is None or (m.length_scale is not None and m.amplitude is not None):
+    m, own = bound.model, bound.prepare(data).tuned
+    if own is None:
         return bound
-    rows = len(bound.dataset_batch(data))
+    free = [i for i, given in enumerate((m.length_scale, m.amplitude)) if given is None]
+    if m.kernel == "linear":
+        free = [i for i in free if i == 1]
+    if not free:
+        return bound
+    batch = bound.dataset_batch(data)
+    if len(batch) > TUNE_ROWS:
+        batch = replace(batch.some(TUNE_ROWS), scale=1.0)
+    rows, cells = batch.whole(), data.values[batch.index]
 
-    def at(point: Tensor) -> Regression:
-        length = m.length_scale or math.exp(float(point[0]))
-        return bound.excerpt(Tuned(length, m.amplitude or math.exp(float(point[1]))), TUNE_POINTS)
+    def features(length: float) -> Tensor:
+        return torch.from_numpy(at_length(bound.design, length).standardised(cells))
 
-    def value(point: Tensor) -> float:
-        some = at(point)
-        batch = some.dataset_batch(data)
-        batch = batch.some(TUNE_ROWS) if rows > TUNE_ROWS else batch
-        glm = some.glm_at(torch.cat([point[2:], some.start()[len(point) - 2 :]]))
-        if isinstance(glm.response, OneAgainstRest):
-            elbo = _one_by_one(glm, batch, 30, 1e-3)[1]
-        else:
-            elbo = fit_glm(glm, batch, 30, 1e-3).elbo
-        prior = float(bound.log_prior_shared(point[2:][None])[0]) if bound.shared else 0.0
-        # weakly: log ℓ ~ N(0, 1.5²), log a ~ N(log 2, 1.5²)
-        return elbo + prior - float((point[0] ** 2 + (point[1] - math.log(2.0)) ** 2) / (2 * 1.5**2))
+    def at(response: Response, psi: Tensor) -> Response:
+        return response.at(psi) if isinstance(response, NumberResponse) else response
 
-    start = torch.tensor([math.log(bound.tuned.length_scale), math.log(bound.tuned.amplitude)]).double()
-    best = peak(value, torch.cat([start, bound.start()]), 0.5).loc
-    length, amplitude = (math.exp(float(v)) for v in best[:2])
-    return bound.at({"kernel": Tuned(m.length_scale or length, m.amplitude or amplitude)})
+    def log_prior(theta: Tensor) -> float:
+        there = float(bound.log_prior_shared(theta[None, 2:])[0]) if bound.shared else 0.0
+        return there - float((theta[:2] ** 2).sum()) / (2 * SPREAD**2)
+
+    nothing = torch.zeros(len(rows.y), dtype=torch.float64)
+    outputs = [Output(part, y, nothing + 0.25, nothing) for part, y in bound.response.alone(rows.y)]
+    tuner = Tuner(features, rows, at, m.intercept_scale, log_prior, outputs)
+    lengths = LENGTHS if 0 in free else (own.length_scale,)
+    begin = starts(lengths, m.amplitude or 1.0, bound.start())
+    best = tune(tuner, begin, [*free, *range(2, 2 + bound.shared)])
+    found = [given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)]
+    return bound.at({"kernel": Tuned(*found)})
 
 
 def _horseshoe(

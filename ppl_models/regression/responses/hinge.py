@@ -17,10 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ppl_models.regression.quadrature import gauss_hermite
 from ppl_models.regression.responses.response import Response, RowTerms
 
 SMOOTH = 1.0
 """The sd that f is taken to have where it is known exactly: the hinge has no curvature at a point."""
+
+NODES = 24
+"""Of the quadrature of `Pair`."""
 
 _ROOT = math.sqrt(2 * math.pi)
 
@@ -63,6 +67,36 @@ class Hinge(Response):
 
 
 @dataclass(frozen=True, eq=False)
+class Pair(Hinge):
+    """The density σ(±g(f)) of one class against the others, by which kernels are compared.
+
+    As exp(−2 max(0, 1 − y f)) is at most 1 whatever y, its evidence grows without end where classes can be told
+    apart (Sollich 2002, Bayesian methods for support vector machines, Machine Learning 46,
+    https://doi.org/10.1023/A:1012489924661); that of the pair does not.
+    """
+
+    def row_terms(
+        self, y: Tensor, mean: Tensor, cov: Tensor | None, trials: Tensor | None = None
+    ) -> RowTerms:
+        """By quadrature; −E[∇²] = −E[z ∇]/s with f = m + s z (Stein 1981)."""
+        nodes, weights = (torch.tensor(v, dtype=torch.float64) for v in gauss_hermite(NODES))
+        m = mean[:, 0]
+        s = torch.full_like(m, SMOOTH) if cov is None else cov[:, 0, 0].clamp_min(1e-12).sqrt()
+        sign, f = self.sign(y), m + nodes[:, None] * s
+        odds = sign * log_odds(f)
+        slope = sign * (2.0 * (f > -1) + 2.0 * (f < 1)) * torch.sigmoid(-odds)
+        curvature = -(weights * nodes) @ slope / s
+        value = weights @ torch.nn.functional.logsigmoid(odds)
+        return RowTerms(value, (weights @ slope)[:, None], curvature[:, None, None])
+
+    def log_prob(
+        self, phi: Tensor, y: Tensor, psi: Tensor | None = None, trials: Tensor | None = None
+    ) -> Tensor:
+        """log σ(±g(f))."""
+        return torch.nn.functional.logsigmoid(self.sign(y) * log_odds(phi[..., 0]))
+
+
+@dataclass(frozen=True, eq=False)
 class OneAgainstRest(Response):
     """A hinge for each of C classes: outputs that share no coefficient.
 
@@ -81,6 +115,10 @@ class OneAgainstRest(Response):
     def parts(self) -> tuple[Hinge, ...]:
         """The hinge of each output."""
         return (Hinge(1),) if self.classes == 2 else tuple(map(Hinge, range(self.classes)))
+
+    def alone(self, y: Tensor) -> list[tuple[Response, Tensor]]:
+        """The normalised pair of each output: of a pseudo-likelihood there is no evidence."""
+        return [(Pair(part.positive), y) for part in self.parts]
 
     def row_terms(
         self, y: Tensor, mean: Tensor, cov: Tensor | None, trials: Tensor | None = None
