@@ -56,7 +56,7 @@ class Regression:
         if MAP in params:
             found["adjust"] = Adjustment(params[CENTRE][0], params[MAP][0])
         if KERNEL in params:
-            found["kernel"] = Tuned(*params[KERNEL][0].tolist())
+            found["tuned"] = Tuned(*params[KERNEL][0].tolist())
         return found
 
     def at(self, learned: Mapping[str, Any]) -> Self:
@@ -65,17 +65,11 @@ class Regression:
             return self
         found = copy(self)
         found.adjust = learned.get("adjust", self.adjust)
-        if (tuned := learned.get("kernel")) is not None:
+        if (tuned := learned.get("tuned")) is not None:
             found.tuned = tuned
             found._design = at_length(self.design, tuned.length_scale)
         for made in ("glm", "scale", "group_prior"):
             found.__dict__.pop(made, None)
-        return found
-
-    def excerpt(self, tuned: Tuned, inducing: int) -> Self:
-        """The same with a kernel of few inducing points."""
-        found = self.at({"kernel": tuned})
-        found._design = at_length(self.design, tuned.length_scale, inducing)
         return found
 
     def prepare(self, data: Dataset) -> "Regression":

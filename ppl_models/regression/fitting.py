@@ -26,8 +26,8 @@ from ppl_models.regression.tuning import SPREAD, Output, Tuner, starts, tune
 from ppl_models.regression.wide import RANK, ROWS, fit_dual, fit_many
 from ppl_models.threads import threads_for
 
-TUNE_ROWS = 2_000
-"""Rows at most by which the length scale and amplitude of a kernel are learned."""
+TUNE_ROWS, TUNE_POINTS = 2_000, 128
+"""Rows and inducing points at most by which the length scale and amplitude of a kernel are learned."""
 
 LENGTHS = (0.3, 1.0, 3.0)
 """Length scales from which they are looked for."""
@@ -223,7 +223,7 @@ def tuned(bound: Regression, data: Dataset) -> Regression:
     rows, cells = batch.whole(), data.values[batch.index]
 
     def features(length: float) -> Tensor:
-        return torch.from_numpy(at_length(bound.design, length).standardised(cells))
+        return torch.from_numpy(at_length(bound.design, length, TUNE_POINTS).standardised(cells))
 
     def at(response: Response, psi: Tensor) -> Response:
         return response.at(psi) if isinstance(response, NumberResponse) else response
@@ -239,7 +239,7 @@ def tuned(bound: Regression, data: Dataset) -> Regression:
     begin = starts(lengths, m.amplitude or 1.0, bound.start())
     best = tune(tuner, begin, [*free, *range(2, 2 + bound.shared)])
     found = [given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)]
-    return bound.at({"kernel": Tuned(*found)})
+    return bound.at({"tuned": Tuned(*found)})
 
 
 def _horseshoe(

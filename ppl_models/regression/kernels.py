@@ -53,7 +53,7 @@ class KernelCoding:
         self.origins = (self.used,) * len(points)
         self.categories = base.coding.categories
         inside = self._between(points) + JITTER * np.eye(len(points))
-        self._whitening = np.linalg.inv(np.linalg.cholesky(inside)).T
+        self._root = np.linalg.cholesky(inside)
 
     def _between(self, Z: np.ndarray) -> np.ndarray:
         """k(z, u), (m, M)."""
@@ -63,7 +63,11 @@ class KernelCoding:
 
     def matrix(self, values: np.ndarray) -> np.ndarray:
         """(m, C) cells of the table to Φ, (m, M); NaN in rows with a missing predictor."""
-        return self._between(self.base.standardised(values)[:, 1:]) @ self._whitening
+        from scipy.linalg import solve_triangular
+
+        known = self.base.standardised(values)[:, 1:]
+        across = self._between(known)
+        return solve_triangular(self._root, across.T, lower=True, check_finite=False).T
 
     def at(self, length_scale: float, inducing: int | None = None) -> "KernelCoding":
         """The same with another length scale, or the first points only."""
