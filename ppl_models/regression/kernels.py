@@ -3,13 +3,14 @@
 With inducing points U chosen among the rows by k-means++ (Arthur & Vassilvitskii 2007, SODA) Φᵀ Φ is Nyström's
 approximation of k (Williams & Seeger 2001, NIPS 13, https://proceedings.neurips.cc/paper/2000), so that a
 regression on Φ is one of Gaussian processes, whatever the target. With r = |z − u| / (ℓ √p), z the p
-standardised predictors,
+predictors,
 
     rbf        exp(−r²/2)
     matern32   (1 + √3 r) exp(−√3 r)
     matern52   (1 + √5 r + 5r²/3) exp(−√5 r)
 
-ℓ and a are those whose evidence lower bound is largest on some of the rows.
+Numbers are standardised; dummies of labels stay 0 and 1, so that a rare label is not far from all others. ℓ and a
+are those whose evidence lower bound is largest on some of the rows.
 """
 
 import math
@@ -41,7 +42,7 @@ class KernelCoding:
     Args:
         base: the design of the predictors.
         kernel: a name in `KERNELS`.
-        points: U, standardised, (M, p).
+        points: U, as `places` gives them, (M, p).
         length_scale: ℓ.
     """
 
@@ -65,13 +66,20 @@ class KernelCoding:
         """(m, C) cells of the table to Φ, (m, M); NaN in rows with a missing predictor."""
         from scipy.linalg import solve_triangular
 
-        known = self.base.standardised(values)[:, 1:]
-        across = self._between(known)
+        across = self._between(places(self.base, values))
         return solve_triangular(self._root, across.T, lower=True, check_finite=False).T
 
     def at(self, length_scale: float, inducing: int | None = None) -> "KernelCoding":
         """The same with another length scale, or the first points only."""
         return KernelCoding(self.base, self.kernel, self.points[:inducing], length_scale)
+
+
+def places(design: Design, values: np.ndarray) -> np.ndarray:
+    """Predictors between which distances are taken, (m, p): numbers standardised, dummies 0 and 1 but centred."""
+    Z, labels = design.standardised(values)[:, 1:], design.coding.categories
+    dummies = [j for j, of in enumerate(design.coding.origins) if len(of) == 1 and of[0] in labels]
+    Z[:, dummies] *= design.sd[dummies]
+    return Z
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,7 @@ def with_kernel(design: Design, data: Dataset, kernel: str, inducing: int, lengt
     rows = np.flatnonzero(design.rows)
     if len(rows) > ROWS:
         rows = np.sort(rng.choice(rows, ROWS, replace=False))
-    Z = design.standardised(data.values[rows])[:, 1:]
-    Z = np.unique(Z, axis=0)
+    Z = np.unique(places(design, data.values[rows]), axis=0)
     Z = Z[rng.permutation(len(Z))]
     points = Z if len(Z) <= inducing else kmeans_plusplus(Z, inducing, random_state=0)[0]
     return at_length(replace(design, coding=KernelCoding(design, kernel, points, length_scale)), length_scale)

@@ -9,10 +9,10 @@ import pytest
 def test_models(run):
     listed, matrix = run("models").stdout.split("\n\n")
     lines = listed.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == ["glm", "gmm", "hmm", "logistic", "vae"]
+    assert [line.split()[0] for line in lines] == ["glm", "gmm", "hmm", "logistic", "svm", "vae"]
     assert lines[2].startswith("hmm       hidden Markov model")
     cells = {line.split()[0]: line.split()[1:] for line in matrix.splitlines()}
-    assert cells["verb"] == ["glm", "gmm", "hmm", "logistic", "vae", "FILE.py:Class"]
+    assert cells["verb"] == ["glm", "gmm", "hmm", "logistic", "svm", "vae", "FILE.py:Class"]
     assert cells["forecast"] == ["-", "-", "yes", "-", "-", "-"]
     assert cells["predict"] == ["yes", "yes", "yes", "yes", "yes*", "yes"]
     found = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
