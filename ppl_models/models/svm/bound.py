@@ -19,7 +19,7 @@ from ppl_models.inference.settings import GaussianSettings
 from ppl_models.models.svm.held_out import Slope, learn_slope
 from ppl_models.regression.bound import NAME
 from ppl_models.regression.classes import Classes
-from ppl_models.regression.forms import SLOPE
+from ppl_models.regression.forms import SLOPE, Blocks
 from ppl_models.regression.responses import OneAgainstRest
 from ppl_models.regression.trained import moments
 
@@ -46,10 +46,12 @@ class SVMBound(Classes):
         return f"{len(self.levels)} classes, {predictors}, {self.model.kernel} kernel{points}"
 
     def train(self, data: Dataset, settings: GaussianSettings, course: Course) -> Trained:
-        """The Gaussian rule, then slope and offset of the log odds on held-out rows."""
+        """The Gaussian rule, then slope and offset of the log odds by rows left out in turn."""
         trained = super().train(data, settings, course)
         learned = self.at(self.learned(trained.params))
-        slope = learn_slope(learned, data, settings.seed)
+        form = learned.form(trained.params)
+        assert isinstance(form, Blocks)
+        slope = learn_slope(learned, form, data)
         return replace(trained, params={**trained.params, SLOPE: slope.stored[None]})
 
     def learned(self, params: Params) -> dict[str, Any]:
@@ -98,12 +100,12 @@ class SVMBound(Classes):
         return found, coords
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether probabilities were right on held-out rows, before and after slope and offset."""
+        """Whether probabilities are right of rows left out in turn, before and after slope and offset."""
         slope = self.slope
         if slope is None:
             return []
         said = (
-            f"log loss on held-out rows {slope.before:.3f} as the pseudo-likelihoods have it, {slope.after:.3f} "
+            f"log loss of rows left out in turn {slope.before:.3f} as the pseudo-likelihoods have it, {slope.after:.3f} "
             f"with slope and offset; {slope.base:.3f} by the shares of the classes alone"
         )
         return [Check("calibration", slope.after, "ok" if slope.after < slope.base else "warn", said, "predictions")]

@@ -1,32 +1,37 @@
-"""Slope and offset of log odds, learned on rows that were not used.
+"""Slope and offset of log odds, learned on what is said of each row by all others.
 
     p(1 | x) = E_q[σ(a g(f) + b)],   g of `hinge.log_odds`
 
-(Platt 1999, Probabilistic outputs for support vector machines, Advances in Large Margin Classifiers). Some
-folds of the rows are each left out of a fit with the kernel as it is; a and b are those of the largest
-likelihood of what was left out, with log a ~ N(0, 1) and b ~ N(0, 1).
+(Platt 1999, Probabilistic outputs for support vector machines, Advances in Large Margin Classifiers). With the
+site of row n taken out, q₋ₙ(f_n) is N(m₋, v₋), 1/v₋ = 1/v − λ_n and m₋ = v₋ (m/v − r_n), where λ and λ m − r are
+its expected curvature and gradient (Opper & Winther 2000, Gaussian processes for classification: mean-field
+algorithms, Neural Computation 12, https://doi.org/10.1162/089976600300014881): nothing is fitted again. The
+kernel stays as all rows have it. a and b are those of the largest likelihood, with log a and b ~ N(0, 1).
 """
 
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset
-from ppl_models.regression.newton import fit_glm
+from ppl_models.regression.bound import Regression
+from ppl_models.regression.design import Block
+from ppl_models.regression.forms import Blocks
 from ppl_models.regression.quadrature import gauss_hermite
 from ppl_models.regression.responses.hinge import OneAgainstRest, log_odds
-from ppl_models.regression.rows import Batch
 
-FOLDS, LARGE = 3, 6_000
-"""Folds of small data; of more than so many rows one split, with this many at most on each side."""
+ROWS = 6_000
+"""Rows at most that are left out in turn."""
+
+NEAREST = 0.05
+"""1/v₋ over 1/v at least: of a row that all but decides f where it is, the others say little."""
 
 
 @dataclass(frozen=True, eq=False)
 class Slope:
-    """a and b of each output, (K,), and the log loss of held-out rows in nats.
+    """a and b of each output, (K,), and the log loss of rows left out in turn, in nats.
 
     Attributes:
         slope: a.
@@ -66,36 +71,44 @@ class Slope:
         return p / p.sum(-1, keepdim=True).clamp_min(1e-300)
 
 
-def learn_slope(bound, data: Dataset, seed: int) -> Slope:
-    """Slope and offset of a machine whose kernel was learned.
+def left_out(response: OneAgainstRest, form: Blocks, rows: Block) -> tuple[Tensor, Tensor]:
+    """Mean and variance of f of each row by all others, (m, K) each.
+
+    Args:
+        response: the hinges.
+        form: the posterior of all rows.
+        rows: some of these, with the weights of the fit.
+    """
+    assert rows.weight is not None
+    found = []
+    for part, own in zip(response.parts, form.parts, strict=True):
+        m = rows.Z @ own.loc
+        v = ((rows.Z @ own.scale_tril) ** 2).sum(1).clamp_min(1e-12)
+        terms = part.row_terms(rows.y, m[:, None], v[:, None, None])
+        curvature = terms.curvature[:, 0, 0]
+        variance = 1 / torch.maximum(1 / v - rows.weight * curvature, NEAREST / v)
+        pull = terms.gradient[:, 0] + curvature * m
+        found.append((variance * (m / v - rows.weight * pull), variance))
+    means, variances = zip(*found, strict=True)
+    return torch.stack(means, 1), torch.stack(variances, 1)
+
+
+def learn_slope(bound: Regression, form: Blocks, data: Dataset) -> Slope:
+    """Slope and offset of a machine that was fitted.
 
     Args:
         bound: the machine.
+        form: its posterior.
         data: the rows of the fit.
-        seed: of the folds.
     """
-    batch: Batch = bound.dataset_batch(data)
-    order = np.random.default_rng(seed).permutation(len(batch))
-    if len(batch) > LARGE:
-        half = min(LARGE, len(batch) // 2)
-        folds = [(order[:half], order[half : 2 * half])]
-    else:
-        parts = np.array_split(order, FOLDS)
-        folds = [(np.concatenate([p for j, p in enumerate(parts) if j != i]), parts[i]) for i in range(FOLDS)]
-    response: OneAgainstRest = bound.response
+    batch = bound.dataset_batch(data)
+    if len(batch) > ROWS:
+        batch = replace(batch.some(ROWS), scale=1.0)
+    response, rows = bound.response, batch.whole()
+    assert isinstance(response, OneAgainstRest) and rows.weight is not None
     nodes, weights = (torch.tensor(v, dtype=torch.float64) for v in gauss_hermite(15))
-    values, codes, counts = [], [], []
-    for inside, outside in folds:
-        fit_to, test = (replace(batch, index=np.sort(batch.index[i]), _kept={}) for i in (inside, outside))
-        rows, outputs = test.whole(), []
-        for part in response.parts:
-            found = fit_glm(bound.glm.at(part, bound.glm.prior), fit_to, 60, 1e-4)
-            mean, root = rows.Z @ found.loc, rows.Z @ found.scale_tril
-            outputs.append(mean + nodes[:, None] * (root**2).sum(1).sqrt())
-        values.append(torch.stack(outputs, -1))  # (Q, m, K)
-        codes.append(rows.y)
-        counts.append(rows.weight)
-    f, y, w = torch.cat(values, 1), torch.cat(codes), torch.cat(counts)
+    mean, variance = left_out(response, form, rows)
+    f, y, w = mean + nodes[:, None, None] * variance.sqrt(), rows.y, rows.weight
     odds = log_odds(f)
     signs = torch.stack([part.sign(y) for part in response.parts], -1)
 

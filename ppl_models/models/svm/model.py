@@ -6,7 +6,7 @@
 Φ are the features of a kernel over standardised predictors, through inducing points
 (`ppl_models.regression.kernels`); 2a² is the C of a support vector machine. Of several classes each has such an
 f against the rest. Probabilities are the normalised pair of pseudo-likelihoods, averaged over the posterior, with
-a slope and offset that were learned on held-out rows (Platt 1999); of several classes normalised.
+a slope and offset that were learned on rows left out in turn (Platt 1999); of several classes normalised.
 
 The guide is a Gaussian over (b, w) by natural gradients with expectations in closed form, ℓ and a those of the
 largest evidence lower bound (Polson & Scott 2011; Henao et al. 2014; Wenzel et al. 2017: see `hinge`).

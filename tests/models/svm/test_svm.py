@@ -1,5 +1,7 @@
 """Support vector machines: against scikit-learn's, and what their verbs promise."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,7 +56,7 @@ def test_predictions_agree_with_their_probabilities(which, request):
     assert (found["class"] == np.array(fitted.bound.labels())[p.argmax(1)]).all()
 
 
-def test_calibration_does_not_lose_on_held_out_rows_and_is_checked(fit):
+def test_calibration_does_not_lose_on_rows_left_out_and_is_checked(fit):
     slope = fit.bound.slope
     assert slope.after <= slope.before + 0.01
     check = next(c for c in fit.report.checks if c.name == "calibration")
@@ -86,3 +88,22 @@ def test_a_run_that_is_saved_says_the_same(fit, tmp_path):
     fit.save(tmp_path / "run")
     new = rings(20, 2, 3)
     pd.testing.assert_frame_equal(ppl.load(tmp_path / "run").predict(new), fit.predict(new))
+
+
+def test_a_row_left_out_in_closed_form_is_near_a_fit_without_it(fit):
+    from ppl_models.models.svm.held_out import left_out
+    from ppl_models.regression.newton import fit_glm
+
+    bound = fit.bound
+    batch = bound.dataset_batch(fit.data)
+    rows = batch.whole()
+    form = bound.form(fit.params)
+    mean, variance = left_out(bound.response, form, rows)
+    far, moved = [], []
+    for n in range(0, 120, 12):
+        fewer = dataclasses.replace(batch, index=np.delete(batch.index, n), _kept={})
+        found = fit_glm(bound.glm.at(bound.response.parts[0], bound.glm.prior), fewer)
+        far.append(float(mean[n, 0] - rows.Z[n] @ found.loc) / float(variance[n, 0]) ** 0.5)
+        moved.append(float(rows.Z[n] @ (form.parts[0].loc - found.loc)) / float(variance[n, 0]) ** 0.5)
+    assert np.abs(far).max() < 0.2
+    assert np.abs(far).mean() < 0.5 * np.abs(moved).mean()
