@@ -238,7 +238,9 @@ def tuned(bound: Regression, data: Dataset) -> Regression:
     lengths = LENGTHS if 0 in free else (own.length_scale,)
     begin = starts(lengths, m.amplitude or 1.0, bound.start())
     best = tune(tuner, begin, [*free, *range(2, 2 + bound.shared)])
-    found = [given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)]
+    found = [
+        given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)
+    ]
     return bound.at({"tuned": Tuned(*found)})
 
 

@@ -283,7 +283,9 @@ class Apart(Form):
 
 def from_params(params: Params) -> Form:
     """The form that `params` came from."""
-    params = {name: value for name, value in params.items() if name not in (DRAWS, CENTRE, MAP, KERNEL, SLOPE)}
+    params = {
+        name: value for name, value in params.items() if name not in (DRAWS, CENTRE, MAP, KERNEL, SLOPE)
+    }
     if f"{BLOCKS}loc" in params:
         both = zip(params[f"{BLOCKS}loc"], params[f"{BLOCKS}scale_tril"], strict=True)
         return Blocks(tuple(Full(loc, root) for loc, root in both))

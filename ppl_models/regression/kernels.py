@@ -1,7 +1,8 @@
 """Kernels as columns of a design: f(x) = wᵀ Φ(x), w ~ N(0, a² I), Φ(x) = L⁻¹ k(U, x), L Lᵀ = k(U, U).
 
-With inducing points U chosen among the rows by k-means++ (Arthur & Vassilvitskii 2007, SODA) Φᵀ Φ is Nyström's
-approximation of k (Williams & Seeger 2001, NIPS 13, https://proceedings.neurips.cc/paper/2000), so that a
+With inducing points U chosen among the rows by k-means++ (Arthur & Vassilvitskii 2007, SODA) Φᵀ Φ is
+Nyström's approximation of k (Williams & Seeger 2001, NIPS 13, https://proceedings.neurips.cc/paper/2000),
+so that a
 regression on Φ is one of Gaussian processes, whatever the target. With r = |z − u| / (ℓ √p), z the p
 predictors,
 
@@ -9,8 +10,8 @@ predictors,
     matern32   (1 + √3 r) exp(−√3 r)
     matern52   (1 + √5 r + 5r²/3) exp(−√5 r)
 
-Numbers are standardised; dummies of labels stay 0 and 1, so that a rare label is not far from all others. ℓ and a
-are those whose evidence lower bound is largest on some of the rows.
+Numbers are standardised; dummies of labels stay 0 and 1, so that a rare label is not far from all others. ℓ
+and a are those whose evidence lower bound is largest on some of the rows.
 """
 
 import math
@@ -75,7 +76,7 @@ class KernelCoding:
 
 
 def places(design: Design, values: np.ndarray) -> np.ndarray:
-    """Predictors between which distances are taken, (m, p): numbers standardised, dummies 0 and 1 but centred."""
+    """Predictors between which distances are taken, (m, p): numbers standardised, dummies only centred."""
     Z, labels = design.standardised(values)[:, 1:], design.coding.categories
     dummies = [j for j, of in enumerate(design.coding.origins) if len(of) == 1 and of[0] in labels]
     Z[:, dummies] *= design.sd[dummies]

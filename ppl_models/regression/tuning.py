@@ -1,7 +1,7 @@
 """The length scale and amplitude of a kernel, by ascent of the evidence lower bound.
 
-The Gaussian of each output is held by its sites: λ_n = E[−∇² log p] and r_n = E[∇ log p] + λ_n m_n of each row,
-so that for any hyperparameters θ it is
+The Gaussian of each output is held by its sites: λ_n = E[−∇² log p] and r_n = E[∇ log p] + λ_n m_n of each
+row, so that for any hyperparameters θ it is
 
     q(w) = N(P⁻¹ Zᵀ r, P⁻¹),   P = D(θ) + Zᵀ diag(λ) Z,   Z = [1, Φ_θ]
 

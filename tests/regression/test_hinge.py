@@ -40,9 +40,7 @@ def test_expectations_of_the_hinge_are_those_of_fine_quadrature(y, m, s):
 
 @pytest.mark.parametrize(("y", "m", "s"), CASES)
 def test_expectations_of_the_pair_are_those_of_fine_quadrature(y, m, s):
-    expected = quadrature(
-        lambda f: float(Pair().log_prob(torch.tensor([f]).double(), torch.tensor(y))), m, s
-    )
+    expected = quadrature(lambda f: float(Pair().log_prob(torch.tensor([f]).double(), torch.tensor(y))), m, s)
     np.testing.assert_allclose(row(Pair(), y, m, s), expected, rtol=0.02, atol=0.01)  # it has kinks
 
 

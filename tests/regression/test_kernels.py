@@ -38,7 +38,9 @@ def test_a_glm_with_a_kernel_is_gaussian_process_regression():
     found = fit.predict(new)["mean"]
     z, scale = (table["x"] - table["x"].mean()) / table["x"].std(ddof=0), table["y"].std(ddof=0)
     kernel = ConstantKernel(1.0) * RBF(1.0) + WhiteKernel(0.1)
-    peer = GaussianProcessRegressor(kernel).fit(z.to_numpy()[:, None], (table["y"] - table["y"].mean()) / scale)
+    peer = GaussianProcessRegressor(kernel).fit(
+        z.to_numpy()[:, None], (table["y"] - table["y"].mean()) / scale
+    )
     at = ((new["x"] - table["x"].mean()) / table["x"].std(ddof=0)).to_numpy()[:, None]
     expected = peer.predict(at) * scale + table["y"].mean()
     np.testing.assert_allclose(found, expected, atol=0.06)

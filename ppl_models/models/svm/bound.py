@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, Self, final
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ppl_models.capabilities import Fitted, Probabilities
@@ -105,13 +104,17 @@ class SVMBound(Classes):
         if slope is None:
             return []
         said = (
-            f"log loss of rows left out in turn {slope.before:.3f} as the pseudo-likelihoods have it, {slope.after:.3f} "
-            f"with slope and offset; {slope.base:.3f} by the shares of the classes alone"
+            f"log loss of rows left out in turn {slope.before:.3f} as the pseudo-likelihoods have it, "
+            f"{slope.after:.3f} with slope and offset; {slope.base:.3f} by the shares of the classes alone"
         )
-        return [Check("calibration", slope.after, "ok" if slope.after < slope.base else "warn", said, "predictions")]
+        return [
+            Check(
+                "calibration", slope.after, "ok" if slope.after < slope.base else "warn", said, "predictions"
+            )
+        ]
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
-        """Length scale, amplitude, C = 2a², support vectors, slope and offset; of a linear kernel coefficients.
+        """Length scale, amplitude, C = 2a², support vectors, slope, offset; of a linear kernel coefficients.
 
         `support_vectors` is the number of rows with E[y f] < 1, of each class against the rest.
         """

@@ -40,6 +40,8 @@ class SVMFields(KernelFields):
         for field, allowed in (("class_weight", ClassWeight), ("missing_rows", MissingRows)):
             if getattr(self, field) not in get_args(allowed):
                 *others, last = get_args(allowed)
-                raise UsageError(f"{field} must be {', '.join(others)} or {last}, got {getattr(self, field)!r}")
+                raise UsageError(
+                    f"{field} must be {', '.join(others)} or {last}, got {getattr(self, field)!r}"
+                )
         if not 0 < self.intercept_scale < float("inf"):
             raise UsageError(f"intercept_scale must be positive and finite, got {self.intercept_scale}")

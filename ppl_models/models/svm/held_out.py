@@ -2,9 +2,10 @@
 
     p(1 | x) = E_q[σ(a g(f) + b)],   g of `hinge.log_odds`
 
-(Platt 1999, Probabilistic outputs for support vector machines, Advances in Large Margin Classifiers). With the
-site of row n taken out, q₋ₙ(f_n) is N(m₋, v₋), 1/v₋ = 1/v − λ_n and m₋ = v₋ (m/v − r_n), where λ and λ m − r are
-its expected curvature and gradient (Opper & Winther 2000, Gaussian processes for classification: mean-field
+(Platt 1999, Probabilistic outputs for support vector machines, Advances in Large Margin Classifiers). With
+the site of row n taken out, q₋ₙ(f_n) is N(m₋, v₋), 1/v₋ = 1/v − λ_n and m₋ = v₋ (m/v − r_n), where λ and
+r − λ m are its expected curvature and gradient (Opper & Winther 2000, Gaussian processes for
+classification: mean-field
 algorithms, Neural Computation 12, https://doi.org/10.1162/089976600300014881): nothing is fitted again. The
 kernel stays as all rows have it. a and b are those of the largest likelihood, with log a and b ~ N(0, 1).
 """
@@ -105,7 +106,8 @@ def learn_slope(bound: Regression, form: Blocks, data: Dataset) -> Slope:
     if len(batch) > ROWS:
         batch = replace(batch.some(ROWS), scale=1.0)
     response, rows = bound.response, batch.whole()
-    assert isinstance(response, OneAgainstRest) and rows.weight is not None
+    assert isinstance(response, OneAgainstRest)
+    assert rows.weight is not None
     nodes, weights = (torch.tensor(v, dtype=torch.float64) for v in gauss_hermite(15))
     mean, variance = left_out(response, form, rows)
     f, y, w = mean + nodes[:, None, None] * variance.sqrt(), rows.y, rows.weight

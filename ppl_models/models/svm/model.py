@@ -4,12 +4,14 @@
     f_n = b + wᵀ Φ(x_n),   y_n ∈ {−1, 1}
 
 Φ are the features of a kernel over standardised predictors, through inducing points
-(`ppl_models.regression.kernels`); 2a² is the C of a support vector machine. Of several classes each has such an
-f against the rest. Probabilities are the normalised pair of pseudo-likelihoods, averaged over the posterior, with
-a slope and offset that were learned on rows left out in turn (Platt 1999); of several classes normalised.
+(`ppl_models.regression.kernels`); 2a² is the C of a support vector machine. Of several classes each has such
+an f against the rest. Probabilities are the normalised pair of pseudo-likelihoods, averaged over the
+posterior,
+with a slope and offset that were learned on rows left out in turn (Platt 1999); of several classes
+normalised.
 
-The guide is a Gaussian over (b, w) by natural gradients with expectations in closed form, ℓ and a those of the
-largest evidence lower bound (Polson & Scott 2011; Henao et al. 2014; Wenzel et al. 2017: see `hinge`).
+The guide is a Gaussian over (b, w) by natural gradients with expectations in closed form, ℓ and a those of
+the largest evidence lower bound (Polson & Scott 2011; Henao et al. 2014; Wenzel et al. 2017: see `hinge`).
 """
 
 from collections.abc import Mapping
@@ -80,7 +82,9 @@ class SVM(SVMFields, Model):
         rows = bound.dataset_batch(data).whole()
         f = alpha + rows.Z[:, 1:] @ w
         with pyro.plate("rows", len(rows.y)):
-            pyro.factor("y", bound.response.log_prob(f, rows.y) * (1.0 if rows.weight is None else rows.weight))
+            pyro.factor(
+                "y", bound.response.log_prob(f, rows.y) * (1.0 if rows.weight is None else rows.weight)
+            )
 
     def guide(self, data: "Dataset", fit: Any) -> None:
         """The posterior over all numbers at once, at an auxiliary site, then each site as part of it."""
@@ -90,6 +94,8 @@ class SVM(SVMFields, Model):
         from ppl_models.regression.guide import PointsOf
 
         bound = self.bind(data.schema).prepare(data)
-        value = pyro.sample("parameters", PointsOf(bound, bound.form(fit.params)), infer={"is_auxiliary": True})
+        value = pyro.sample(
+            "parameters", PointsOf(bound, bound.form(fit.params)), infer={"is_auxiliary": True}
+        )
         for name, site in bound.theta(value[None])["regression"].items():
             pyro.sample(name, dist.Delta(site[0], event_dim=site.dim() - 1))

@@ -70,15 +70,15 @@ class Hinge(Response):
 class Pair(Hinge):
     """The density σ(±g(f)) of one class against the others, by which kernels are compared.
 
-    As exp(−2 max(0, 1 − y f)) is at most 1 whatever y, its evidence grows without end where classes can be told
-    apart (Sollich 2002, Bayesian methods for support vector machines, Machine Learning 46,
+    As exp(−2 max(0, 1 − y f)) is at most 1 whatever y, its evidence grows without end where classes can be
+    told apart (Sollich 2002, Bayesian methods for support vector machines, Machine Learning 46,
     https://doi.org/10.1023/A:1012489924661); that of the pair does not.
     """
 
     def row_terms(
         self, y: Tensor, mean: Tensor, cov: Tensor | None, trials: Tensor | None = None
     ) -> RowTerms:
-        """By the trapezoid rule; E[∇] = E[z log p]/s, E[∇²] = E[(z² − 1) log p]/s², f = m + s z (Stein 1981)."""
+        """By the trapezoid rule; E[∇] = E[z log p]/s, E[∇²] = E[(z² − 1) log p]/s² (Stein 1981)."""
         nodes, weights = (torch.tensor(v, dtype=torch.float64) for v in trapezoid(NODES))
         m = mean[:, 0]
         s = torch.full_like(m, SMOOTH) if cov is None else cov[:, 0, 0].clamp_min(1e-6).sqrt()
@@ -90,7 +90,7 @@ class Pair(Hinge):
     def log_prob(
         self, phi: Tensor, y: Tensor, psi: Tensor | None = None, trials: Tensor | None = None
     ) -> Tensor:
-        """log σ(±g(f))."""
+        """Log σ(±g(f))."""
         return torch.nn.functional.logsigmoid(self.sign(y) * log_odds(phi[..., 0]))
 
 

@@ -14,7 +14,9 @@ def rings(rows: int, classes: int = 2, seed: int = 0) -> pd.DataFrame:
     X = rng.normal(size=(rows, 2))
     radius = np.sqrt((X**2).sum(1)) + rng.normal(0, 0.1, rows)
     edges = np.quantile(radius, np.arange(1, classes) / classes)
-    return pd.DataFrame(X, columns=["a", "b"]).assign(y=np.array(["one", "three", "two"])[np.digitize(radius, edges)])
+    return pd.DataFrame(X, columns=["a", "b"]).assign(
+        y=np.array(["one", "three", "two"])[np.digitize(radius, edges)]
+    )
 
 
 @pytest.fixture(scope="module")
