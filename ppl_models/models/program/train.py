@@ -172,11 +172,14 @@ def _gaussian(bound: Program, data: Dataset, settings: ProgramSettings, course: 
         )
     if search.apart:
         params = params | {"modes.apart": torch.ones(1, len(started))}
-    status = best.status
+    status, reason = best.status, why(best.status, best.steps)
+    if status is Status.MAX_STEPS and bound.late():
+        steps = f"{best.steps} steps, as the time was up"
+        reason = f"the ELBO was still rising after {steps}; allow more with --budget"
     return Trained(
         params | unseen, elbo, status, best.steps, log.seconds, tuple(log.history),
         search.restarts(float(best.elbo[0]), data.rows),
-        why(status, best.steps), GaussianRule.name, (*notes, *density.notes()),
+        reason, GaussianRule.name, (*notes, *density.notes()),
     )  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def tables():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "by_hand", "data"),
-    zip([Counts(), Slopes(), Responses()], [counts, slopes, responses], tables(), strict=True),
+    list(zip([Counts(), Slopes(), Responses()], [counts, slopes, responses], tables(), strict=True)),
     ids=["counts", "slopes", "responses"],
 )
 def test_hierarchies_have_the_posterior_of_long_chains(model, by_hand, data):

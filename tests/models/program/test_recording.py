@@ -134,6 +134,8 @@ def test_a_budget_ends_searches_steps_and_moves(y, monkeypatch):
     for budget in (10.0, 40.0):
         now[0] = 0.0
         fit = ppl.fit(Walk(), {"y": y[:4]}, budget=budget, restarts=2)
+        if fit.status == "max_steps":
+            assert "allow more with --budget" in fit.trained.reason
         now[0] += 100.0  # whoever looks at draws later has not less of the budget
         assert fit.posterior_draws.draws > 0
         assert (
