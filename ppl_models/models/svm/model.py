@@ -65,7 +65,7 @@ class SVM(SVMFields, Model):
         """The machine over the schema's columns; it learns its design from the rows."""
         from ppl_models.models.svm.bound import SVMBound
 
-        return SVMBound(self, schema)
+        return SVMBound(self, schema)  # type: ignore[arg-type]
 
     def model(self, data: "Dataset") -> None:
         """Sites `intercept` (K), `coefficient` (M, K) of the features, and the factor `y`."""
