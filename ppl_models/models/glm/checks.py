@@ -37,7 +37,7 @@ def against_data(bound: Any, fitted: Fitted) -> list[Check]:
     name, family = data.schema.names[target], bound.model.family
     wider = WIDER.get(family)
     advice = (
-        f"--family {wider} has more spread" if wider else "other predictors, or a --formula, may say more"
+        f"--family={wider} has more spread" if wider else "other predictors, or a --formula, may say more"
     )
     found = misfit.replicated({name: seen}, {name: drawn})
     return misfit.checks([each._replace(advice=advice) for each in found], 1, part.rows)
