@@ -23,9 +23,9 @@ warnings.simplefilter("ignore")
 rng = np.random.default_rng(1)
 def radon():
     J, n = 85, 919
-    g = rng.integers(0, J, n); floor = rng.integers(0, 2, n); u = rng.normal(size=J) * 0.35
-    y = 1.4 + u[g] - 0.66 * floor + rng.normal(size=n) * 0.75
-    return pd.DataFrame({"y": y, "floor": floor.astype(float), "g": [f"c{i}" for i in g]})
+    g = rng.integers(0, J, n); uranium = rng.normal(size=n); u = rng.normal(size=J) * 0.35
+    y = 1.4 + u[g] - 0.66 * uranium + rng.normal(size=n) * 0.75
+    return pd.DataFrame({"y": y, "uranium": uranium, "g": [f"c{i}" for i in g]})
 def counts():
     J, n = 40, 800
     g = rng.integers(0, J, n); x = rng.normal(size=n); u = rng.normal(size=J) * 0.5
@@ -44,7 +44,7 @@ def large():
 
 CASES = {
     "kids, 434, normal": ("kids()", "normal", "y ~ hs + iq", "iq"),
-    "radon, 919, normal, 85 groups": ("radon()", "normal", "y ~ floor + (1 | g)", "floor"),
+    "radon, 919, normal, 85 groups": ("radon()", "normal", "y ~ uranium + (1 | g)", "uranium"),
     "counts, 800, Poisson, 40 groups": ("counts()", "poisson", "y ~ x + (1 | g)", "x"),
     "large, 100,000 × 10, Poisson": (
         "large()",
