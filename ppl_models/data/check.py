@@ -65,7 +65,7 @@ def conform(
         new = _check(table, column, survey.summaries[column.name], unseen)
         strangers = strangers or bool(new and column.labelled)
         notes += new
-    return matrix(survey, schema.columns, absent, changed=strangers), [*notes, *survey.notes]
+    return matrix(survey, schema.columns, absent, changed=strangers), notes
 
 
 def _by_position(table: Table, schema: Schema) -> Table:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ppl_models.data.came import of_texts
 from ppl_models.data.cells import Dates, Numbers
+from ppl_models.data.marks import BLANK
 from ppl_models.data.matrix import matrix
 from ppl_models.data.messages import Change, listed, plural, quoted
 from ppl_models.data.schema import Column, Kind
@@ -145,7 +146,7 @@ def words(table: Table, survey: Survey, columns: Sequence[Column]) -> list[str]:
 
 def _unasked(found: LabelSummary, survey: Survey) -> dict[str, int]:
     """Texts that were taken as missing and might as well be labels, but for those that the user named."""
-    return {w: k for w, k in found.dropped.items() if w in _AMBIGUOUS and w not in survey.missing}
+    return {w: k for w, k in found.dropped.items() if w in {*_AMBIGUOUS, *BLANK} and w not in survey.missing}
 
 
 def _left_out(

@@ -13,7 +13,21 @@ from ppl_models.data.messages import listed, quoted
 BLANK = frozenset(
     {"-", "--", "–", "—", "..", "...", "…", "n.a.", "N.A.", "n.a", "#N/A", "#DIV/0!", "k.A.", "*"}
 )
-"""What stands for nothing in a column of numbers."""
+"""What stands for nothing among numbers or words."""
+
+_UNANSWERED = re.compile(
+    r"(i )?(prefer|would rather|rather|choose|chose) not (to )?(say|answer|disclose)|(don'?t|do not) know|"
+    r"refused( to answer)?|no answer|not (applicable|available|stated|known|reported)|unknown|"
+    r"keine angabe|weiß nicht",
+    re.IGNORECASE,
+)
+"""What people say in place of a number."""
+
+
+def blank(text: str) -> bool:
+    """Whether a text among numbers stands for none: a dash and the like, or words that refuse an answer."""
+    return text in BLANK or _UNANSWERED.fullmatch(text) is not None
+
 
 _NOTE = r"(?:\s*(?:[*†‡§¶¹²³⁴⁵]+|\[\w{1,2}\]|\((?:[a-z]|[pre])\)))?"
 _CURRENCY = r"(?:[$€£¥₹₽₩]|[A-Z]{2,3}\$?|US\$|R\$|Fr\.|kr\.?|zł)"
@@ -56,7 +70,7 @@ def form_of(texts: Collection[str], decimal: str) -> Form | None:
     found, marks, plain = Form(), set(), 0
     nothing = []
     for text in texts:
-        if text in BLANK:
+        if blank(text):
             found.numbers[text] = float("nan")
             nothing.append(text)
             continue
@@ -81,13 +95,18 @@ def form_of(texts: Collection[str], decimal: str) -> Form | None:
         found.numbers[text] = -value if negative else value
     if len(marks) > 1 or (marks & {"%", "‰"} and plain) or len(nothing) == len(found.numbers):
         return None
-    example = next(
-        (t for t, v in found.numbers.items() if v == v and not re.fullmatch(r"-?\d+\.?\d*", t)), None
-    )
+    example = next((t for t, v in found.numbers.items() if v == v and _plainly(t) != v), None)
     said = [] if example is None else [f"{quoted(example)} is read as {found.numbers[example]:.12g}"]
     said += [f"{listed(nothing)} as missing"] if nothing else []
     found.note = ", ".join(said)
     return found
+
+
+def _plainly(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _value(digits: str, decimal: str) -> float | None:

@@ -64,6 +64,11 @@ _COLUMNS = (
         type=bool,
         default=False,
     ),
+    Option(
+        name="long",
+        help="Make one column of those that are called by years, with a row for each year.",
+        metavar="NAME",
+    ),
     Option(name="target", help="The column that is to be predicted.", metavar="COL", stages=_FIT),
     Option(name="weights", help="The column of the weights of the rows.", metavar="COL", stages=_FIT),
     Option(
@@ -148,6 +153,7 @@ class Later(FormatOptions, total=False):
         time: The column that orders a sequence; the fit's if not given.
         date_format: How the dates of the time are written, where their cells do not tell.
         sort: Whether to sort the rows by time, within sequences.
+        long: What to call the column that is made of those called by years, with a row for each year.
     """
 
     delimiter: str | None
@@ -162,6 +168,7 @@ class Later(FormatOptions, total=False):
     time: str | None
     date_format: str | None
     sort: bool
+    long: str | None
 
 
 def reading_options(stage: Stage | None = None) -> tuple[Option, ...]:

@@ -28,6 +28,7 @@ from ppl_models.data.messages import Change, clean, listed, quoted
 from ppl_models.data.options import FormatOptions, Names
 from ppl_models.data.pairs import Pair, as_pair, with_target
 from ppl_models.data.readers.base import Request
+from ppl_models.data.rearranged import longer, periods, rearranged, sources, without_repeats
 from ppl_models.data.schema import LABELLED, Kind, Meaning, Schema
 from ppl_models.data.sequences import check_lengths, joined, ordered_times, runs, sorted_rows
 from ppl_models.data.table import MISSING, UNKNOWN, Table
@@ -52,6 +53,7 @@ def read(
     time: str | None = None,
     date_format: str | None = None,
     sort: bool = False,
+    long: str | None = None,
     target: Any = None,
     weights: Any = None,
     weights_are: Meaning | None = None,
@@ -86,7 +88,10 @@ def read(
             many ways (see `ppl_models.data.dates`). It is not modelled.
         date_format: How its dates are written, where their cells do not tell: `dmy`, `mdy`, or a format of
             `strptime` such as `%d.%m.%Y`.
-        sort: Whether to put the rows of a sequence together, in the order of their times.
+        sort: Whether to put the rows of a sequence together, in the order of their times. Of a few rows with
+            one time, of which most others have one each, the last is kept.
+        long: What to call the one column that is made of those called by years (`2020`, `2021`, …), with a
+            row for each, and its year in `year`.
         target: The column that is to be predicted, or its values, one for each row. It becomes the last
             column; its cells may be missing. Text, truth values and whole numbers of at most 50 values are
             labels, binary or categorical; other numbers are continuous or counts: see
@@ -179,8 +184,8 @@ def read(
     as_written = [name for name in targets if kinds.get(name, Kind.CATEGORICAL) in LABELLED]
     request = Request(
         wanted=None
-        if wanted is None or "all" in kept
-        else frozenset([*wanted, *kinds, *beside, *targets, *kept]),
+        if wanted is None or "all" in kept or long is not None
+        else frozenset([*wanted, *sources(wanted), *kinds, *beside, *targets, *kept]),
         unwanted=frozenset(ignored) - {*beside, *kept},
         as_text=frozenset(
             [*labelled, *rows_by, *as_written, *kept, *(read_as_text(schema) if schema is not None else ())]
@@ -194,6 +199,14 @@ def read(
         table = load(data, request)
         table.usual = () if table.typed else request.usual
         decimal = table.decimal if decimal == "." else decimal
+        if long is not None:
+            table = longer(table, str(long), decimal)
+        loaded = table.rows
+        if not (table.held or table.typed or table.parts is not None or table.matrix is not None):
+            spoken = {*ignored, *kinds, *beside, *kept}
+            table = rearranged(table, wanted, spoken, decimal=decimal)
+            if schema is None:
+                table = without_repeats(table)
         if parts and sequence not in table.columns and set(parts) <= {*table.columns}:
             table = joined(table, parts, str(sequence))
         elif parts and sequence not in table.columns and schema is None:
@@ -258,6 +271,11 @@ def read(
                 return values, notes, found
 
             values, notes, schema = first(kinds)
+            if len(wide := [name for name in periods(table) if name in schema.names]) > 2:
+                notes.append(
+                    f"the columns {quoted(wide[0])} to {quoted(wide[-1])} are called by years; "
+                    "--long NAME makes one column of them, with a row for each year"
+                )
             further = {} if refine is None else kinds_of(dict(refine(schema)))
             if further:
                 values, notes, schema = first(further | kinds)
@@ -272,9 +290,9 @@ def read(
         if isinstance(note, Change):
             warn(f"{clean(table.source)}: {note}")
     again = not (
-        own or tokens or instead is not None or date_format or sort or parts or text != text_options()
+        own or tokens or instead is not None or date_format or sort or parts or long or text != text_options()
     )
-    path = _path(data) if again else None
+    path = _path(data) if again and loaded == table.rows else None
     source = clean(table.source)
     return Dataset(
         values,

@@ -12,10 +12,15 @@ from ppl_models.data.dates import read_dates
 from ppl_models.data.messages import plural, quoted
 from ppl_models.data.survey import parse
 from ppl_models.data.table import Table
+from ppl_models.data.totals import without
 from ppl_models.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+_FEW = 0.05
+"""The share of rows with the time of another one up to which these are corrections."""
 
 
 def runs(table: Table, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -143,7 +148,8 @@ def joined(table: Table, names: list[str], name: str) -> Table:
 def sorted_rows(table: Table, sequence: str | None, time: str | None, date_format: str | None) -> Table:
     """The table with the rows of a sequence together, in the order of their times.
 
-    Sequences stand in the order in which each is first seen; rows of one time stay as they were.
+    Sequences stand in the order in which each is first seen; rows of one time stay as they were. Where
+    they are one in twenty or fewer, they are corrections, of which the last is kept.
 
     Args:
         table: The data.
@@ -163,8 +169,18 @@ def sorted_rows(table: Table, sequence: str | None, time: str | None, date_forma
         keys.append(_labels(table, sequence).codes)
     order = np.lexsort(keys)
     moved = int((order != np.arange(table.rows)).sum())
-    if not moved:
+    table = _in_order(table, order, moved) if moved else table
+    if time is None:
         return table
+    same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
+    if not 0 < same.sum() <= _FEW * table.rows:
+        return table
+    rows = np.flatnonzero(same).tolist()
+    said = f"left out {plural(len(rows), 'row')} with the time of a later line, which is kept, the first in "
+    return without(table, rows, said + table.place(rows[0]))
+
+
+def _in_order(table: Table, order: np.ndarray, moved: int) -> Table:
     place, cell = table.place, table.cell
     columns = {
         name: cells[order] if isinstance(cells, np.ndarray) else cells.take(order)
@@ -174,6 +190,7 @@ def sorted_rows(table: Table, sequence: str | None, time: str | None, date_forma
         table,
         columns=columns,
         matrix=None if table.matrix is None else table.matrix[order],
+        index=None if table.index is None else table.index[order],
         notes=[*table.notes, f"sorted the rows; {moved:,} of {table.rows:,} have moved"],
         place=lambda row: place(int(order[row])),
         cell=None if cell is None else lambda row, name: cell(int(order[row]), name),

@@ -1,6 +1,7 @@
 """What is known of a column after some of its rows, be they all at once or block after block."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -162,6 +163,14 @@ class LabelSummary:
                 self.counts[text] += k
         self.rows += len(cells.codes)
         self.count += sum(number)
+
+    def drop(self, texts: Iterable[str]) -> None:
+        """Take some of the labels for missing cells."""
+        for text in texts:
+            number = self.counts.pop(text)
+            del self.first[text]
+            self.count -= number
+            self.dropped[text] = self.dropped.get(text, 0) + number
 
     @property
     def seen(self) -> list[str]:

@@ -21,11 +21,11 @@ from ppl_models.data.cells import (
     too_large,
 )
 from ppl_models.data.dates import are_dates
-from ppl_models.data.marks import BLANK, Form, form_of
+from ppl_models.data.marks import BLANK, Form, blank, form_of
 from ppl_models.data.messages import Change, clean, listed, plural, quoted
 from ppl_models.data.schema import LABELLED, Kind
 from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, NumberSummary, Summary
-from ppl_models.data.table import MISSING, Table
+from ppl_models.data.table import MISSING, UNKNOWN, Table
 from ppl_models.errors import DataError
 
 _GROUPED = re.compile(r"[+-]?\d{1,3}(_\d{3})+(\.\d*)?", re.ASCII)
@@ -150,6 +150,8 @@ class Survey:
                         self._judge_text(name, found)
                     except DataError as error:
                         problems.append(error)
+                if self.summaries[name] is found and name not in self._numeric and not found.typed:
+                    found.drop(self._dashes(name, found))
         numeric = [name for name in names if name in self._numeric]
         if numeric:
             for name in numeric:
@@ -188,10 +190,21 @@ class Survey:
             self.summaries[name] = Dates()
         elif not found.overflow and (form := self._form(texts)) is not None:
             self._forms[name] = form
-            self.notes.append(f"column {quoted(name)}: {form.note}")
+            if form.note:
+                self.notes.append(f"column {quoted(name)}: {form.note}")
             self._numeric.add(name)
         elif not found.overflow:
             self._check_words(name, found, texts, numeric)
+
+    def _dashes(self, name: str, found: LabelSummary) -> list[str]:
+        """Texts such as - and n.a. among words, in a file without types: they mean that there is none."""
+        if self.table.usual != MISSING or found.overflow:
+            return []
+        dashes = [text for text in found.seen if text in BLANK]
+        words = [text for text in found.seen if text not in BLANK]
+        if not words or not all(any(map(str.isalnum, text)) for text in words):
+            return []
+        return [text for text in dashes if text not in self.table.came.get(name, UNKNOWN).order]
 
     def _form(self, texts: list[str]) -> Form | None:
         """How the numbers of a column are written, if it is numbers with marks.
@@ -270,6 +283,7 @@ class Survey:
     def _check_words(self, name: str, found: LabelSummary, texts: list[str], numeric: np.ndarray) -> None:
         """Refuse numbers with a mark, if else the column would be numeric, and words among numbers."""
         odd = [text for text, is_number in zip(texts, numeric, strict=True) if not is_number]
+        odd = [text for text in odd if not blank(text)] or odd
         if not odd:
             return
         word, row = quoted(odd[0]), found.first[odd[0]]
@@ -285,12 +299,13 @@ class Survey:
         elif all(_UNIT.fullmatch(text) for text in odd):
             advice = f"is a number with a mark; remove the mark, or use --types {other}"
         elif (few := self._wordy(odd)) and sum(found.counts[text] for text in few) < 0.5 * sum(
-            found.counts[text] for text in texts
+            found.counts[text] for text in texts if not blank(text)
         ):
             word, row = quoted(few[0]), found.first[few[0]]
+            more = f" (nor is {listed(few[1:], 5)})" if len(few) > 1 else ""
             advice = (
-                f"is not a number, as most of the column is; correct it, or use --missing {word} if the "
-                f"cell is missing, or --types {other}"
+                f"is not a number, as most of the column is{more}; correct it, or use --missing {word} if "
+                f"the cell is missing, or --types {other}"
             )
         else:
             return
@@ -298,7 +313,7 @@ class Survey:
 
     def _wordy(self, odd: list[str]) -> list[str]:
         """Those of some texts that are not numbers with marks either."""
-        return [text for text in odd if text in BLANK or form_of([text], self._decimal) is None]
+        return [text for text in odd if not blank(text) and form_of([text], self._decimal) is None]
 
     def _check_numbers(self, name: str, found: NumberSummary) -> None:
         if found.infinite:

@@ -2,15 +2,16 @@
 
 The rules, for cells that are not missing:
 
-- Truth values, and text that says yes and no (`yes/no`, `y/n`, `true/false`, `t/f`, `on/off`, in any case):
-  binary. Numbers that are all 0 or 1: binary.
+- Truth values, and text that says yes and no (`yes/no`, `y/n`, `true/false`, `t/f`, `on/off`, `ja/nein`,
+  `oui/non` …, in any case and in several spellings, such as `Y`, `yes`, `No`): binary. Numbers that are all
+  0 or 1: binary.
 - Other whole numbers: counts if none is negative, the largest is at most 1000 and the smallest is below 10.
   Counts of rare things come near zero; measurements in whole units (a length of 172 to 231 mm, a year, a
   wait of 43 to 96 minutes) do not.
 - Other numbers: continuous.
 - Whole numbers with leading zeros, and such beyond 2⁵³, are codes and identifiers: text.
 - Other text: categorical, also if there are only two values. The levels are in natural order: `a2` before
-  `a10`.
+  `a10`; three or more that are words of one scale (`never … always`, days, months) in the order of that.
 
 A rule cannot know what a number means, which is why every kind can be given instead.
 """
@@ -23,6 +24,7 @@ import numpy as np
 
 from ppl_models.data.cells import CODE, NUMBER, Labels, Numbers, label
 from ppl_models.data.messages import listed, quoted
+from ppl_models.data.scales import no_and_yes, scale_of
 from ppl_models.data.schema import LABELLED, Column, Kind
 from ppl_models.data.summaries import MOST_TEXTS, LabelSummary, NumberSummary
 from ppl_models.data.table import UNKNOWN, Came, Table
@@ -31,8 +33,6 @@ from ppl_models.errors import DataError
 MOST_LEVELS = 50
 _LARGEST_COUNT = 1000
 _SMALL_COUNT = 10
-_NO_YES = ({"no", "yes"}, {"n", "y"}, {"false", "true"}, {"f", "t"}, {"off", "on"})
-_YES = {"yes", "y", "true", "t", "on"}
 
 
 def infer(found: NumberSummary | LabelSummary) -> Kind:
@@ -49,14 +49,13 @@ def infer(found: NumberSummary | LabelSummary) -> Kind:
 
 def says_yes(found: LabelSummary) -> bool:
     """Whether the labels say yes and no, in whatever case; categories of a categorical are what they are."""
-    words = {text.lower() for text in found.counts}
-    return words in _NO_YES and (len(found.counts) == 2 or not found.typed)
+    return bool(no_and_yes(found.counts)) and (len(found.counts) == 2 or not found.typed)
 
 
 def levels_of(found: NumberSummary | LabelSummary, came: Came = UNKNOWN) -> tuple[str, ...]:
-    """The levels of a column in their order: that which was given, else no before yes, then natural order.
+    """The levels of a column in their order: the one given, no before yes, a scale's, or natural order.
 
-    Of yes and no in several cases each is one level, spelled as it is most often.
+    Of yes and no in several spellings each is one level, spelled as it is most often.
 
     Args:
         found: What was seen of it. Numbers have levels only where all of them are 0 or 1.
@@ -66,13 +65,15 @@ def levels_of(found: NumberSummary | LabelSummary, came: Came = UNKNOWN) -> tupl
         return ordered(("0", "1"), came)
     if found.truth:
         return ordered(("false", "true"), came)
-    yes, seen = says_yes(found), found.seen
+    seen = found.seen
+    yes = no_and_yes(seen) if says_yes(found) else {}
     if yes and len(seen) > 2:
-        common: dict[str, str] = {}
+        common: dict[bool, str] = {}
         for text in sorted(seen, key=lambda text: -found.counts[text]):
-            common.setdefault(text.lower(), text)
+            common.setdefault(yes[text.lower()], text)
         seen = list(common.values())
-    return ordered(sorted(seen, key=lambda text: (yes and text.lower() in _YES, *natural(text))), came)
+    place = yes or scale_of(seen)
+    return ordered(sorted(seen, key=lambda text: (place.get(text.lower(), 0), *natural(text))), came)
 
 
 def ordered(levels: Sequence[str], came: Came) -> tuple[str, ...]:
@@ -223,8 +224,9 @@ def values_of(described: Column, cells: Numbers | Labels) -> np.ndarray:
 def respelling(levels: tuple[str, ...]) -> Callable[[str], str]:
     """A function that spells labels like the levels: `true` for TRUE, `1` for 1.0, but not for 01."""
     known = {*levels}
-    words = {level.lower(): level for level in levels}
-    truth = words if words.keys() in _NO_YES and len(levels) == 2 else {}
+    says = no_and_yes(levels) if len(levels) == 2 else {}
+    sides = {says[level.lower()]: level for level in levels if says}
+    truth = {word: sides[side] for word, side in says.items()}
     numbers = {float(level): level for level in levels if is_number(level) and label(float(level)) == level}
 
     def spelled(text: str) -> str:

@@ -7,6 +7,19 @@ import pytest
 from ppl_models.data import read
 from ppl_models.data.dates import calendar, read_dates, written
 from ppl_models.data.marks import form_of
+from ppl_models.errors import UsageError
+
+
+@pytest.fixture
+def table(tmp_path):
+    """What is read from a text."""
+
+    def written_and_read(text, **options):
+        (tmp_path / "a.csv").write_text(text)
+        return read(tmp_path / "a.csv", **options)
+
+    return written_and_read
+
 
 ROWS = [(1.5, 20.0), (2.5, 30.0), (3.25, 45.0), (4.75, 50.5)]
 
@@ -158,3 +171,98 @@ def test_rows_are_sorted_when_asked_for():
     assert found.names == ("x",)
     again = read(frame, schema=found.schema, sort=True)
     assert again.sha256 == found.sha256
+
+
+def test_yes_and_no_in_several_spellings_with_dashes_are_one_pair(table):
+    cells = ["Yes", "y", "NO", "n", "-", "No", "Y", "yes", "N", "Y"]
+    found = table("a,b\n" + "".join(f"{c},{i}.5\n" for i, c in enumerate(cells)))
+    a = found.schema.columns[0]
+    assert (a.kind, [level.lower()[0] for level in a.levels], a.missing) == ("binary", ["n", "y"], 1)
+    wanted = [np.nan if c == "-" else c.lower()[0] == "y" for c in cells]
+    assert np.array_equal(found.values[:, 0], np.array(wanted, float), equal_nan=True)
+    later = read({"a": ["yes", "no"], "b": [1.0, 2.0]}, schema=found.schema)
+    assert later.values[:, 0].tolist() == [1.0, 0.0]
+    assert any("'-' taken as missing" in note for note in found.notes)
+    kept = table("a,b\n-,1.5\nx,2.5\n-,3.5\n", na_values="")
+    assert kept.schema.columns[0].levels == ("-", "x")
+
+
+def test_signs_are_labels(table):
+    assert table("a,b\n-,1.5\n+,2.5\n-,3.5\n").schema.columns[0].levels == ("+", "-")
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        ("Strongly disagree", "Disagree", "Agree", "Strongly agree"),
+        ("never", "sometimes", "always"),
+        ("S", "M", "XL"),
+        ("Mon", "Tue", "Sun"),
+        ("apple", "banana", "Very good"),  # no scale
+    ],
+)
+def test_words_of_a_scale_are_in_its_order(levels, table):
+    rows = "".join(f"{levels[i % len(levels)]},{i}.5\n" for i in (2, 0, 1, 3, 5, 4))
+    assert table("a,b\n" + rows).schema.columns[0].levels == levels
+
+
+def test_refusals_among_numbers_and_opening_balances(table):
+    found = table('a,b\n38k,1.5\n"$43,100",2.5\nprefer not to say,3.5\n-,1.0\n')
+    assert np.array_equal(found.values[:, 0], [38000.0, 43100.0, np.nan, np.nan], equal_nan=True)
+    found = table("date,what,x\n,Opening balance,7.5\n2024-01-01,shop,1.5\n2024-01-02,shop,2.5\n")
+    assert found.values[:, -1].tolist() == [1.5, 2.5]
+
+
+def test_two_sides_of_an_amount_are_one(table):
+    text = "what,Debit,Credit\na,1.5,\nb,,7\nc,2.5,\n"
+    found = table(text)
+    assert found.names[-1] == "Credit - Debit"
+    assert found.values[:, -1].tolist() == [-1.5, 7.0, -2.5]
+    later = table("what,Debit,Credit\na,4,\nb,5,\n", schema=found.schema, keep="Debit")
+    assert later.values[:, -1].tolist() == [-4.0, -5.0]
+    assert later.kept["Debit"].tolist() in ([4, 5], ["4", "5"])
+    assert len(later.notes) == len({*later.notes})
+    assert table("what,Debit,Credit\na,1.5,2\nb,1,7\nc,2.5,3.5\n").names[1:] == ("Debit", "Credit")
+    assert table(text, types={"Debit": "continuous"}).names[1:] == ("Debit", "Credit")
+
+
+def test_ticks_become_columns(table):
+    cells = ["email;phone", "post", "none", "phone;email", "", "email", "post;phone"]
+    found = table("by,x\n" + "".join(f"{c},{i}.5\n" for i, c in enumerate(cells)))
+    assert found.names == ("by: email", "by: phone", "by: post", "x")
+    for j, item in enumerate(("email", "phone", "post")):
+        wanted = [np.nan if not c else float(item in c.split(";")) for c in cells]
+        assert np.array_equal(found.values[:, j], wanted, equal_nan=True)
+    later = table("by,x\nphone,1.5\n", schema=found.schema)
+    assert later.values[0].tolist() == [0.0, 1.0, 0.0, 1.5]
+    places = table('by,x\n"Paris, FR",1.5\n"Lyon, FR",2.5\n"Bonn, DE",3.5\n')
+    assert places.names == ("by", "x")
+
+
+def test_rows_sent_twice(table):
+    rows = [f"c{i},{i % 3}.5\n" for i in range(30)]
+    found = table("id,x\n" + "".join([*rows, rows[4]]))
+    assert (found.rows, found.path) == (30, None)
+    assert any("left out 1 row" in note and "line 32" in note for note in found.notes)
+    assert table("k,x\n" + "".join(f"{'ab'[i % 2]},1.5\n" for i in range(30))).rows == 30
+
+
+def test_corrected_times(table):
+    rows = [f"{i},{i}.5\n" for i in range(40)]
+    found = table("t,x\n" + "".join([*rows[:5], "9,7.25\n", *rows[5:]]), time="t", sort=True)
+    assert found.values[:, 0].tolist() == [i + 0.5 for i in range(40)]
+    assert table("t,x\n1,1.5\n1,2.5\n2,3.5\n2,4.5\n", time="t", sort=True).rows == 4
+
+
+def test_years_as_columns(table):
+    text = 'id,size,2019,2020,2021\n007,1.5,"1,234.5",..,3\n008,2.5,4,5,6.5\n'
+    found = table(text, long="y", sequence="id", time="year")
+    assert found.names == ("size", "y")
+    wanted = [[1.5, 1234.5], [1.5, np.nan], [1.5, 3], [2.5, 4], [2.5, 5], [2.5, 6.5]]
+    assert np.array_equal(found.values, wanted, equal_nan=True)
+    assert (found.lengths.tolist(), found.sequence_ids) == ([3, 3], ("007", "008"))
+    assert found.times.tolist() == [2019, 2020, 2021] * 2
+    assert table(text, long="y", schema=found.schema).values.shape == (6, 2)
+    assert any("--long NAME" in note for note in table(text).notes)
+    with pytest.raises(UsageError, match="called by years"):
+        table("a,b\n1,2\n", long="y")

@@ -115,7 +115,7 @@ def test_types_for_checkers_are_those_that_readers_declare():
     later = {option.name for option in reading_options("later")}
     assert {*get_type_hints(Later)} == later | {"lengths", "sequence", "time"}
     cells = {"delimiter", "decimal", "encoding", "missing", "na_values", "unseen"}
-    assert later == cells | {"keep", "date_format", "sort"} | strict
+    assert later == cells | {"keep", "date_format", "sort", "long"} | strict
     assert "target" in {option.name for option in reading_options("fit")} - later
     assert "unseen" not in {option.name for option in reading_options("fit")}
 
