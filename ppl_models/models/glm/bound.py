@@ -15,6 +15,7 @@ from ppl_models.data import Dataset
 from ppl_models.data.messages import plural
 from ppl_models.draws import Draws, free
 from ppl_models.errors import DataError, UsageError
+from ppl_models.models.glm.checks import against_data
 from ppl_models.models.glm.fields import GLMFields
 from ppl_models.regression import design as designs
 from ppl_models.regression.bound import NAME
@@ -200,8 +201,8 @@ class GLMBound(TrainedRegression):
         return found, coords
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """None of its own."""
-        return []
+        """Whether rows look like those that it draws."""
+        return against_data(self, fitted)
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Coefficients in the user's units, what the family has of its own, and average effects.

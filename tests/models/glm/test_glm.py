@@ -202,3 +202,16 @@ def test_large_tables_have_one_gaussian_and_the_same_answer():
     assert torch.is_tensor(one.params["scale_tril"])
     assert "log_weight" not in one.params
     alike(posterior(one, "x", "sigma"), posterior(many, "x", "sigma"), 0.1)
+
+
+def test_counts_that_vary_more_than_a_family_draws_are_seen():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    mean = np.exp(1 + 0.5 * x)
+    alike, wide = rng.poisson(mean), rng.negative_binomial(2, 2 / (2 + mean))
+    fit = ppl.fit(ppl.GLM(family="poisson"), pd.DataFrame({"x": x, "y": alike}), target="y")
+    assert fit.check().trusted
+    fit = ppl.fit(ppl.GLM(family="poisson"), pd.DataFrame({"x": x, "y": wide}), target="y")
+    (found,) = [each for each in fit.check().checks if each.name == "model against data"]
+    assert found.level == "warn"
+    assert "--family=negative_binomial" in found.reason
