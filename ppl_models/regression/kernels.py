@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ppl_models.data import Dataset
+from ppl_models.inference.starts import seeds
 from ppl_models.regression.design import Design
 
 KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -106,15 +107,13 @@ def with_kernel(design: Design, data: Dataset, kernel: str, inducing: int, lengt
         inducing: M at most.
         length_scale: ℓ.
     """
-    from sklearn.cluster import kmeans_plusplus
-
     rng = np.random.default_rng(0)
     rows = np.flatnonzero(design.rows)
     if len(rows) > ROWS:
         rows = np.sort(rng.choice(rows, ROWS, replace=False))
     Z = np.unique(places(design, data.values[rows]), axis=0)
     Z = Z[rng.permutation(len(Z))]
-    points = Z if len(Z) <= inducing else kmeans_plusplus(Z, inducing, random_state=0)[0]
+    points = Z if len(Z) <= inducing else seeds(Z, inducing, rng)
     return at_length(replace(design, coding=KernelCoding(design, kernel, points, length_scale)), length_scale)
 
 
