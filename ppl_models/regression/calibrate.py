@@ -1,6 +1,7 @@
 """Calibration of regressions: the Gaussian that was trained, its draws moved where weights will not do."""
 
 import torch
+from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.inference.calibration import (
@@ -15,9 +16,19 @@ from ppl_models.inference.calibration import (
     weigh,
 )
 from ppl_models.inference.moves import move
+from ppl_models.inference.psis import smooth
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.density import LogJoint
+from ppl_models.regression.rows import Batch
 from ppl_models.threads import threads_for
+
+
+def _by_weight(bound: Regression, learned: Learned, batch: Batch, points: Tensor) -> Tensor:
+    """Draws of a guide drawn again by their importance weights, (S, d)."""
+    theta = bound.theta(points)
+    log_p = bound.log_evidence(batch, theta) + bound.log_prior(theta)
+    weight = torch.from_numpy(smooth((log_p - learned.log_prob(theta)).numpy()).log_weight).exp()
+    return points[torch.multinomial(weight, len(points), replacement=True)]
 
 
 def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> Calibrated:
@@ -42,7 +53,9 @@ def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> 
         if weigh(bound, batch, learned, number_of_draws(bound, data), seed).good:
             return as_it_is
         joint = LogJoint(bound, batch)
-        start = joint.round(bound.form(learned.params).draw(20 * d + CHAINS))
+        start = bound.form(learned.params).draw(20 * d + CHAINS)
+        if bound.shared:  # a few far draws of ψ would decide the covariance
+            start = joint.round(_by_weight(bound, learned, batch, start))
         covariance = torch.cov(start.T).reshape(d, d)
         scale_tril = torch.linalg.cholesky(covariance)
         moved = move(joint.rounded if bound.shared else joint, start[:CHAINS], scale_tril, most=ROUNDS)
