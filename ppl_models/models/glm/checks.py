@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from ppl_models import misfit
@@ -35,7 +36,11 @@ def against_data(bound: Any, fitted: Fitted) -> list[Check]:
     seen = part.values[:, target].copy()
     seen[torch.from_numpy(drawn).isnan().any(0).numpy()] = float("nan")  # rows without a predictor
     name, family = data.schema.names[target], bound.model.family
-    wider = WIDER.get(family)
+    centre = drawn.mean(0)
+    wide = float(((seen - centre) ** 2)[~np.isnan(seen)].sum()) > float(
+        ((drawn - centre) ** 2)[:, ~np.isnan(seen)].mean(0).sum()
+    )
+    wider = WIDER.get(family) if wide else None
     advice = (
         f"--family={wider} has more spread" if wider else "other predictors, or a --formula, may say more"
     )
