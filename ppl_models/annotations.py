@@ -104,6 +104,8 @@ def checked(name: str, value: Any, about: Hint) -> Any:
         return count(name, value, least.least)
     if about.note(Positive) is not None:
         if isinstance(value, tuple | list) and about.many:
+            if len(value) > 1 and isinstance(value[0], tuple | list):
+                return _matrix(name, value)
             each = tuple(checked(name, item, about) for item in value)
             return each[0] if len(each) == 1 else each
         try:
@@ -118,6 +120,20 @@ def checked(name: str, value: Any, about: Hint) -> Any:
     if about.type is bool and not isinstance(value, bool):
         raise UsageError(f"{name} must be true or false, got {value!r}")
     return value
+
+
+def _matrix(name: str, value: Any) -> tuple[tuple[float, ...], ...]:
+    """A symmetric positive definite matrix as tuples."""
+    import numpy as np
+
+    try:
+        found = np.array(value, dtype=np.float64)
+        np.linalg.cholesky(found)
+        if not np.allclose(found, found.T):
+            raise ValueError
+    except (TypeError, ValueError, np.linalg.LinAlgError):
+        raise UsageError(f"{name} must be a symmetric positive definite matrix, got {value}") from None
+    return tuple(map(tuple, found.tolist()))
 
 
 def check_fields(owner: Any) -> None:

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor
 
 from ppl_models.families.base import EPSILON, Features, LinearEmission, columns_of, weighted_sums
-from ppl_models.families.normal_prior import CLOSE, LEAP, LOG_2PI, NOTHING, STEPS, NormalFactor, NormalPrior
+from ppl_models.families.normal_prior import (
+    CLOSE,
+    LEAP,
+    LOG_2PI,
+    NOTHING,
+    STEPS,
+    NormalFactor,
+    NormalPrior,
+    Size,
+)
+from ppl_models.families.normal_prior import root as root_of
 from ppl_models.importing import lazy
 from ppl_models.inference.factors import Site, Theta
 from ppl_models.kernels.workspace import Workspace
@@ -22,6 +32,17 @@ if TYPE_CHECKING:
     import pyro.distributions as dist
 else:
     dist = lazy("pyro.distributions")
+ENOUGH = 5.0
+"""Rows a column, in all states together, from which the shape of the prior is learned."""
+
+ALIKE = 1e-7
+"""Change of P that ends the search: log Z is off by its square."""
+
+SETTLED = 0.1
+"""Change of P from which κ₀ follows it: with P still wide it would settle where narrow states are wide."""
+
+FARTHEST = 30.0
+"""The longest step in the logarithm of a size of P."""
 
 
 def scale_tril_of(precision: Tensor) -> Tensor:
@@ -38,14 +59,18 @@ def scale_tril_of(precision: Tensor) -> Tensor:
 class FullGaussian(NormalFactor, LinearEmission):
     """x | k ~ N(μ_k, Λ_k⁻¹), Λ_k ~ Wishart(ν₀, W₀), W₀⁻¹ = ν₀ P, μ_k | Λ_k ~ N(0, (κ₀ Λ_k)⁻¹).
 
-    P_de = s_d C_de s_e, where C is the correlation of the data: states are thought to be shaped like all rows
-    together, but smaller.
+    P is the most probable of all, that is (Σ_k E[Λ_k]/K)⁻¹, not below the diagonal matrix of the least
+    variances, where there are `ENOUGH` rows a column: a fixed shape would be too wide in the narrow
+    directions of states whose covariance is close to singular. With fewer rows P_de = s_d C_de s_e, where C
+    is the correlation of the data: states are thought to be shaped like all rows together, but smaller. So
+    it is where s² is given. A matrix that is given is P.
 
     With S = (n, Σx, Σxxᵀ): κ = κ₀ + n, m = Σx/κ, ν = ν₀ + n, W⁻¹ = W₀⁻¹ + Σxxᵀ − κ m mᵀ, and
     Z = (κ₀/κ)^{D/2} · Z_W(ν, W)/Z_W(ν₀, W₀) · (2π)^{−nD/2}. (Bishop 2006, PRML, §10.2; Murphy 2007.)
     Tied: one Λ for all states, ν and W⁻¹ summed over them.
 
-    Where s² and κ₀ are left to the data, log Z has its maximum in them where, for every column d,
+    Where s² and κ₀ are left to the data, log Z has its maximum in them where, for every column d (in P, for
+    all entries of Σ_k E[Λ_k] P = K I),
 
         K = Σ_k (E[Λ_k] P)_dd,    κ₀ = K D / Σ_k E[μ_kᵀ Λ_k μ_k]
 
@@ -252,22 +277,41 @@ class FullGaussian(NormalFactor, LinearEmission):
         return n, centre, self.prior.dof + count, within
 
     def sizes(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
-        """s² (R, D) and κ₀ (R, 1)."""
+        """s² (R, D), the diagonal of P, and κ₀ (R, 1)."""
         *_, log_variance, weight = self._posterior(statistics)
         return log_variance.exp(), weight
 
+    def learned(self, statistics: Tensor) -> dict[str, Size]:
+        """P or s², and κ₀, unless they were given."""
+        found = super().learned(statistics)
+        if self.prior.widest is not None and self._shaped(statistics):
+            shape = self._posterior(statistics[:1])[4][0, 0] / self.prior.dof**0.5
+            found[self.variance_field] = tuple(map(tuple, (shape @ shape.mT).tolist()))
+        return found
+
+    def _shaped(self, S: Tensor) -> bool:
+        """Whether there are rows enough to learn the shape of the prior, and not its s² alone."""
+        rows = S[..., 0].sum(-1)
+        return bool((rows >= ENOUGH * len(self.columns)).all())
+
     def _posterior(self, S: Tensor) -> tuple[Tensor, ...]:
-        """κ (R, K), m (R, K, D), ν and the Cholesky factor of W⁻¹, (R, K) or (R, 1), W₀⁻¹, log s², κ₀.
+        """κ (R, K), m (R, K, D), ν and the factor of W⁻¹, (R, K) or (R, 1), that of W₀⁻¹, log s², κ₀.
 
         The last two are (R, D), or (R, 1) where one number was given, and (R, 1).
         """
         p, D = self.prior, len(self.columns)
         n, centre, dof, within = self._sums(S)
         R, K = dof.shape
-        weight = p.weights(S).expand(R, 1)
+        weight = p.lightest(S).expand(R, 1)
+        given = p.matrix(S)
+        shaped = given is None and p.widest is not None and self._shaped(S)
         low = p.variances(S).log().expand(R, -1)
         high, log_variance = low, low
-        if p.widest is not None:
+        root = None if given is None else torch.linalg.cholesky(given).expand(R, 1, D, D)
+        if shaped:
+            start = within.sum(1, keepdim=True) / n.sum(-1)[:, None, None, None]
+            root = torch.linalg.cholesky(start + torch.diag_embed(low.exp()).unsqueeze(1))
+        elif p.widest is not None:
             low = low.expand(R, D)
             high = torch.full_like(low, math.log(p.widest))
             each = (dof - p.dof).unsqueeze(-1) / within.diagonal(dim1=-1, dim2=-2).clamp_min(NOTHING)
@@ -277,25 +321,72 @@ class FullGaussian(NormalFactor, LinearEmission):
                 gain = n / (weight + n)
                 mean = gain.unsqueeze(-1) * centre
                 between = (weight * gain)[..., None, None] * centre.unsqueeze(-1) * centre.unsqueeze(-2)
-                shape = self._shape(log_variance)
+                shape = self._shape(log_variance) if root is None else root @ root.mT
                 if self.tied:
                     between = between.sum(-3, keepdim=True)
                 factor = torch.linalg.cholesky(p.dof * shape + within + between)
                 if p.widest is None and p.flattest is None:
                     break
-                inverse = torch.cholesky_inverse(factor)
-                better, heavier = log_variance, weight
-                if p.widest is not None:
+                moved, better, heavier, turned = S.new_zeros(()), log_variance, weight, root
+                if shaped:
+                    turned, moved = self._turn(root, factor, dof, low)
+                elif p.widest is not None:
+                    inverse = torch.cholesky_inverse(factor)
                     leap = self._leap(inverse, shape, dof, log_variance, low, high, LEAP * 0.93**step)
                     better = (log_variance + leap).clamp(low, high)
-                if p.flattest is not None:
-                    square = dof * ((inverse @ mean.unsqueeze(-1)).squeeze(-1) * mean).sum(-1)
+                    moved = (better - log_variance).abs().max()
+                if p.flattest is not None and bool(moved < SETTLED):
+                    scaled = torch.linalg.solve_triangular(factor, mean.unsqueeze(-1), upper=False)
+                    square = dof * scaled.square().sum((-1, -2))
                     heavier = p.weight(D * gain.sum(1, keepdim=True), square.sum(1, keepdim=True))
-                moved = (better - log_variance).abs().max() + (heavier / weight).log().abs().max()
-                if bool(moved < CLOSE):
+                    moved = moved + (heavier / weight).log().abs().max()
+                if bool(moved < (ALIKE if shaped else CLOSE)):
                     break
-                log_variance, weight = better, heavier
-        return weight + n, mean, dof, factor, p.dof * shape, log_variance, weight
+                log_variance, weight, root = better, heavier, turned
+        if root is None:
+            root = torch.linalg.cholesky(shape)
+        if shaped:
+            log_variance = root.square().sum(-1)[:, 0].log()
+        return weight + n, mean, dof, factor, p.dof**0.5 * root, log_variance, weight
+
+    def _turn(self, root: Tensor, factor: Tensor, dof: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
+        """One step towards the most probable P ≥ diag(low), where K P⁻¹ = Σ_k E[Λ_k].
+
+        log Z is concave in P along geodesics, so that there is one maximum. In the directions in which the
+        slope is diagonal, relative to the P at hand, P is multiplied by what were right if the scatter of
+        every state were diagonal in them, too. Products of Λ itself would lose the wide directions to
+        rounding.
+
+        Args:
+            root: the Cholesky factor of P, (R, 1, D, D).
+            factor: that of W_k⁻¹, (R, K, D, D).
+            dof: ν_k.
+            low: log of the floor (R, D).
+
+        Returns:
+            The factor of the next P and how far it is from this one.
+        """
+        eye, v0 = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device), self.prior.dof
+        T = torch.linalg.solve_triangular(factor, root.expand_as(factor), upper=False)
+        _, U = torch.linalg.eigh((dof[..., None, None] * (T.mT @ T)).sum(1, keepdim=True))
+        share = (v0 * (T @ U).square().sum(-2)).clamp_max(1.0)  # of the prior in W_k⁻¹, (R, K, D)
+        weight, rest = dof.unsqueeze(-1), 1 - share
+
+        def slope(log_size: Tensor) -> Tensor:
+            return (v0 - weight * share / (share + rest * (-log_size).exp())).sum(1, keepdim=True)
+
+        end = torch.full_like(share[:, :1], FARTHEST)
+        half = 0.5 * root_of(slope, -end, end, 0 * end).squeeze(1)
+        turned, least = root @ (U * half.exp()[:, None, None]), (0.5 * low).exp()[:, None, :, None]
+        scaled = turned / least
+        _, outside = torch.linalg.cholesky_ex(scaled @ scaled.mT - eye)
+        if bool((outside > 0).any()):
+            U, size, _ = torch.linalg.svd(scaled)
+            turned = least * U * size.clamp_min(1.0).unsqueeze(-2)
+        turned = torch.linalg.qr(turned.mT, mode="reduced").R.mT
+        turned = turned * turned.diagonal(dim1=-1, dim2=-2).sign().unsqueeze(-2)
+        ratio = torch.linalg.solve_triangular(root, turned, upper=False)
+        return turned, (ratio @ ratio.mT - eye).abs().max()
 
     def _leap(
         self, A: Tensor, P: Tensor, dof: Tensor, at: Tensor, low: Tensor, high: Tensor, most: float
@@ -322,15 +413,15 @@ class FullGaussian(NormalFactor, LinearEmission):
 
     def _log_z(self, S: Tensor, *posterior: Tensor) -> Tensor:
         """Log Z as in the class docstring."""
-        (kappa, _, dof, factor, prior, _, weight), D = posterior, len(self.columns)
+        (kappa, _, dof, factor, root, _, weight), D = posterior, len(self.columns)
         prior_dof = torch.full_like(dof, self.prior.dof)
         normal = 0.5 * D * (weight.log() - kappa.log() - LOG_2PI * S[..., 0])
 
         def log_z(dof: Tensor, log_det_inverse: Tensor) -> Tensor:
             return 0.5 * dof * (D * math.log(2) - log_det_inverse) + torch.mvlgamma(0.5 * dof, D)
 
-        log_det = 2 * factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
-        wishart = log_z(dof, log_det) - log_z(prior_dof, torch.logdet(prior))
+        log_det, before = (2 * each.diagonal(dim1=-1, dim2=-2).log().sum(-1) for each in (factor, root))
+        wishart = log_z(dof, log_det) - log_z(prior_dof, before)
         return normal.sum(-1) + wishart.sum(-1)
 
     def _natural(self, *posterior: Tensor) -> Tensor:

@@ -47,8 +47,8 @@ else:
 
 LOG_2PI = math.log(2 * math.pi)
 
-Size = float | tuple[float, ...]
-"""One number, or one for each column of the family."""
+Size = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
+"""One number, one for each column of the family, or a matrix over its columns."""
 
 LEAST = 1e-13
 """s² at least, in variances of the column: narrower states drown in the rounding of sums of squares."""
@@ -116,6 +116,9 @@ class NormalSizes(Prior):
             UsageError: sizes are given for another number of columns.
         """
         D = len(group.index)
+        whole = isinstance(variance.given, tuple) and isinstance(variance.given[0], tuple)
+        if whole and sharing < max(D, 2):
+            raise UsageError(f"{variance.name} may be a matrix only where columns share a covariance")
         for field in (variance, precision):
             if isinstance(field.given, tuple) and len(field.given) != field.sizes:
                 each = f" or one for each of {field.sizes} columns" if field.sizes > 1 else ""
@@ -167,11 +170,24 @@ class NormalPrior:
 
     def variances(self, like: Tensor) -> Tensor:
         """s² of each column, or the least it may be, (D,) or (1,)."""
+        P = self.matrix(like)
+        if P is not None:
+            return P.diagonal()
         return torch.as_tensor(self.variance, dtype=like.dtype, device=like.device).reshape(-1)
+
+    def matrix(self, like: Tensor) -> Tensor | None:
+        """P (D, D), where all of it was given."""
+        if not isinstance(self.variance, tuple) or not isinstance(self.variance[0], tuple):
+            return None
+        return torch.tensor(self.variance, dtype=like.dtype, device=like.device)
 
     def weights(self, like: Tensor) -> Tensor:
         """κ₀ of each column, or the most it may be, (D,) or (1,)."""
         return torch.as_tensor(self.mean_precision, dtype=like.dtype, device=like.device).reshape(-1)
+
+    def lightest(self, like: Tensor) -> Tensor:
+        """κ₀, or the least it may be: from there the first of several maxima is that of narrow states."""
+        return self.weights(like) if self.flattest is None else like.new_full((1,), self.flattest)
 
     def scale(self, dof: Tensor, scatter: Tensor) -> Tensor:
         """The most probable s², (R, 1, D).

@@ -48,8 +48,9 @@ class Plateau:
         before = torch.full_like(gain, torch.inf) if self.gain is None else self.gain
         ratio = (gain / before.clamp_min(1e-300)).clamp(0.0, 0.999)
         left = torch.where(gain > 0, gain * torch.clamp(ratio / (1 - ratio), min=1.0), gain)
-        # A plain step cannot lower the ELBO: where one did, that is what rounding does to it.
-        fall = torch.where(info.accepted, self.previous - elbo, 0.0).clamp_min(1e-13 * elbo.abs())
+        # A plain step cannot lower the ELBO: where one did by little, that is what rounding does to it.
+        fall = torch.where(info.accepted, self.previous - elbo, 0.0).clamp_max(self.limit)
+        fall = fall.clamp_min(1e-13 * elbo.abs())
         self.noise = fall if self.noise is None else torch.maximum(self.noise, fall)
         quiet = (left <= self.limit) | (gain <= self.noise)
         assert self.quiet is not None

@@ -144,7 +144,9 @@ def respond(learned: Learned, exact: ExactPosterior, data: Dataset, device: str,
 
     Returns:
         `linear response`, or `mean field`: where d > `RESPONSE`, where no sd changes by more than a factor of
-        `WIDE` (`ratio` then says by how much), and where the information is not positive definite or the
+        `WIDE` (`ratio` then says by how much), where the Gaussian's draws are less probable by more than d
+        nats, twice what its width may cost, as where rare levels and transitions are far from normal, and
+        where the information is not positive definite or the
         density not finite (`ratio` is then ∞).
     """
     joint, d = exact.joint, exact.dimension
@@ -175,6 +177,8 @@ def respond(learned: Learned, exact: ExactPosterior, data: Dataset, device: str,
         loc, value, gradient = there, new, slope
     if not bool(torch.isfinite(value).all()):
         return restored(joint, "mean field", learned.params, {"ratio": torch.full_like(sd, torch.inf)})
+    if len(points) > 1 and bool(value.mean() < exact(u[: len(points)])[0].mean() - d):
+        return restored(joint, "mean field", learned.params, {"ratio": ratio})
     parts = {"loc": loc, "scale_tril": scale_tril, "ratio": ratio}
     return restored(joint, "linear response", learned.params, parts)
 

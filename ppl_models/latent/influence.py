@@ -52,7 +52,7 @@ def influence(joint: Joint, params: Params, needed: int) -> list[Check]:
         return []
     reason = (
         f"the prior, not the data, says where the {where} is: it moves it by {most:.1f} posterior standard "
-        "deviations; give a weaker prior, or leave its sizes to be learned"
+        "deviations; more rows, or a weaker prior (covariance_dof, state_variance), would tell"
     )
     return [Check("prior", most, "warn", reason)]
 

@@ -74,14 +74,16 @@ def _key(by: str, modelled: Sequence[Emission], schema: Schema, params: Params, 
     mean = _of(user, LOCATION, d)
     if mean is None:
         mean = _codes(user[f"probability_{d}"][0])
+    # Of its first column a family knows the order without the noise of draws.
+    middle = mean.mean(0) if d else e.order_key(params[e.name])[0].cpu()
     if by not in ("auto", "sd"):
-        return mean.mean(0).numpy()
+        return middle.numpy()
     spread = _of(user, SPREAD, d)
     if spread is None:
         spread = mean
     there = rows >= 1.0
     sd = by == "sd" or (_apart(mean[:, there]) < APART <= _apart(spread[:, there].log()))
-    return (spread if sd else mean).mean(0).numpy()
+    return (spread.mean(0) if sd else middle).numpy()
 
 
 def _drawn(e: Emission, S: Tensor) -> Mapping[str, tuple[Tensor, tuple[str, ...]]]:

@@ -78,6 +78,11 @@ def test_a_factor_is_its_log_normalizer(family, missing):
     check_factor(e, S)
 
 
+def as_field(size):
+    """A size of the prior, or a matrix, as a field of a model."""
+    return tuple(map(tuple, size)) if size.ndim == 2 else tuple(size)
+
+
 def test_a_prior_that_is_learned_is_most_probable(family):
     """Log Z is then at its maximum over the field, and E[η] is its gradient all the same."""
     e, S = replace(family, fix=False).build(K), case(family, False)[-1]
@@ -86,7 +91,7 @@ def test_a_prior_that_is_learned_is_most_probable(family):
     torch.testing.assert_close(gradient, e.expected_natural(S), rtol=1e-6, atol=1e-7)
     learned = e.learned(S[:1])
     for name, value in learned.items():
-        scaled = (learned | {name: tuple(f * np.atleast_1d(value))} for f in (1.0, 0.95, 1.05))
+        scaled = (learned | {name: as_field(f * np.atleast_1d(value))} for f in (1.0, 0.95, 1.05))
         at, less, more = (e.fixed(sizes).log_normalizer(S[:1]) for sizes in scaled)
         torch.testing.assert_close(at, e.log_normalizer(S[:1]))
         assert torch.minimum(less, more) < at  # one of them may be beyond the end of the interval

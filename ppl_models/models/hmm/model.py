@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ppl_models.data import Schema
     from ppl_models.models.hmm.bound import ChainBound
 
+ROW = 6
+"""Transitions that the prior of a row weighs at most: one to each of dozens of states outweighs the data."""
+
 
 @dataclass(frozen=True)
 class HMM(LatentModel):
@@ -47,7 +50,11 @@ class HMM(LatentModel):
 
     states: Annotated[int, "number of hidden states"] = 2
     start_concentration: Annotated[float, "Dirichlet prior of the first state", Positive()] = 1.0
-    transition_concentration: Annotated[float, "Dirichlet prior of each row of transitions", Positive()] = 1.0
+    transition_concentration: Annotated[
+        float | None,
+        f"Dirichlet prior of each row of transitions; 1 if not given, and {ROW}/states beyond {ROW} states",
+        Positive(),
+    ] = None
     stickiness: Annotated[float, "extra prior weight of staying in a state, in transitions"] = 0.0
 
     def __post_init__(self) -> None:
@@ -70,9 +77,9 @@ class HMM(LatentModel):
 
         if schema.target is not None:
             raise UsageError("hmm has no target: its states are hidden; use gmm or logistic to classify rows")
-        structure = Chain(
-            self.states, self.start_concentration, self.transition_concentration, self.stickiness
-        )
+        each = self.transition_concentration
+        each = min(1.0, ROW / self.states) if each is None else each
+        structure = Chain(self.states, self.start_concentration, each, self.stickiness)
         return ChainBound(
             structure, emissions(self.emission, self.priors, self.states, schema), schema, self.order_by
         )
