@@ -22,14 +22,22 @@ class ProgressLine:
         quiet: Never draw.
         tolerance: The nats a parameter at which training ends.
         candidates: What is tried one after the other, if there are several.
+        budget: Seconds that the fit may take, if that is limited.
     """
 
-    def __init__(self, quiet: bool, tolerance: float, candidates: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        quiet: bool,
+        tolerance: float,
+        candidates: Sequence[str] = (),
+        budget: float | None = None,
+    ) -> None:
         self._live: Any = None
         self._shown = (
             not quiet and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
         )
         self._tolerance = tolerance
+        self._budget = budget
         self._candidates = candidates
         self._current = 0
         self._began = time.monotonic()
@@ -83,7 +91,9 @@ class ProgressLine:
             elbo: nats.
             left: nats a parameter that are left to gain; not finite where that is not known.
         """
-        parts = [phase, f"step {step}", f"ELBO {elbo:,.2f}"]
+        parts = [phase, f"step {step}"]
+        if math.isfinite(elbo):
+            parts.append(f"ELBO {elbo:,.2f}")
         if len(self._candidates) > 1 and 0 < self._current <= len(self._candidates):
             which = f"{self._candidates[self._current - 1]} ({self._current} of {len(self._candidates)})"
             parts.insert(0, which)
@@ -96,7 +106,18 @@ class ProgressLine:
         return " · ".join(parts)
 
     def seconds_left(self) -> float | None:
-        """Seconds until the tolerance is reached if it goes on as it does; None if that cannot be told."""
+        """Seconds until the tolerance is reached if it goes on as it does, or those of the budget.
+
+        Returns:
+            None if that cannot be told.
+        """
+        ahead = self._expected()
+        if self._budget is None:
+            return ahead
+        rest = max(self._began + self._budget - time.monotonic(), 0.0)
+        return rest if ahead is None else min(ahead, rest)
+
+    def _expected(self) -> float | None:
         if len(self._seen) < 5:
             return None
         times, logs = zip(*self._seen, strict=True)

@@ -67,6 +67,7 @@ def move(
     keep: int = 8,
     leaps: int = LEAPS,
     jump: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]] | None = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> Moved:
     """Move points until they have forgotten where they came from.
 
@@ -81,6 +82,7 @@ def move(
         leaps: leapfrog steps of a path.
         jump: other moves that leave the posterior as it is, made before each path: from points, log densities
             and gradients to others.
+        late: whether there is no time for a further round.
     """
     u = points.clone()
     value, slope = log_density(u)
@@ -108,9 +110,12 @@ def move(
             log_step += 0.7 / math.sqrt(done) * (accepted - ACCEPTED)
         if kept or done > most or memory <= limit:
             kept.append((u, value))
-            if len(kept) == keep:
+            if len(kept) == keep or late():
                 break
             continue
+        if late():
+            kept = [(u, value)]
+            break
         if done == check // 2:
             half = identify(u)
         if done == check:

@@ -236,6 +236,17 @@ def test_the_line_of_progress():
     assert line.seconds_left() == pytest.approx(-2 * math.log(1e-3) - 9)
 
 
+def test_the_line_of_progress_of_a_fit_with_a_budget():
+    line = ProgressLine(False, 1e-3, budget=60.0)
+    text = line.line("searches", 3, -math.inf, math.inf)
+    assert text.startswith("searches · step 3 · 0:0")
+    assert "about 0:5" in text
+    line._seen.extend((float(i), -i / 2) for i in range(10))
+    assert line.seconds_left() == pytest.approx(-2 * math.log(1e-3) - 9)  # sooner than the budget
+    line._began -= 70
+    assert line.seconds_left() == 0.0
+
+
 @pytest.mark.parametrize(
     ("quiet", "terminal", "term", "shown"),
     [

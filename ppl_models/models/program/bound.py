@@ -1,5 +1,6 @@
 """What a user's model can do once it knows its columns: what its sites say of parameters, rows and cells."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class ProgramBound(Program, Bayesian):
     def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
         """As it was trained, its draws moved where weights will not do."""
         self.settle(params)
+        self.until = None if self.rest is None else time.monotonic() + self.rest
         return calibrate(self, Learned(self, params), data, seed)
 
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:

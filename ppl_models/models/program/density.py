@@ -4,8 +4,9 @@
 
 One execution of the user's Python serves all S points: `torch.func.vmap` over u. Where that cannot be (the
 model turns a value into a Python number, or writes into a tensor in place) the points are gone through one by
-one: `Density.path` says which, and why. Once a number of points has taken seconds, the operations on tensors
-of such an execution are recorded (`make_fx`) and repeated without Python's and Pyro's own part.
+one: `Density.path` says which, and why. Of a model of many sites the operations on tensors are recorded, and
+repeated with those that are alike at once: `recording`. Of others, once a number of points has taken seconds,
+they are recorded as they are (`make_fx`), and repeated without Python's and Pyro's own part.
 """
 
 import time
@@ -21,7 +22,11 @@ from ppl_models.errors import PplError
 from ppl_models.models.program.columns import Columns
 from ppl_models.models.program.execution import Densities, Substitute, densities, numerics, traced
 from ppl_models.models.program.failures import telling
+from ppl_models.models.program.recording import Recording, recorded
 from ppl_models.models.program.sites import Site, Sites
+
+SITES = 32
+"""Sites of an execution from which on operations that are alike are made at once."""
 
 BUDGET = 2**20
 """Numbers that the log densities of the points of one execution may take."""
@@ -63,9 +68,12 @@ class Density:
         self._taken: dict[int, float] = {}
         self._asked = self._steep = 0
         self._recorded: dict[int, Any] = {}
+        self._batched: Recording | None = None
         self.cells = self._look()
 
     def _one(self, u: Tensor) -> Densities:
+        if self._batched is not None:
+            return Densities(*self._batched(u))
         return densities(self.model, self.columns, self.sites, u, complete=self._complete)
 
     def _look(self) -> int:
@@ -73,7 +81,7 @@ class Density:
         points = torch.stack([torch.zeros(self.dimension), torch.full((self.dimension,), 0.1)]).double()
         with numerics(), telling(self.model), torch.no_grad():
             handler = Substitute(self.sites, points[0])
-            traced(self.model, self.columns, handler, self.sites)
+            trace = traced(self.model, self.columns, handler, self.sites)
             self._complete = frozenset(self.sites.observed) - handler.holed
             single = [self._one(u) for u in points]
             why = self._refused(points, single)
@@ -82,6 +90,8 @@ class Density:
                 if self._refused(points, single):
                     self.sites = replace(self.sites, writes=False)
                     self.path, self.reason = "loop", why
+        if self.record and self.path == "vmap" and len(trace.nodes) >= SITES:
+            self._batch(points, single)
         rows = self.columns._rows
         return (
             int(sum(_numbers(s, self.sites) for s in self.sites.observed.values()))
@@ -104,6 +114,23 @@ class Density:
             for a, b in zip(both, one, strict=True)
         )
         return "" if same else "many points at once give other values than one by one"
+
+    def _batch(self, points: Tensor, single: list[Densities]) -> None:
+        """Record the operations, if what is recorded gives what they give, gradients too."""
+        try:
+            value, slope = self._all(points)
+            self._batched = recorded(self._one, points[0])
+            why = self._refused(points, single)
+            other, turned = self._all(points)
+        except PplError:
+            raise
+        except Exception:  # what cannot be recorded is executed
+            self._batched = None
+            return
+        same = torch.allclose(value, other, equal_nan=True) and torch.allclose(slope, turned, equal_nan=True)
+        if why or not same:
+            self._batched = None
+        self.record = self._batched is None
 
     def _mapped(self, points: Tensor) -> Densities:
         mapped = torch.func.vmap(self._one, randomness="different")

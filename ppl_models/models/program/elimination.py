@@ -2,12 +2,11 @@
 
     log Σ_z exp Σ_i f_i(z)
 
-Each time the variable is eliminated whose factors together have the fewest numbers left (Obermeyer et al.
-2019, Tensor variable elimination for plated factor graphs, ICML, https://arxiv.org/abs/1902.03210): a chain
-is gone through from its ends. Pyro's own contraction works as well, but not under `vmap`.
+Variables whose factors together have the fewest numbers are eliminated first (Obermeyer et al. 2019, Tensor
+variable elimination for plated factor graphs, ICML, https://arxiv.org/abs/1902.03210). Pyro's own contraction
+works as well, but not under `vmap`.
 """
 
-import heapq
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,48 +14,53 @@ import torch
 from pyro.ops.rings import LogRing
 from torch import Tensor
 
+FEWEST = 4
+"""Times the numbers of the cheapest variable that others may take to be eliminated in the same round."""
+
 
 class Elimination(LogRing):
     """Pyro's ring of logarithms, whose sums of products need no `autograd.Function`."""
 
     def sumproduct(self, terms: list[Tensor], dims: Iterable[str]) -> Tensor:
-        """The product of factors, summed over some of their dimensions."""
-        factors = {i: term for i, term in enumerate(terms)}
+        """The product of factors, summed over some of their dimensions.
+
+        In each round variables that share no factor, so that rounds are few, and what is done in one can be
+        done at once (`recording`): of a chain of T variables with few values every other one, log T times;
+        of one with many values those at its ends.
+        """
+        factors = dict(enumerate(terms))
         names: dict[int, str] = {i: term._pyro_dims for i, term in factors.items()}  # pyright: ignore[reportAttributeAccessIssue]
         sizes = {
             name: size for i, term in factors.items() for name, size in zip(names[i], term.shape, strict=True)
         }
-        left, holders = set(dims), {}
+        holders: dict[str, set[int]] = {name: set() for name in dims}
         for i, own in names.items():
             for name in own:
                 holders.setdefault(name, set()).add(i)
-        heap = [(_cost(name, holders, names, sizes), name) for name in sorted(left)]
-        heapq.heapify(heap)
+        left = {name for name in dims if holders[name]}
+        costs = {name: _cost(name, holders, names, sizes) for name in left}
         following = len(terms)
-        while heap:
-            cost, name = heapq.heappop(heap)
-            if name not in left:
-                continue
-            now = _cost(name, holders, names, sizes)
-            if now > cost:
-                heapq.heappush(heap, (now, name))
-                continue
-            left.discard(name)
-            used = sorted(holders.get(name, ()))
-            if not used:
-                continue
-            joined, own = _joined([(factors[i], names[i]) for i in used], name)
-            result, own = log_sum(joined), own[1:]
-            for i in used:
-                for other in names[i]:
-                    holders[other].discard(i)
-                del factors[i], names[i]
-            factors[following], names[following] = result, own
-            for other in own:
-                holders.setdefault(other, set()).add(following)
-                if other in left:  # its cost may have fallen
-                    heapq.heappush(heap, (_cost(other, holders, names, sizes), other))
-            following += 1
+        while left:
+            most = FEWEST * min(costs[name] for name in left)
+            touched: set[str] = set()
+            for name in sorted(left):
+                if costs[name] > most or name in touched:
+                    continue
+                used = sorted(holders[name])
+                joined, own = _joined([(factors[i], names[i]) for i in used], name)
+                result, own = log_sum(joined), own[1:]
+                for i in used:
+                    for other in names[i]:
+                        holders[other].discard(i)
+                    del factors[i], names[i]
+                factors[following], names[following] = result, own
+                for other in own:
+                    holders[other].add(following)
+                left.discard(name)
+                touched.update(own)
+                following += 1
+            for name in touched & left:
+                costs[name] = _cost(name, holders, names, sizes)
         product, own = _joined([(factors[i], names[i]) for i in sorted(factors)], "")
         if len(terms) == 1 and product is terms[0]:
             product = product.clone()
@@ -66,7 +70,7 @@ class Elimination(LogRing):
 
 def _cost(name: str, holders: dict[str, set[int]], names: dict[int, str], sizes: dict[str, int]) -> int:
     size = 1
-    for other in set().union(*(names[i] for i in holders.get(name, ()))):
+    for other in set().union(*(names[i] for i in holders[name])):
         size *= sizes[other]
     return size
 

@@ -100,7 +100,6 @@ class Substitute(Masking):
     def __init__(self, sites: Sites, u: Tensor, complete: frozenset[str] = frozenset()) -> None:
         super().__init__(sites, complete)
         self.u = u
-        self.log_det = u.new_zeros(())
         self.log_dets: dict[str, Tensor] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -120,14 +119,22 @@ class Substitute(Masking):
         transform = transform_of(msg["fn"], name not in self.sites.apart)
         free = self.u[site.at].reshape(site.free)
         value = transform(free)
-        log_det = transform.log_abs_det_jacobian(free, value).sum()
-        self.log_det = self.log_det + log_det
-        self.log_dets[name] = log_det
+        self.log_dets[name] = transform.log_abs_det_jacobian(free, value).sum()
         msg["value"], msg["done"] = value, True
+
+    @property
+    def log_det(self) -> Tensor:
+        """Log |∂θ/∂u|."""
+        return _total([self.u.new_zeros(()), *self.log_dets.values()])
 
 
 class Enumerate(EnumMessenger):
     """Pyro's enumeration in parallel, that looks at shapes only: `Tensor.data` is not for `vmap`."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        done, msg["done"] = msg["done"], False  # `pyro.markov` asks for the depth of given sites as well
+        super()._pyro_sample(msg)
+        msg["done"] = done
 
     def _pyro_post_sample(self, msg: Any) -> None:
         value, fn = msg["value"], msg["fn"]
@@ -214,11 +221,11 @@ def _sampled(trace: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(trace: Any, sites: Sites, log_det: Tensor) -> Densities:
-    prior, total, by_row = log_det.new_zeros(()), log_det.new_zeros(()), None
+    priors, rest, by_row = [log_det.new_zeros(())], [log_det.new_zeros(())], None
     for name, site in _sampled(trace):
         log_prob = site["log_prob"]
         if name in sites.latent:
-            prior = prior + log_prob.sum()
+            priors.append(log_prob.sum())
         elif name in sites.derived:
             continue
         elif sites.rows is not None and name in sites.observed:
@@ -227,8 +234,13 @@ def _plain(trace: Any, sites: Sites, log_det: Tensor) -> Densities:
             own = log_prob.sum(others) if others else log_prob
             by_row = own if by_row is None else by_row + own
         else:
-            total = total + log_prob.sum()
-    return Densities(log_det, prior, total if by_row is None else by_row)
+            rest.append(log_prob.sum())
+    return Densities(log_det, _total(priors), _total(rest) if by_row is None else by_row)
+
+
+def _total(terms: list[Tensor]) -> Tensor:
+    """Their sum: of many at once, not of one after another."""
+    return torch.stack(terms).sum()
 
 
 def _enumerated(trace: Any, sites: Sites, log_det: Tensor, extra: Mapping[str, Tensor]) -> Densities:
@@ -240,7 +252,7 @@ def _enumerated(trace: Any, sites: Sites, log_det: Tensor, extra: Mapping[str, T
     plates = trace.plate_to_symbol
     factors: OrderedDict[Any, list[Tensor]] = OrderedDict()
     summed = set(trace.symbol_to_dim) - set(plates.values())
-    prior, free = log_det.new_zeros(()), log_det.new_zeros(())
+    priors, free = [log_det.new_zeros(())], log_det.new_zeros(())
     for name, site in _sampled(trace):
         if name in sites.derived:
             continue
@@ -252,7 +264,7 @@ def _enumerated(trace: Any, sites: Sites, log_det: Tensor, extra: Mapping[str, T
         if set(term._pyro_dims) & summed:
             factors.setdefault(ordinal, []).append(term)
         elif name in sites.latent:
-            prior = prior + term.sum()
+            priors.append(term.sum())
         else:
             factors.setdefault(ordinal, []).append(term)
     row = plates.get(sites.rows) if sites.rows is not None else None
@@ -267,7 +279,7 @@ def _enumerated(trace: Any, sites: Sites, log_det: Tensor, extra: Mapping[str, T
                 by_row = own if by_row is None else by_row + own
             else:
                 free = free + term.sum()
-    return Densities(log_det, prior, free if by_row is None else by_row)
+    return Densities(log_det, _total(priors), free if by_row is None else by_row)
 
 
 def _aligned(site: Any, tensor: Tensor) -> Tensor:

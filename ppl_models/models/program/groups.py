@@ -1,7 +1,8 @@
 """ArviZ groups of a user-defined model, by site: log likelihoods, what is observed, and what is predicted.
 
     log_likelihood         log p(x_i | θ_s) of every observed site and factor, in its own shape; of rows whose
-                           discrete latents are summed out, by row, under the name of the site
+                           discrete latents are summed out, by row, under the name of the site; without
+                           cells that are missing, which `{site}_seen` numbers
     observed_data          what each site observes
     posterior_predictive   the same drawn anew
     prior                  draws of the prior, and what is derived from them
@@ -47,6 +48,10 @@ def groups(bound: Any, fitted: Fitted) -> dict[str, "xr.Dataset"]:
         said = observed(bound.model, bound.density.columns, bound.sites, points[0])
     found["observed_data"] = _dataset(bound, {name: value[None] for name, (value, _) in said.items()}, ())
     found["log_likelihood"] = _dataset(bound, _likelihoods(bound, fitted, points), ("chain", "draw"))
+    for name, (value, log_prob) in said.items():
+        holes = torch.isnan(value).reshape(*log_prob.shape, -1).any(-1)
+        if not bound.sites.discrete and bool(holes.any()):
+            found["log_likelihood"] = _without(found["log_likelihood"], name, holes.numpy())
     each = sum(value.numel() for value, _ in said.values())
     some = points[: _number(len(points), 4 * max(each, 1))]
     with torch.random.fork_rng(devices=[]):
@@ -142,6 +147,15 @@ def _made(variables: Variables, coords: dict[str, Any], leading: tuple[str, ...]
         },
         coords=labels,
     )
+
+
+def _without(likelihoods: "xr.Dataset", name: str, holes: np.ndarray) -> "xr.Dataset":
+    """A log likelihood without cells that are missing: zeros would count as data, and as influential."""
+    dim, seen = f"{name}_seen", np.flatnonzero(~holes)
+    value = likelihoods[name].to_numpy()
+    flat = value.reshape(*value.shape[:2], -1)[..., seen]
+    others = likelihoods.drop_vars(name)
+    return others.assign({name: (("chain", "draw", dim), flat)}).assign_coords({dim: seen})
 
 
 SUPER = 8

@@ -39,7 +39,9 @@ STILL = 0.1
 
 
 def movable(bound: Program) -> bool:
-    """Whether the data is small enough."""
+    """Whether the data is small enough, and there is time."""
+    if bound.late():
+        return False
     return bound.parameters <= DIMENSIONS and bound.density.cells * FEWEST * 4 * 16 <= MOST
 
 
@@ -60,7 +62,7 @@ def moved(bound: Program, params: Params) -> dict[str, Tensor]:
             jump = Jump(bound.density, q, group) if several else None
             found = move(
                 bound.density, points, _factor(covariance), most=rounds, least=FIRST, keep=KEPT, leaps=leaps,
-                jump=jump,
+                jump=jump, late=bound.late,
             )  # fmt: skip
             change = 1.0 if before is None else _change(before, found.points)
             if before is not None and change <= _still(bound, chains) and found.forgot:

@@ -71,11 +71,15 @@ class Program:
         model: the model.
         schema: the columns.
         until: when a fit should be done, by `time.monotonic`, if it has a budget.
+        spent: seconds that the first look at the model took.
+        rest: seconds of it that training left to moving draws, whenever that is asked for.
     """
 
     model: Pair
     schema: Schema
     until: float | None = None
+    spent: float = 0.0
+    rest: float | None = None
     _density: Density | None = None
     _last: tuple[Tensor, Any, Densities] | None = None
 
@@ -84,7 +88,7 @@ class Program:
         if self._density is None:
             if data.weight is not None:
                 raise UsageError(f"{self.model.name} cannot weigh rows; leave --weights out")
-            columns = Columns(data, self.schema)
+            columns, began = Columns(data, self.schema), time.monotonic()
             with torch.random.fork_rng(devices=[]), numerics():
                 torch.manual_seed(0)
                 sites = discover(self.model, columns, data.rows)
@@ -92,6 +96,7 @@ class Program:
                 with telling(self.model):
                     sites = replace(sites, scaled=scaled(self.model, columns, sites))
                 self._density = Density(self.model, columns, sites)
+            self.spent = time.monotonic() - began
         return self
 
     def essence(self) -> None:

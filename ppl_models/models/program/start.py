@@ -9,6 +9,7 @@ Pathfinder: parallel quasi-Newton variational inference, JMLR 23, https://jmlr.o
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,13 +71,21 @@ class Start:
     mode: bool = False
 
 
-def ascend(log_density: LogDensity, points: Tensor, steps: int = STEPS) -> Ascent:
+def ascend(
+    log_density: LogDensity,
+    points: Tensor,
+    steps: int = STEPS,
+    late: Callable[[], bool] = lambda: False,
+    report: Callable[[int], None] = lambda step: None,
+) -> Ascent:
     """All searches, from points (R, d).
 
     Args:
         log_density: values and gradients at points (S, d).
         points: where they begin.
         steps: of each search at most; they end once none has risen for three steps.
+        late: whether there is no time for a further step.
+        report: called with the number of every step.
     """
     R, d = points.shape
     u, (value, slope) = points.clone(), log_density(points)
@@ -84,7 +93,10 @@ def ascend(log_density: LogDensity, points: Tensor, steps: int = STEPS) -> Ascen
     inverse = eye * (1.0 / slope.norm(dim=1).clamp_min(1.0))[:, None, None]
     fresh, quiet = torch.ones(R, dtype=torch.bool), torch.zeros(R, dtype=torch.long)
     path: list[tuple[Tensor, Tensor]] = []
-    for _ in range(steps):
+    for step in range(steps):
+        if step and late():
+            break
+        report(step + 1)
         direction = torch.einsum("rij,rj->ri", inverse, slope)
         downhill = (direction * slope).sum(1) <= 0
         direction = torch.where(downhill[:, None], slope, direction)
@@ -165,9 +177,14 @@ def elbos(log_density: LogDensity, locs: Tensor, covariances: Tensor, draws: int
     return torch.where(failed == 0, found, -torch.inf)
 
 
-def starts(log_density: LogDensity, points: Tensor) -> tuple[list[Start], Ascent]:
+def starts(
+    log_density: LogDensity,
+    points: Tensor,
+    late: Callable[[], bool] = lambda: False,
+    report: Callable[[int], None] = lambda step: None,
+) -> tuple[list[Start], Ascent]:
     """Gaussians to start from, the best ELBO first: one at the mode of each search, and one on its path."""
-    end = ascend(log_density, points)
+    end = ascend(log_density, points, late=late, report=report)
     d = points.shape[1]
     locs, covariances, search, modes = [], [], [], 0
     seen: list[tuple[Tensor, float]] = []
@@ -176,6 +193,8 @@ def starts(log_density: LogDensity, points: Tensor) -> tuple[list[Start], Ascent
         sd = end.inverse[r].diagonal().clamp_min(1e-12).sqrt()
         if any(float(((loc - other) / sd).abs().max()) < 0.1 for other, _ in seen):
             continue
+        if locs and late():
+            break
         seen.append((loc, float(end.value[r])))
         precision = information(log_density, loc, 1e-3 * sd.clamp(1e-6, 1e3))
         factor, failed = torch.linalg.cholesky_ex(precision)

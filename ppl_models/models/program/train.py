@@ -90,11 +90,14 @@ def train(bound: Program, data: Dataset, settings: ProgramSettings, course: Cour
         UsageError: if the model has no guide of its own, and is to be fitted with it.
         DataError: if the log density is nowhere a finite number, or has no ELBO.
     """
-    bound.until = None if settings.budget is None else time.monotonic() + settings.budget
+    bound.until = None if settings.budget is None else time.monotonic() + settings.budget - bound.spent
     kind = _guide(bound, data, settings)
     if kind is None:
-        return _gaussian(bound, data, settings, course)
-    return _gradient(bound, kind, settings, course)
+        found = _gaussian(bound, data, settings, course)
+    else:
+        found = _gradient(bound, kind, settings, course)
+    bound.rest = None if bound.until is None else bound.until - time.monotonic()
+    return found
 
 
 def _guide(bound: Program, data: Dataset, settings: ProgramSettings) -> str | None:
@@ -169,11 +172,14 @@ def _gaussian(bound: Program, data: Dataset, settings: ProgramSettings, course: 
         )
     if search.apart:
         params = params | {"modes.apart": torch.ones(1, len(started))}
-    status = best.status
+    status, reason = best.status, why(best.status, best.steps)
+    if status is Status.MAX_STEPS and bound.late():
+        steps = f"{best.steps} steps, as the time was up"
+        reason = f"the ELBO was still rising after {steps}; allow more with --budget"
     return Trained(
         params | unseen, elbo, status, best.steps, log.seconds, tuple(log.history),
         search.restarts(float(best.elbo[0]), data.rows),
-        why(status, best.steps), GaussianRule.name, (*notes, *density.notes()),
+        reason, GaussianRule.name, (*notes, *density.notes()),
     )  # fmt: skip
 
 
@@ -252,7 +258,7 @@ class _Search:
                 f"{data.source}: the log density of {name}{density.unsound()} is not a finite number at "
                 f"{settings.restarts} draws of its prior; look at supports, scales and divisions by zero"
             )
-        found, end = starts(density, points) if len(points) else ([], None)
+        found, end = starts(density, points, bound.late, self._searching) if len(points) else ([], None)
         if not found or end is None:
             if turn:
                 return False
@@ -277,6 +283,11 @@ class _Search:
         self.again = after - before if turn else 0
         return turn == 0 or after > before
 
+    def _searching(self, step: int) -> None:
+        """Show a step of the searches, which have no ELBO yet."""
+        if self.log.progress is not None:
+            self.log.progress("searches", step, -math.inf, math.inf)
+
     @property
     def elbo(self) -> float:
         """Of the best Gaussian."""
@@ -287,7 +298,9 @@ class _Search:
         return max(self.ended, key=lambda looped: float(looped.elbo[0]), default=none)
 
     def _follow(self, start: Start) -> None:
-        """The rule from one start; one that comes to nothing is left out."""
+        """The rule from one start, if there is time; one that comes to nothing is left out."""
+        if self.ended and self.bound.late():
+            return
         steps = min(self.settings.most(STEPS), STEPS)
         looped = _ruled(self.bound, start.loc, start.precision, self.settings, steps, self.log)
         if math.isfinite(float(looped.elbo[0])) and bool(torch.isfinite(looped.params["precision"]).all()):

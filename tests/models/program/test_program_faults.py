@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+import arviz as az
 import numpy as np
 import pandas as pd
 import pyro
@@ -355,3 +356,33 @@ def test_new_predictors_without_what_is_predicted_in_arrays():
 def test_an_option_that_there_is_not_is_named():
     with pytest.raises(UsageError, match="fit has no option 'restart'; did you mean restarts"):
         ppl.fit(Normals(), pd.DataFrame({"x": [1.0, 2.0]}), restart=3)
+
+
+@dataclass(frozen=True)
+class Twice(ppl.PyroModel):
+    """Two columns of the same rows, each with missing cells."""
+
+    def model(self, data):
+        mean = pyro.sample("mean", dist.Normal(0.0, 2.0))
+        rate = pyro.sample("rate", dist.Gamma(2.0, 1.0))
+        with pyro.plate("rows", len(data)):
+            pyro.sample("y", dist.Normal(mean, 1.0), obs=data["y"])
+            pyro.sample("k", dist.Poisson(rate), obs=data["k"])
+
+
+def test_leaving_one_out_of_a_site_with_missing_cells_is_of_those_that_there_are():
+    """Against the predictive density of every cell given the others, which is normal."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"y": 1 + rng.normal(size=12), "k": rng.poisson(3.0, 12).astype(float)})
+    frame.loc[[3, 7], "y"] = np.nan
+    frame.loc[5, "k"] = np.nan
+    fit = ppl.fit(Twice(), frame, restarts=2)
+    found = {name: az.loo(fit.posterior, var_name=name) for name in ("y", "k")}
+    assert {name: loo.n_data_points for name, loo in found.items()} == {"y": 10, "k": 11}
+    seen = frame["y"].dropna().to_numpy()
+    precision = len(seen) - 1 + 1 / 4
+    mean = (seen.sum() - seen) / precision
+    variance = 1 + 1 / precision
+    exact = (-0.5 * np.log(2 * np.pi * variance) - 0.5 * (seen - mean) ** 2 / variance).sum()
+    assert found["y"].elpd_loo == pytest.approx(exact, abs=0.1)
+    assert list(fit.posterior["log_likelihood"].coords["k_seen"].values) == [i for i in range(12) if i != 5]
