@@ -27,6 +27,7 @@ _HOME = {
     "PyroModel": "models.program.model",
     "RNN": "models.rnn.model",
     "RunError": "errors",
+    "SVM": "models.svm.model",
     "UsageError": "errors",
     "VAE": "models.vae.model",
     "fit": "api",
@@ -52,6 +53,7 @@ __all__ = [
     "PyroModel",
     "RNN",
     "RunError",
+    "SVM",
     "UsageError",
     "VAE",
     "fit",
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from ppl_models.models.mlp.model import MLP
     from ppl_models.models.program.model import PyroModel
     from ppl_models.models.rnn.model import RNN
+    from ppl_models.models.svm.model import SVM
     from ppl_models.models.vae.model import VAE
     from ppl_models.threads import set_threads
 

@@ -17,6 +17,7 @@ from ppl_models.inference.settings import Training
 from ppl_models.model import Model
 from ppl_models.posterior import draw_posterior, prior_to_arviz, to_arviz
 from ppl_models.threads import threads_for
+from ppl_models.wording import spoken
 
 if TYPE_CHECKING:
     once = property  # as protocols ask for it; a type checker takes `cached_property` for something else
@@ -59,7 +60,7 @@ class Record:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was done to the data, or noticed in it, and in the training: what the command line says."""
-        return (*self.data.notes, *self.trained.notes)
+        return tuple(map(spoken, (*self.data.notes, *self.trained.notes)))
 
     @property
     def params(self) -> dict[str, torch.Tensor]:

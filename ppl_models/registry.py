@@ -37,6 +37,7 @@ BUILT_IN = {
     "logistic": "ppl_models.models.logistic.model:Logistic",
     "mlp": "ppl_models.models.mlp.model:MLP",
     "rnn": "ppl_models.models.rnn.model:RNN",
+    "svm": "ppl_models.models.svm.model:SVM",
     "vae": "ppl_models.models.vae.model:VAE",
 }
 

@@ -126,6 +126,7 @@ SYSTEMS = {
     "glm": System(lambda: ppl.GLM(family="poisson"), whole, {"target": "visits"}),
     "glm of an ordered label": System(lambda: ppl.GLM(family="ordinal"), whole, TARGET),
     "glm with groups": System(lambda: ppl.GLM(formula="y ~ x + (1 | kind)"), whole),
+    "svm": System(lambda: ppl.SVM(inducing=20), whole, TARGET),
     "vae": System(lambda: ppl.VAE(latent=2, hidden="8"), mixed, {}, NETWORK),
     "vae with a target": System(lambda: ppl.VAE(latent=2, hidden="8"), mixed, TARGET, NETWORK),
     "program": System(

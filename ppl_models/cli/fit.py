@@ -227,8 +227,8 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
         NotTrusted: if the fit fails its own checks, and `strict` is set; it is saved.
         KeyboardInterrupt: if it was stopped before the first step.
     """
-    began = time.perf_counter()
     tolerance, budget = options.get("tolerance", 1e-3), options.get("budget")
+    began = time.perf_counter()
     with Stop() as stop, ProgressLine(options["quiet"], tolerance, plan.labels, budget) as line:
 
         def progress(phase: str, step: int, elbo: float, left: float) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pyro.distributions as dist
 else:
     dist = lazy("pyro.distributions")
+
 ENOUGH = 5.0
 """Rows a column, in all states together, from which the shape of the prior is learned."""
 

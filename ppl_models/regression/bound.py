@@ -19,10 +19,11 @@ from ppl_models.regression import design as designs
 from ppl_models.regression.design import BLOCK, Beside, Block, Design
 from ppl_models.regression.ep import STEP
 from ppl_models.regression.fields import RegressionFields
-from ppl_models.regression.forms import CENTRE, DRAWS, MAP, Form, from_params
+from ppl_models.regression.forms import CENTRE, DRAWS, KERNEL, MAP, Form, from_params
 from ppl_models.regression.glm import GLM, squares
 from ppl_models.regression.groups import GroupCoding, GroupPrior, Term
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
+from ppl_models.regression.kernels import Tuned, at_length, with_kernel
 from ppl_models.regression.priors import NormalPrior, Prior, Stacked, StudentPrior, WithIntercept
 from ppl_models.regression.responses import Categorical, NumberResponse, Response
 from ppl_models.regression.rows import Batch, all_rows
@@ -47,18 +48,28 @@ class Regression:
     schema: Schema
     _design: Design | None = None
     adjust: Adjustment | None = None
+    tuned: Tuned | None = None
 
     def learned(self, params: Params) -> dict[str, Any]:
-        """What the likelihood was adjusted by, with weights that are not counts."""
-        return {"adjust": Adjustment(params[CENTRE][0], params[MAP][0])} if MAP in params else {}
+        """What the likelihood was adjusted by, with weights that are not counts, and the kernel."""
+        found: dict[str, Any] = {}
+        if MAP in params:
+            found["adjust"] = Adjustment(params[CENTRE][0], params[MAP][0])
+        if KERNEL in params:
+            found["tuned"] = Tuned(*params[KERNEL][0].tolist())
+        return found
 
     def at(self, learned: Mapping[str, Any]) -> Self:
         """The same with that."""
-        if "adjust" not in learned:
+        if not learned:
             return self
         found = copy(self)
-        found.adjust = learned["adjust"]
-        found.__dict__.pop("glm", None)  # which was made without
+        found.adjust = learned.get("adjust", self.adjust)
+        if (tuned := learned.get("tuned")) is not None:
+            found.tuned = tuned
+            found._design = at_length(self.design, tuned.length_scale)
+        for made in ("glm", "scale", "group_prior"):
+            found.__dict__.pop(made, None)
         return found
 
     def prepare(self, data: Dataset) -> "Regression":
@@ -69,11 +80,22 @@ class Regression:
                 self.schema, m.formula, data, m.missing_rows, mixed=m.prior != "horseshoe",
                 beside=self.beside(), classes=self.of_classes,
             )  # fmt: skip
+            self._design = self._with_kernel(self._design, data)
         return self
+
+    def _with_kernel(self, design: Design, data: Dataset) -> Design:
+        m = self.model
+        if m.kernel == "linear":
+            self.tuned = Tuned(1.0, m.amplitude or 1.0) if m.learns_amplitude else None
+            return design
+        if design.widths:
+            raise UsageError("a kernel and coefficients that vary by group cannot be had together")
+        self.tuned = Tuned(m.length_scale or 1.0, m.amplitude or 2.0)
+        return with_kernel(design, data, m.kernel, m.inducing, self.tuned.length_scale)
 
     def essence(self) -> dict[str, np.ndarray] | None:
         """What the design is made from; None with a formula, which is coded by the rows of the fit."""
-        if self.model.formula is not None:
+        if self.model.formula is not None or self.tuned is not None:
             return None
         return self.design.essence()
 
@@ -178,7 +200,9 @@ class Regression:
         m = self.model
         intercept = NormalPrior(torch.tensor([m.intercept_scale], dtype=torch.float64))
         predictors: Prior
-        if m.prior == "student_t":
+        if self.tuned is not None:
+            predictors = NormalPrior(self.tuned.amplitude * torch.ones(self.population).double())
+        elif m.prior == "student_t":
             predictors = StudentPrior(m.prior_scale * self.scale, m.prior_df)
         else:
             scale = m.slab_scale if m.prior == "horseshoe" else m.prior_scale
@@ -268,7 +292,7 @@ class Regression:
     def _differences(self) -> Tensor:
         """R, (K, K): differences from the reference class are R φ; of a number, 1."""
         if not isinstance(self.response, Categorical):
-            return torch.ones(1, 1, dtype=torch.float64)
+            return torch.eye(self.response.outputs, dtype=torch.float64)
         A = self.response.A
         return A[1:] - A[0]
 

@@ -150,7 +150,9 @@ class Design:
     @property
     def base(self) -> Coding:
         """The coding of the columns that are the same for every group."""
-        return self.coding.base if isinstance(self.coding, GroupCoding) else self.coding
+        if isinstance(self.coding, GroupCoding):
+            return self.coding.base
+        return getattr(self.coding, "within", self.coding)  # of a kernel, the predictors that it is over
 
     @property
     def predictors(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The hyperparameters of a regression."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from ppl_models.errors import UsageError
 
@@ -11,8 +11,41 @@ MissingRows = Literal["level", "impute", "drop"]
 Covariance = Literal["auto", "full", "low_rank", "diag"]
 
 
+Kernel = Literal["linear", "rbf", "matern32", "matern52"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelFields:
+    """What is left to the user of a kernel over the predictors.
+
+    Raises:
+        UsageError: a field cannot be meant.
+    """
+
+    learns_amplitude: ClassVar[bool] = False
+    """Whether the scale of a linear kernel is learned too."""
+
+    kernel: Annotated[Kernel, "of the predictors; all but linear make it a Gaussian process"] = "linear"
+    inducing: Annotated[int, "inducing points of the kernel at most"] = 256
+    length_scale: Annotated[float | None, "of the kernel, of standardised columns; learned if not given"] = (
+        None
+    )
+    amplitude: Annotated[float | None, "sd of the function under the kernel; learned if not given"] = None
+
+    def check_kernel(self) -> None:
+        """Whether the fields can be meant."""
+        if self.kernel not in get_args(Kernel):
+            raise UsageError(f"kernel must be linear, rbf, matern32 or matern52, got {self.kernel!r}")
+        if self.inducing < 1:
+            raise UsageError(f"inducing must be at least 1, got {self.inducing}")
+        for field in ("length_scale", "amplitude"):
+            value = getattr(self, field)
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"{field} must be positive and finite, got {value}")
+
+
 @dataclass(frozen=True)
-class RegressionFields:
+class RegressionFields(KernelFields):
     """What a regression leaves to the user: predictors, their prior, weights, the form of the posterior.
 
     Raises:
@@ -61,6 +94,9 @@ class RegressionFields:
             value = getattr(self, field)
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{field} must be positive and finite, got {value}")
+        self.check_kernel()
+        if self.kernel != "linear" and self.prior != "normal":
+            raise UsageError(f"kernel {self.kernel} has a normal prior, and prior is {self.prior}")
         if not isinstance(self.autoscale, bool):
             raise UsageError(f"autoscale must be true or false, got {self.autoscale!r}")
         if self.formula is not None and not self.formula.strip():

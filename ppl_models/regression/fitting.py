@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,16 +13,24 @@ from ppl_models.regression import separation
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.design import Block
 from ppl_models.regression.ep import Fixed, grid, mixture
-from ppl_models.regression.forms import CENTRE, DRAWS, MAP, Apart, Form, Full, Mixture
+from ppl_models.regression.forms import CENTRE, DRAWS, KERNEL, MAP, Apart, Blocks, Form, Full, Mixture
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.hyper import Surface, integrate, peak
+from ppl_models.regression.kernels import Tuned, at_length
 from ppl_models.regression.moves import WORK, exact_draws
 from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.quadrature import safe_cholesky
-from ppl_models.regression.responses import Categorical
+from ppl_models.regression.responses import Categorical, NumberResponse, OneAgainstRest, Response
 from ppl_models.regression.rows import Batch
+from ppl_models.regression.tuning import SPREAD, Output, Tuner, starts, tune
 from ppl_models.regression.wide import RANK, ROWS, fit_dual, fit_many
 from ppl_models.threads import threads_for
+
+TUNE_ROWS, TUNE_POINTS = 2_000, 128
+"""Rows and inducing points at most by which the length scale and amplitude of a kernel are learned."""
+
+LENGTHS = (0.3, 1.0, 3.0)
+"""Length scales from which they are looked for."""
 
 DENSE = 2_000
 """Coefficients up to which a d × d covariance is held."""
@@ -75,6 +83,7 @@ def fit_regression(
         UsageError: the covariance asked for is too large, or the formula cannot be meant.
     """
     began = time.perf_counter()
+    bound = tuned(bound, data)
     batch, draws, beside = bound.dataset_batch(data, device), None, {}
     name = "mixture" if bound.model.prior == "horseshoe" else _form(bound, len(batch))
     if name == "mixture":
@@ -83,11 +92,13 @@ def fit_regression(
     elif name == "full" and bound.shared:
         form, elbo, converged, history = _integrated(bound, batch, tolerance)
     else:
-        if name == "full" and batch.important:
+        if name == "full" and batch.important and not isinstance(bound.response, OneAgainstRest):
             bound = bound.at({"adjust": bound.glm.adjusted(batch).adjust})
             assert bound.adjust is not None
             beside = {CENTRE: bound.adjust.centre, MAP: bound.adjust.map}
         form, elbo, converged, history = _profiled(bound, batch, name, steps, tolerance)
+    if bound.tuned is not None:
+        beside[KERNEL] = torch.tensor([bound.tuned.length_scale, bound.tuned.amplitude]).double()
     if bound.log_unit:
         elbo -= bound.log_unit * batch.weight_sum
     B = form.mean[: bound.glm.dimension].reshape(bound.glm.width, -1)
@@ -123,6 +134,8 @@ def fit_regression(
 
 def _form(bound: Regression, rows: int) -> str:
     """Full, dual (full, through few rows), low_rank or diag."""
+    if isinstance(bound.response, OneAgainstRest):
+        return "full"  # of each output
     d, asked = bound.parameters, bound.model.covariance
     few = rows * bound.glm.outputs
     if asked in ("auto", "full"):
@@ -156,6 +169,8 @@ def _profiled(bound: Regression, batch: Batch, name: str, steps: int, tolerance:
 
     def solve(psi: Tensor) -> Found:
         glm = bound.glm_at(psi)
+        if isinstance(glm.response, OneAgainstRest):
+            return _one_by_one(glm, batch, steps, tolerance)
         if name == "dual":
             with threads_for(len(batch) * bound.parameters):
                 return fit_dual(glm, batch, steps, tolerance)[:4]
@@ -176,6 +191,57 @@ def _profiled(bound: Regression, batch: Batch, name: str, steps: int, tolerance:
     entropy = float(shared.scale_tril.diagonal().log().sum()) + 0.5 * bound.shared * math.log(2 * math.pi)
     elbo += float(bound.log_prior_shared(shared.loc[None])[0]) + entropy
     return Apart(form, shared), elbo, converged, history
+
+
+def _one_by_one(glm: GLM, batch: Batch, steps: int, tolerance: float) -> Found:
+    """A Gaussian for each output, where they share nothing."""
+    assert isinstance(glm.response, OneAgainstRest)
+    found = [fit_glm(glm.at(part, glm.prior), batch, steps, tolerance) for part in glm.response.parts]
+    history = tuple(line for each in found for line in each.history)
+    form = Blocks(tuple(Full(each.loc, each.scale_tril) for each in found))
+    return form, sum(each.elbo for each in found), all(each.converged for each in found), history
+
+
+def tuned(bound: Regression, data: Dataset) -> Regression:
+    """With the length scale and amplitude of the largest evidence lower bound, where they were not given.
+
+    Args:
+        bound: the regression.
+        data: the rows of the fit.
+    """
+    m, own = bound.model, bound.prepare(data).tuned
+    if own is None:
+        return bound
+    free = [i for i, given in enumerate((m.length_scale, m.amplitude)) if given is None]
+    if m.kernel == "linear":
+        free = [i for i in free if i == 1]
+    if not free:
+        return bound
+    batch = bound.dataset_batch(data)
+    if len(batch) > TUNE_ROWS:
+        batch = replace(batch.some(TUNE_ROWS), scale=1.0)
+    rows, cells = batch.whole(), data.values[batch.index]
+
+    def features(length: float) -> Tensor:
+        return torch.from_numpy(at_length(bound.design, length, TUNE_POINTS).standardised(cells))
+
+    def at(response: Response, psi: Tensor) -> Response:
+        return response.at(psi) if isinstance(response, NumberResponse) else response
+
+    def log_prior(theta: Tensor) -> float:
+        there = float(bound.log_prior_shared(theta[None, 2:])[0]) if bound.shared else 0.0
+        return there - float((theta[:2] ** 2).sum()) / (2 * SPREAD**2)
+
+    nothing = torch.zeros(len(rows.y), dtype=torch.float64)
+    outputs = [Output(part, y, nothing + 0.25, nothing) for part, y in bound.response.alone(rows.y)]
+    tuner = Tuner(features, rows, at, m.intercept_scale, log_prior, outputs)
+    lengths = LENGTHS if 0 in free else (own.length_scale,)
+    begin = starts(lengths, m.amplitude or 1.0, bound.start())
+    best = tune(tuner, begin, [*free, *range(2, 2 + bound.shared)])
+    found = [
+        given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)
+    ]
+    return bound.at({"tuned": Tuned(*found)})
 
 
 def _horseshoe(

@@ -27,7 +27,7 @@ CHAINS = 128
 DRAWS = "draws"
 """The name of draws (S, d) that are exact, kept beside a form that is not."""
 
-CENTRE, MAP = "adjust_centre", "adjust_map"
+CENTRE, MAP, KERNEL, SLOPE = "adjust_centre", "adjust_map", "kernel", "slope"
 """The names of what a likelihood with weights that are not counts was adjusted by, kept beside a form."""
 
 
@@ -204,6 +204,46 @@ class Mixture(Form):
 
 
 @dataclass(frozen=True, eq=False)
+class Blocks(Form):
+    """Outputs that know nothing of one another: Φ (p + 1, K) with a Gaussian for each column.
+
+    Attributes:
+        parts: q of each output, over p + 1 numbers.
+    """
+
+    parts: tuple[Full, ...]
+
+    @property
+    def mean(self) -> Tensor:
+        """(d,), Φ row by row."""
+        return torch.stack([part.mean for part in self.parts], 1).reshape(-1)
+
+    @property
+    def variance(self) -> Tensor:
+        """(d,)."""
+        return torch.stack([part.variance for part in self.parts], 1).reshape(-1)
+
+    def draw(self, number: int) -> Tensor:
+        """(S, d)."""
+        return torch.stack([part.draw(number) for part in self.parts], 2).flatten(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(S,)."""
+        columns = x.reshape(len(x), -1, len(self.parts)).unbind(2)
+        return torch.stack([p.log_prob(c) for p, c in zip(self.parts, columns, strict=True)]).sum(0)
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """`loc` (K, p + 1) and `scale_tril` (K, p + 1, p + 1), stacked."""
+        own = [part.params for part in self.parts]
+        return {f"{BLOCKS}{name}": torch.stack([o[name] for o in own]) for name in own[0]}
+
+
+BLOCKS = "blocks_"
+"""What names of stacked tensors of outputs begin with."""
+
+
+@dataclass(frozen=True, eq=False)
 class Apart(Form):
     """q(Φ) N(ψ; loc, L Lᵀ): coefficients, and the numbers that rows share, as if independent.
 
@@ -243,7 +283,12 @@ class Apart(Form):
 
 def from_params(params: Params) -> Form:
     """The form that `params` came from."""
-    params = {name: value for name, value in params.items() if name not in (DRAWS, CENTRE, MAP)}
+    params = {
+        name: value for name, value in params.items() if name not in (DRAWS, CENTRE, MAP, KERNEL, SLOPE)
+    }
+    if f"{BLOCKS}loc" in params:
+        both = zip(params[f"{BLOCKS}loc"], params[f"{BLOCKS}scale_tril"], strict=True)
+        return Blocks(tuple(Full(loc, root) for loc, root in both))
     if "shared_loc" in params:
         own = {name: value for name, value in params.items() if not name.startswith("shared_")}
         return Apart(from_params(own), Full(params["shared_loc"], params["shared_scale_tril"]))

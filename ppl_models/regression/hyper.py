@@ -150,14 +150,15 @@ def integrate(surface: Surface, start: Tensor) -> tuple[Form, float]:
     return Mixture(log_w - log_w.logsumexp(0), parts, {}), evidence
 
 
-def peak(value: Callable[[Tensor], float], start: Tensor) -> Full:
+def peak(value: Callable[[Tensor], float], start: Tensor, near: float = 0.1) -> Full:
     """N(ψ*, H⁻¹) at the top of a surface whose gradient is not known, each value of which is dear.
 
-    One quadratic through the three points on each axis after another, until none moves by a tenth of its sd.
+    One quadratic through the three points on each axis after another, until none moves by `near` of its sd.
 
     Args:
         value: log density up to a constant.
         start: ψ (q,) to begin with.
+        near: the share of an sd.
     """
     psi, h = start.clone(), torch.full_like(start, 0.5)
     middle = value(psi)
@@ -177,7 +178,7 @@ def peak(value: Callable[[Tensor], float], start: Tensor) -> Full:
             h[i] = sd
             if there > middle:
                 psi, middle = psi + step, there
-        if moved < 0.1:
+        if moved < near:
             break
     return Full(psi, torch.diag(h))
 

@@ -148,3 +148,9 @@ def test_a_summary_of_scores_leaves_blank_rows_out(mixture, frame):
     assert (found["rows"], found["left_out"]) == (N - 1, 1)
     assert found["mean"] == pytest.approx(scores[1:].mean())
     assert found["standard_error"] == pytest.approx(scores[1:].sem())
+
+
+def test_notes_speak_python_in_python():
+    fit = ppl.fit(ppl.GMM(components=1), {"visits": np.arange(1, 61) % 7})
+    assert any("types=" in note for note in fit.notes)
+    assert not any("--" in note for note in fit.notes)

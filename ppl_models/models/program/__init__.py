@@ -10,6 +10,7 @@
     execution.py    one execution at a point u: log densities, discrete latents summed out
     centring.py     location and scale taken out of latent sites
     inplace.py      models that write into tensors, for many points at once
+    recording.py    what a program computes, recorded, and alike operations made at once
     elimination.py  the sum over discrete latents
     missing.py      missing cells masked out of the likelihood
     density.py      the log joint density at many points at once

@@ -183,7 +183,17 @@ def starts(
     late: Callable[[], bool] = lambda: False,
     report: Callable[[int], None] = lambda step: None,
 ) -> tuple[list[Start], Ascent]:
-    """Gaussians to start from, the best ELBO first: one at the mode of each search, and one on its path."""
+    """Gaussians to start from, the best ELBO first: one at the mode of each search, and one on its path.
+
+    Args:
+        log_density: of points (S, d).
+        points: where the searches begin, (R, d).
+        late: whether time is up.
+        report: is told each step.
+
+    Returns:
+        The starts, and where the searches ended.
+    """
     end = ascend(log_density, points, late=late, report=report)
     d = points.shape[1]
     locs, covariances, search, modes = [], [], [], 0

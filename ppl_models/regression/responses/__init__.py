@@ -6,6 +6,7 @@
 from ppl_models.regression.responses.binomial import Binomial
 from ppl_models.regression.responses.categorical import Categorical
 from ppl_models.regression.responses.gamma import Gamma
+from ppl_models.regression.responses.hinge import Hinge, OneAgainstRest
 from ppl_models.regression.responses.negative_binomial import NegativeBinomial
 from ppl_models.regression.responses.normal import Normal
 from ppl_models.regression.responses.ordinal import Ordinal
@@ -17,4 +18,4 @@ RESPONSES: dict[str, type[NumberResponse]] = {
     family.name: family for family in (Normal, StudentT, Poisson, NegativeBinomial, Binomial, Gamma, Ordinal)
 }
 
-__all__ = ["RESPONSES", "Categorical", "NumberResponse", "Ordinal", "Response"]
+__all__ = ["RESPONSES", "Categorical", "Hinge", "OneAgainstRest", "NumberResponse", "Ordinal", "Response"]

@@ -36,6 +36,12 @@ class Categorical(Response):
         """The contrasts, (C, K)."""
         return contrasts(self.classes)
 
+    def alone(self, y: Tensor) -> list[tuple[Response, Tensor]]:
+        """One class against the others, where there are more than two."""
+        if self.classes == 2:
+            return [(self, y)]
+        return [(Categorical(2), (y == c).to(torch.int64)) for c in range(self.classes)]
+
     def moments(self, mean: Tensor, cov: Tensor | None) -> Moments:
         """Of linear predictors (m, K) with covariances (m, K, K), or known exactly (None)."""
         if self.outputs == 1:

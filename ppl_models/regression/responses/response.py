@@ -43,6 +43,10 @@ class Response(ABC):
         """Numbers that a row takes while it is worked on, about."""
         return max(self.outputs, 1)
 
+    def alone(self, y: Tensor) -> "list[tuple[Response, Tensor]]":
+        """Responses with one output each, and their targets, that are much like this one."""
+        return [(self, y)]
+
     @abstractmethod
     def row_terms(
         self, y: Tensor, mean: Tensor, cov: Tensor | None, trials: Tensor | None = None

@@ -1,0 +1,1 @@
+"""Bayesian support vector machines."""

@@ -1,0 +1,69 @@
+"""Kernels as designs, for every regression: against scikit-learn's kernels and Gaussian processes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ppl_models as ppl
+from ppl_models.regression.kernels import places
+
+
+def wave(rows: int = 60) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.uniform(-3, 3, rows))
+    return pd.DataFrame({"x": x, "y": np.sin(2 * x) + rng.normal(0, 0.2, rows)})
+
+
+@pytest.mark.parametrize(("kernel", "nu"), [("rbf", np.inf), ("matern32", 1.5), ("matern52", 2.5)])
+def test_features_reproduce_the_kernel_where_every_row_is_an_inducing_point(kernel, nu):
+    from sklearn.gaussian_process.kernels import Matern
+
+    table = wave(30).assign(z=np.random.default_rng(1).normal(size=30))
+    fields = {"length_scale": 0.7, "amplitude": 1.0}
+    model = ppl.GLM(kernel=kernel, **fields)
+    data = ppl.read(table, target="y")
+    design = model.bind(data.schema).prepare(data).design
+    features = design.standardised(data.values)[:, 1:]
+    Z = places(design.coding.base, data.values)
+    expected = Matern(0.7 * np.sqrt(2), nu=nu)(Z)
+    np.testing.assert_allclose(features @ features.T, expected, atol=1e-6)
+
+
+def test_a_glm_with_a_kernel_is_gaussian_process_regression():
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+    table, new = wave(), pd.DataFrame({"x": np.linspace(-2.5, 2.5, 9)})
+    fit = ppl.fit(ppl.GLM(kernel="rbf"), table, target="y")
+    found = fit.predict(new)["mean"]
+    z, scale = (table["x"] - table["x"].mean()) / table["x"].std(ddof=0), table["y"].std(ddof=0)
+    kernel = ConstantKernel(1.0) * RBF(1.0) + WhiteKernel(0.1)
+    peer = GaussianProcessRegressor(kernel).fit(
+        z.to_numpy()[:, None], (table["y"] - table["y"].mean()) / scale
+    )
+    at = ((new["x"] - table["x"].mean()) / table["x"].std(ddof=0)).to_numpy()[:, None]
+    expected = peer.predict(at) * scale + table["y"].mean()
+    np.testing.assert_allclose(found, expected, atol=0.06)
+    assert fit.bound.tuned.length_scale == pytest.approx(peer.kernel_.k1.k2.length_scale, rel=0.25)
+
+
+def test_logistic_regression_with_a_kernel_finds_a_circle():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 2))
+    table = pd.DataFrame(X, columns=["a", "b"]).assign(y=np.where((X**2).sum(1) < 1.4, "in", "out"))
+    fit = ppl.fit(ppl.Logistic(kernel="matern52", inducing=30), table.iloc[:100], target="y")
+    assert (fit.predict(table.iloc[100:])["class"] == table["y"].iloc[100:].to_numpy()).mean() > 0.85
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"kernel": "poly"}, "kernel must be linear, rbf, matern32 or matern52, got 'poly'"),
+        ({"inducing": 0}, "inducing must be at least 1, got 0"),
+        ({"kernel": "rbf", "length_scale": -1.0}, "length_scale must be positive and finite, got -1.0"),
+        ({"kernel": "rbf", "prior": "horseshoe"}, "kernel rbf has a normal prior, and prior is horseshoe"),
+    ],
+)
+def test_fields_that_cannot_be_meant_are_refused(fields, said):
+    with pytest.raises(ppl.UsageError, match=said):
+        ppl.Logistic(**fields)
