@@ -66,7 +66,7 @@ def test_a_regression_predicts_the_labels_it_was_given(frame):
     data = frame[["x", "y"]].copy()
     data.iloc[3, 0] = np.nan
     with pytest.warns(ppl.PplWarning, match="1 row of 40 not used"):
-        fit = ppl.fit(ppl.Logistic(), data, target="y")
+        fit = ppl.fit(ppl.Logistic(missing_rows="drop"), data, target="y")
     found = fit.predict()["class"]
     assert str(found.dtype) == "Int64"  # as one row has no prediction
     assert found.isna().sum() == 1
