@@ -129,6 +129,8 @@ def verbs(found: Fit) -> list[str]:
         numbers = table.select_dtypes("number")
         if name == "summary":  # effects are not of every parameter
             numbers = numbers[["mean", "sd"] if "kl" not in table else ["sd"]]
+        if name == "evaluate":  # whose figures have not all the same columns
+            numbers = numbers[["value"]]
         numbers = numbers.to_numpy()
         require(bool(np.isfinite(numbers).all()), name, "its table has cells that are not finite numbers")
         by_row = name in ("predict", "transform", "impute") or (name == "score" and found.bound.exchangeable)

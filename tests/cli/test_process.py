@@ -87,6 +87,7 @@ def in_terminal(args: list[str], columns: int, env: dict[str, str]) -> tuple[int
     return process.wait(), drawn.decode()
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_terminal():
     code, drawn = in_terminal(["fit", "hmm", "data.csv", "--restarts", "1"], 40, {"TERM": "xterm-256color"})

@@ -112,6 +112,7 @@ def test_another_version_is_refused_by_name(tmp_path, monkeypatch):
         ppl.resume(run, steps=400)
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_resumed(tmp_path):
     run = stopped_run(tmp_path / "run", IRIS)
     with pytest.raises(UsageError, match="has taken its 300 steps; allow more with --steps"):

@@ -79,6 +79,7 @@ def test_units_of_student_t_do_not_matter():
     torch.testing.assert_close(one.params["student_t"], two.params["student_t"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_mean_and_dispersion_are_recovered():
     rng = np.random.default_rng(2)
     truth = {"mean": np.array([3.0, 40.0]), "dispersion": np.array([0.5, 0.2])}
@@ -92,6 +93,7 @@ def test_mean_and_dispersion_are_recovered():
         assert (sd < 0.15 * value).all(), name
 
 
+@pytest.mark.slow
 def test_counts_of_a_poisson_have_little_dispersion():
     x = np.random.default_rng(3).poisson(20.0, 400)[:, None].astype(float)
     fit = ppl.fit(ppl.GMM(components=1, emission="negative_binomial"), x, types={"x0": "count"})

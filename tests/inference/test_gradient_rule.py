@@ -94,6 +94,7 @@ def same(a, b):
     return all(torch.equal(a.params[name], b.params[name]) for name in a.params)
 
 
+@pytest.mark.slow
 def test_it_finds_the_least_squares():
     target = Line()
     found = train(target)
@@ -131,6 +132,7 @@ def test_going_on_gives_the_same_numbers(never, stop):
     assert seen == [(line["step"], line["elbo"]) for line in never.history]
 
 
+@pytest.mark.slow
 def test_going_on_with_a_guide_gives_the_same_numbers():
     never = train(Normal(), network=False)
     stopped = train(Normal(), network=False, steps=777)

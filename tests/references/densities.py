@@ -227,7 +227,8 @@ def generalised(case: Case, frame: pd.DataFrame) -> Posterior:
     y = frame[case.target].to_numpy(float)
     names = list(case.columns or [c for c in frame.columns if c != case.target])
     X = frame[names].to_numpy(float)
-    centre, scale = X.mean(0), X.std(0)
+    two = np.array([len(np.unique(x)) == 2 for x in X.T])  # whose unit is the difference of their values
+    centre, scale = X.mean(0), np.where(two, 1.0, X.std(0))
     Z = (X - centre) / scale
     shift, unit = (y.mean(), y.std()) if family == "normal" else (0.0, 1.0)
     slopes = "1 + x" in case.fields.get("formula", "")
