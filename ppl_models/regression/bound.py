@@ -23,7 +23,7 @@ from ppl_models.regression.forms import CENTRE, DRAWS, KERNEL, MAP, Form, from_p
 from ppl_models.regression.glm import GLM, squares
 from ppl_models.regression.groups import GroupCoding, GroupPrior, Term
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
-from ppl_models.regression.kernels import Tuned, at_length, with_kernel
+from ppl_models.regression.kernels import Tuned, retuned, with_kernel
 from ppl_models.regression.priors import NormalPrior, Prior, Stacked, StudentPrior, WithIntercept
 from ppl_models.regression.responses import Categorical, NumberResponse, Response
 from ppl_models.regression.rows import Batch, all_rows
@@ -56,7 +56,7 @@ class Regression:
         if MAP in params:
             found["adjust"] = Adjustment(params[CENTRE][0], params[MAP][0])
         if KERNEL in params:
-            found["tuned"] = Tuned(*params[KERNEL][0].tolist())
+            found["tuned"] = Tuned.of(params[KERNEL][0].tolist())
         return found
 
     def at(self, learned: Mapping[str, Any]) -> Self:
@@ -67,7 +67,7 @@ class Regression:
         found.adjust = learned.get("adjust", self.adjust)
         if (tuned := learned.get("tuned")) is not None:
             found.tuned = tuned
-            found._design = at_length(self.design, tuned.length_scale)
+            found._design = retuned(self.design, tuned)
         for made in ("glm", "scale", "group_prior"):
             found.__dict__.pop(made, None)
         return found

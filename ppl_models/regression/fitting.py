@@ -16,7 +16,7 @@ from ppl_models.regression.ep import Fixed, grid, mixture
 from ppl_models.regression.forms import CENTRE, DRAWS, KERNEL, MAP, Apart, Blocks, Form, Full, Mixture
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.hyper import Surface, integrate, peak
-from ppl_models.regression.kernels import Tuned, at_length
+from ppl_models.regression.kernels import KernelCoding, Tuned, retuned
 from ppl_models.regression.moves import WORK, exact_draws
 from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.quadrature import safe_cholesky
@@ -98,7 +98,7 @@ def fit_regression(
             beside = {CENTRE: bound.adjust.centre, MAP: bound.adjust.map}
         form, elbo, converged, history = _profiled(bound, batch, name, steps, tolerance)
     if bound.tuned is not None:
-        beside[KERNEL] = torch.tensor([bound.tuned.length_scale, bound.tuned.amplitude]).double()
+        beside[KERNEL] = torch.tensor(bound.tuned.stored, dtype=torch.float64)
     if bound.log_unit:
         elbo -= bound.log_unit * batch.weight_sum
     B = form.mean[: bound.glm.dimension].reshape(bound.glm.width, -1)
@@ -216,14 +216,21 @@ def tuned(bound: Regression, data: Dataset) -> Regression:
     if m.kernel == "linear":
         free = [i for i in free if i == 1]
     if not free:
-        return bound
+        return _spanned(bound, own)
     batch = bound.dataset_batch(data)
     if len(batch) > TUNE_ROWS:
         batch = replace(batch.some(TUNE_ROWS), scale=1.0)
-    rows, cells = batch.whole(), data.values[batch.index]
+    coding, cells = bound.design.coding, data.values[batch.index]
+    if isinstance(coding, KernelCoding):
+        of_length = coding.by_length(cells, TUNE_POINTS)
+        one = retuned(bound.design, Tuned(1.0, 1.0, (0,)))  # of the rows their features are not asked for
+        rows = replace(batch, design=one, _kept={}).whole()
+    else:
+        rows = batch.whole()
+        of_length = lambda _: rows.Z.numpy()  # noqa: E731
 
     def features(length: float) -> Tensor:
-        return torch.from_numpy(at_length(bound.design, length, TUNE_POINTS).standardised(cells))
+        return torch.from_numpy(of_length(length))
 
     def at(response: Response, psi: Tensor) -> Response:
         return response.at(psi) if isinstance(response, NumberResponse) else response
@@ -241,7 +248,15 @@ def tuned(bound: Regression, data: Dataset) -> Regression:
     found = [
         given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)
     ]
-    return bound.at({"tuned": Tuned(*found)})
+    return _spanned(bound, Tuned(*found))
+
+
+def _spanned(bound: Regression, tuned: Tuned) -> Regression:
+    """With a kernel, and only the inducing points that then add something."""
+    coding = bound.design.coding
+    if isinstance(coding, KernelCoding):
+        tuned = replace(tuned, chosen=coding.at(tuned.length_scale).spanning())
+    return bound.at({"tuned": tuned})
 
 
 def _horseshoe(

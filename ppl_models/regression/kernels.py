@@ -15,8 +15,10 @@ and a are those whose evidence lower bound is largest on some of the rows.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -37,6 +39,9 @@ ROWS = 10_000
 JITTER = 1e-8
 """What is added to the diagonal of k(U, U)."""
 
+LEAST = 1e-5
+"""Inducing points are left out of whose f no more than this share of the variance is unknown by the others."""
+
 
 class KernelCoding:
     """Features of a kernel, (m, M), from the predictors of another design.
@@ -44,36 +49,85 @@ class KernelCoding:
     Args:
         base: the design of the predictors.
         kernel: a name in `KERNELS`.
-        points: U, as `places` gives them, (M, p).
+        places: U, as `places` gives them, (M₀, p).
         length_scale: ℓ.
+        chosen: which M of these are used; all if not given.
     """
 
-    def __init__(self, base: Design, kernel: str, points: np.ndarray, length_scale: float) -> None:
-        self.base, self.kernel, self.points, self.length_scale = base, kernel, points, length_scale
-        self.names = tuple(f"{kernel}[{i + 1}]" for i in range(len(points)))
+    def __init__(
+        self,
+        base: Design,
+        kernel: str,
+        places: np.ndarray,
+        length_scale: float,
+        chosen: Sequence[int] | None = None,
+    ) -> None:
+        self.base, self.kernel, self.places, self.length_scale = base, kernel, places, length_scale
+        self.points = places if chosen is None else places[list(chosen)]
+        self.names = tuple(f"{kernel}[{i + 1}]" for i in range(len(self.points)))
         self.within = base.coding
         self.used = base.coding.used
-        self.origins = (self.used,) * len(points)
+        self.origins = (self.used,) * len(self.points)
         self.categories = base.coding.categories
-        inside = self._between(points) + JITTER * np.eye(len(points))
-        self._root = np.linalg.cholesky(inside)
 
-    def _between(self, Z: np.ndarray) -> np.ndarray:
-        """k(z, u), (m, M)."""
-        square = (Z**2).sum(1)[:, None] + (self.points**2).sum(1) - 2 * Z @ self.points.T
-        r = np.sqrt(np.maximum(square, 0.0) / max(self.points.shape[1], 1)) / self.length_scale
-        return KERNELS[self.kernel](r)
+    @cached_property
+    def _root(self) -> np.ndarray:
+        inside = self._of(between(self.points, self.points))
+        return np.linalg.cholesky(inside + JITTER * np.eye(len(inside)))
+
+    def _of(self, distances: np.ndarray) -> np.ndarray:
+        """Kernel of distances that `between` gives."""
+        return KERNELS[self.kernel](distances / self.length_scale)
 
     def matrix(self, values: np.ndarray) -> np.ndarray:
         """(m, C) cells of the table to Φ, (m, M); NaN in rows with a missing predictor."""
-        from scipy.linalg import solve_triangular
+        return whitened(self._root, self._of(between(places(self.base, values), self.points)))
 
-        across = self._between(places(self.base, values))
-        return solve_triangular(self._root, across.T, lower=True, check_finite=False).T
+    def at(self, length_scale: float, chosen: Sequence[int] | None = None) -> "KernelCoding":
+        """The same with another length scale and choice of points."""
+        return KernelCoding(self.base, self.kernel, self.places, length_scale, chosen)
 
-    def at(self, length_scale: float, inducing: int | None = None) -> "KernelCoding":
-        """The same with another length scale, or the first points only."""
-        return KernelCoding(self.base, self.kernel, self.points[:inducing], length_scale)
+    def spanning(self) -> tuple[int, ...]:
+        """The points in the order in which they add most, until all others add less than `LEAST`."""
+        return tuple(pivots(self._of(between(self.places, self.places)))[0].tolist())
+
+    def by_length(self, values: np.ndarray, most: int) -> Callable[[float], np.ndarray]:
+        """ℓ -> [1, Φ] of rows, (m, M + 1), through the first `most` points; distances are taken once."""
+        U = self.places[:most]
+        inside, across = between(U, U), between(places(self.base, values), U)
+        k = KERNELS[self.kernel]
+
+        def features(length_scale: float) -> np.ndarray:
+            chosen, root = pivots(k(inside / length_scale))
+            Phi = whitened(root, k(across[:, chosen] / length_scale))
+            return np.concatenate([np.ones((len(Phi), 1)), Phi], 1)
+
+        return features
+
+
+def between(Z: np.ndarray, U: np.ndarray) -> np.ndarray:
+    """Distances |z − u| / √p, (m, M)."""
+    square = (Z**2).sum(1)[:, None] + (U**2).sum(1) - 2 * Z @ U.T
+    return np.sqrt(np.maximum(square, 0.0) / max(U.shape[1], 1))
+
+
+def whitened(root: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Φ = L⁻¹ k(U, x) for rows, (m, M), from L (M, M) and k(x, U) (m, M)."""
+    from scipy.linalg import solve_triangular
+
+    return solve_triangular(root, across.T, lower=True, check_finite=False).T
+
+
+def pivots(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which points span k(U, U) up to `LEAST`, and L of these, by Cholesky's method with pivots.
+
+    (Fine & Scheinberg 2001, Efficient SVM training using low-rank kernel representations, JMLR 2,
+    https://www.jmlr.org/papers/v2/fine01a.html.)
+    """
+    from scipy.linalg.lapack import dpstrf
+
+    root, order, rank, _ = dpstrf(inside, tol=LEAST, lower=1)
+    return order[:rank] - 1, np.tril(root[:rank, :rank])
 
 
 def places(design: Design, values: np.ndarray) -> np.ndarray:
@@ -91,10 +145,22 @@ class Tuned:
     Attributes:
         length_scale: ℓ, of standardised predictors, times √p.
         amplitude: a, in units of the linear predictor.
+        chosen: which inducing points are used; all if there are none.
     """
 
     length_scale: float
     amplitude: float
+    chosen: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, stored: Sequence[float]) -> Self:
+        """From `stored`."""
+        return cls(stored[0], stored[1], tuple(map(int, stored[2:])))
+
+    @property
+    def stored(self) -> tuple[float, ...]:
+        """ℓ, a and the points."""
+        return (self.length_scale, self.amplitude, *self.chosen)
 
 
 def with_kernel(design: Design, data: Dataset, kernel: str, inducing: int, length_scale: float) -> Design:
@@ -114,14 +180,17 @@ def with_kernel(design: Design, data: Dataset, kernel: str, inducing: int, lengt
     Z = np.unique(places(design, data.values[rows]), axis=0)
     Z = Z[rng.permutation(len(Z))]
     points = Z if len(Z) <= inducing else seeds(Z, inducing, rng)
-    return at_length(replace(design, coding=KernelCoding(design, kernel, points, length_scale)), length_scale)
+    return _coded(design, KernelCoding(design, kernel, points, length_scale))
 
 
-def at_length(design: Design, length_scale: float, inducing: int | None = None) -> Design:
-    """A design of a kernel with another length scale, or fewer inducing points."""
+def retuned(design: Design, tuned: Tuned) -> Design:
+    """A design of a kernel with what was learned."""
     if not isinstance(design.coding, KernelCoding):
         return design  # a linear kernel
-    coding = design.coding.at(length_scale, inducing)
+    return _coded(design, design.coding.at(tuned.length_scale, tuned.chosen or None))
+
+
+def _coded(design: Design, coding: KernelCoding) -> Design:
     M = len(coding.points)
     ones = np.ones(M)
     return replace(design, coding=coding, mean=0 * ones, sd=ones, unit=ones, groups=(), constant=())

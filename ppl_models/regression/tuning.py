@@ -26,6 +26,15 @@ DIFFERENCE = 0.1
 
 ROUNDS = 15
 
+SETTLED = 1e-2
+"""Nats that a step of the sites must gain for another."""
+
+ENOUGH = 2e-2
+"""Nats that a step in θ must promise to gain: twice what is left to a maximum."""
+
+KEPT = 6
+"""Length scales whose features are kept: those of the differences about one θ."""
+
 SPREAD = 1.5
 """Sd of the normal priors of log ℓ and log a."""
 
@@ -45,6 +54,10 @@ class Output:
     y: Tensor
     precision: Tensor
     pull: Tensor
+
+
+Value = tuple[float, list[Output]]
+"""A bound, and the outputs with the sites that a natural-gradient step sets from there."""
 
 
 @dataclass(eq=False)
@@ -72,19 +85,23 @@ class Tuner:
 
     def _Z(self, log_length: float) -> Tensor:
         if log_length not in self._kept:
-            self._kept = {log_length: self.features(math.exp(log_length))}
+            while len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[log_length] = self.features(math.exp(log_length))
         return self._kept[log_length]
 
-    def value(self, theta: Tensor) -> tuple[float, list[Output]]:
+    def value(self, theta: Tensor) -> Value:
         """ELBO + log prior at θ with the sites as they are, and where a natural-gradient step sets them."""
         Z, w = self._Z(float(theta[0])), self.rows.weight
+        weight = torch.ones(len(Z), dtype=torch.float64) if w is None else w
         D = torch.full((Z.shape[1],), math.exp(-2 * float(theta[1])), dtype=torch.float64)
         D[0] = self.intercept_scale**-2
         total, after = self.log_prior(theta), []
         for output in self.outputs:
-            weight = torch.ones(len(Z), dtype=torch.float64) if w is None else w
             lam, r = weight * output.precision, weight * output.pull
-            root, bad = torch.linalg.cholesky_ex(torch.diag(D) + Z.mT @ (Z * lam[:, None]))
+            P = Z.mT @ (Z * lam[:, None])
+            P.diagonal().add_(D)
+            root, bad = torch.linalg.cholesky_ex(P)
             if int(bad):
                 return -math.inf, self.outputs
             loc = torch.cholesky_solve((Z.mT @ r)[:, None], root)[:, 0]
@@ -100,9 +117,15 @@ class Tuner:
             after.append(replace(output, precision=H, pull=own.gradient[:, 0] + H * mean))
         return total, after
 
-    def settle(self, theta: Tensor, steps: int) -> float:
-        """Move the sites by some steps, each no longer than is uphill; the value there."""
-        best, after = self.value(theta)
+    def settle(self, theta: Tensor, steps: int, known: Value | None = None) -> Value:
+        """Move the sites by some steps, each no longer than is uphill; the value there.
+
+        Args:
+            theta: where.
+            steps: at most.
+            known: the value before the first.
+        """
+        best, after = self.value(theta) if known is None else known
         rho = 1.0
         for _ in range(steps):
             before = self.outputs
@@ -119,14 +142,15 @@ class Tuner:
                 self.outputs, rho = before, rho / 2
                 continue
             gained, best, after = found - best, found, there
-            if gained < 1e-2:
+            if gained < SETTLED:
                 break
-        return best
+        return best, after
 
-    def climb(self, theta: Tensor, free: list[int]) -> Tensor:
-        """θ of the largest bound, from `theta` on; only the entries `free` are moved."""
-        best, size = self.settle(theta, 12), len(free)
+    def climb(self, theta: Tensor, free: list[int], known: Value) -> Tensor:
+        """θ of the largest bound, from `theta` on, whose value is `known`; only `free` entries are moved."""
+        here, size = self.settle(theta, 8, known), len(free)
         for _ in range(ROUNDS if free else 0):
+            best = here[0]
             gradient, hessian = torch.zeros(size).double(), torch.zeros(size, size).double()
             steps = DIFFERENCE * torch.eye(len(theta)).double()[free]
             up, down = ([self.value(theta + sign * s)[0] for s in steps] for sign in (1, -1))
@@ -140,18 +164,20 @@ class Tuner:
                 break
             curve, axes = torch.linalg.eigh(-hessian)
             step = axes @ ((axes.mT @ gradient) / curve.abs().clamp_min(0.1))
+            if float(gradient @ step) < ENOUGH:
+                break
             step = step / max(1.0, float(step.abs().max()))
             for _ in range(5):
                 there = theta.clone()
                 there[free] += step
-                if self.value(there)[0] > best:
-                    theta = there
+                found = self.value(there)
+                if found[0] > best:
+                    theta, here = there, found
                     break
                 step = step / 2
-            moved = float(step.abs().max())
-            best = self.settle(theta, 4)
-            if moved < 0.03:
+            else:
                 break
+            here = self.settle(theta, 4, here)
         return theta
 
 
@@ -167,6 +193,6 @@ def tune(tuner: Tuner, begin: list[Tensor], free: list[int]) -> Tensor:
     tried = []
     for theta in begin:
         own = copy(tuner)
-        tried.append((own.settle(theta, 4), len(tried), own))
-    _, which, own = max(tried, key=lambda each: each[:2])
-    return own.climb(begin[which], free)
+        tried.append((own.settle(theta, 4), theta, own))
+    known, theta, own = max(tried, key=lambda each: each[0][0])
+    return own.climb(theta, free, known)
