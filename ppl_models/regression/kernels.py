@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+import torch
 
 from ppl_models.data import Dataset
 from ppl_models.inference.starts import seeds
@@ -113,9 +114,8 @@ def between(Z: np.ndarray, U: np.ndarray) -> np.ndarray:
 
 def whitened(root: np.ndarray, across: np.ndarray) -> np.ndarray:
     """Φ = L⁻¹ k(U, x) for rows, (m, M), from L (M, M) and k(x, U) (m, M)."""
-    from scipy.linalg import solve_triangular
-
-    return solve_triangular(root, across.T, lower=True, check_finite=False).T
+    L, k = torch.from_numpy(root), torch.from_numpy(across)
+    return torch.linalg.solve_triangular(L, k.mT, upper=False).mT.numpy()
 
 
 def pivots(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

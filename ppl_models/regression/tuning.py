@@ -7,7 +7,7 @@ row, so that for any hyperparameters θ it is
 
 The sites are what a natural-gradient step sets, and the ELBO with the sites kept is a bound of the evidence
 that follows θ much further than with q kept (Adam, Chang, Khan & Solin 2021, Dual parameterization of sparse
-variational Gaussian processes, NeurIPS 34, https://arxiv.org/abs/2111.03412). Steps of the sites and Newton
+variational Gaussian processes, NeurIPS 34, https://arxiv.org/abs/2111.03412). Steps of the sites and quasi-Newton
 steps in θ take turns.
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from ppl_models.regression.design import Block
 from ppl_models.regression.responses.response import Response
 
-DIFFERENCE = 0.1
+DIFFERENCE = 0.05
 """What log ℓ, log a and ψ are moved by for differences."""
 
 ROUNDS = 15
@@ -147,38 +147,83 @@ class Tuner:
         return best, after
 
     def climb(self, theta: Tensor, free: list[int], known: Value) -> Tensor:
-        """θ of the largest bound, from `theta` on, whose value is `known`; only `free` entries are moved."""
-        here, size = self.settle(theta, 8, known), len(free)
+        """θ of the largest bound, from `theta` on, whose value is `known`; only `free` entries are moved.
+
+        With sites kept the bound is more curved than with the best sites at each θ: its curvature is only
+        what BFGS begins with, whose differences of gradients are between settled sites.
+        """
+        here = self.settle(theta, 8, known)
+        steps = DIFFERENCE * torch.eye(len(theta)).double()[free]
+        H = bent = gradient = torch.zeros(0)
+        moved: Tensor | None = None
         for _ in range(ROUNDS if free else 0):
-            best = here[0]
-            gradient, hessian = torch.zeros(size).double(), torch.zeros(size, size).double()
-            steps = DIFFERENCE * torch.eye(len(theta)).double()[free]
-            up, down = ([self.value(theta + sign * s)[0] for s in steps] for sign in (1, -1))
-            for i in range(size):
-                gradient[i] = (up[i] - down[i]) / (2 * DIFFERENCE)
-                hessian[i, i] = (up[i] + down[i] - 2 * best) / DIFFERENCE**2
-                for j in range(i):
-                    both = self.value(theta + steps[i] + steps[j])[0]
-                    hessian[i, j] = hessian[j, i] = (both - up[i] - up[j] + best) / DIFFERENCE**2
-            if not bool(gradient.isfinite().all() and hessian.isfinite().all()):
+            up, before = self._values(theta + steps) - here[0], gradient
+            if moved is None:
+                down = self._values(theta - steps) - here[0]
+                gradient = (up - down) / (2 * DIFFERENCE)
+                H = self._curvature(theta, steps, here[0], up, down)
+                bent = H.diagonal()
+            else:  # differences to one side, as if still as curved
+                gradient = up / DIFFERENCE + 0.5 * DIFFERENCE * bent
+                H = bfgs(H, moved, before - gradient)
+            if not bool(gradient.isfinite().all()):
                 break
-            curve, axes = torch.linalg.eigh(-hessian)
-            step = axes @ ((axes.mT @ gradient) / curve.abs().clamp_min(0.1))
+            step = torch.linalg.solve(H, gradient)
             if float(gradient @ step) < ENOUGH:
                 break
             step = step / max(1.0, float(step.abs().max()))
-            for _ in range(5):
+            kept = self.outputs
+            for _ in range(3):
                 there = theta.clone()
                 there[free] += step
-                found = self.value(there)
-                if found[0] > best:
-                    theta, here = there, found
+                found = self.settle(there, 4)
+                if found[0] > here[0]:
                     break
-                step = step / 2
+                step, self.outputs = step / 2, kept
             else:
                 break
-            here = self.settle(theta, 4, here)
+            gained = found[0] - here[0]
+            moved, theta, here = step, there, found
+            if gained < ENOUGH:
+                break
         return theta
+
+    def _values(self, points: Tensor) -> Tensor:
+        """The bound at each point, (m,), with the sites as they are."""
+        return torch.tensor([self.value(theta)[0] for theta in points], dtype=torch.float64)
+
+    def _curvature(self, theta: Tensor, steps: Tensor, middle: float, up: Tensor, down: Tensor) -> Tensor:
+        """−∇² of the bound with the sites kept, (q, q), by differences, made positive definite.
+
+        Args:
+            theta: where.
+            steps: of each entry, (q, ·).
+            middle: the bound at θ.
+            up: by how much it is more a step up, (q,).
+            down: by how much a step down.
+        """
+        H = torch.diag(-up - down)
+        for i in range(len(up)):
+            for j in range(i):
+                both = self.value(theta + steps[i] + steps[j])[0] - middle
+                H[i, j] = H[j, i] = up[i] + up[j] - both
+        curve, axes = torch.linalg.eigh(H.nan_to_num(0.0, 0.0, 0.0) / DIFFERENCE**2)
+        return axes @ torch.diag(curve.abs().clamp_min(0.1)) @ axes.mT
+
+
+def bfgs(H: Tensor, moved: Tensor, fallen: Tensor) -> Tensor:
+    """Curvature H brought up to date by a step and how much the gradient fell over it, damped (Powell 1978).
+
+    Args:
+        H: positive definite, (q, q).
+        moved: (q,).
+        fallen: (q,).
+    """
+    Hs = H @ moved
+    curve, expected = float(moved @ fallen), float(moved @ Hs)
+    share = 1.0 if curve >= 0.2 * expected else 0.8 * expected / (expected - curve)
+    y = share * fallen + (1 - share) * Hs
+    return H + torch.outer(y, y) / (moved @ y) - torch.outer(Hs, Hs) / expected
 
 
 def starts(lengths: tuple[float, ...], amplitude: float, psi: Tensor) -> list[Tensor]:
@@ -193,6 +238,6 @@ def tune(tuner: Tuner, begin: list[Tensor], free: list[int]) -> Tensor:
     tried = []
     for theta in begin:
         own = copy(tuner)
-        tried.append((own.settle(theta, 4), theta, own))
+        tried.append((own.settle(theta, 2), theta, own))
     known, theta, own = max(tried, key=lambda each: each[0][0])
     return own.climb(theta, free, known)

@@ -146,4 +146,4 @@ class OneAgainstRest(Response):
 
 def log_odds(f: Tensor) -> Tensor:
     """g(f): log odds of the normalised pair of pseudo-likelihoods."""
-    return 2 * ((1 + f).clamp_min(0.0) - (1 - f).clamp_min(0.0))
+    return 2 * (f + f.clamp(-1.0, 1.0))
