@@ -156,43 +156,42 @@ class Tuner:
         steps = DIFFERENCE * torch.eye(len(theta)).double()[free]
         H = bent = gradient = torch.zeros(0)
         moved: Tensor | None = None
+        doubt = True  # differences to one side, with the curvature that there was, will not do
         for _ in range(ROUNDS if free else 0):
             up, before = self._values(theta + steps) - here[0], gradient
-            if moved is None:
+            if doubt:
                 down = self._values(theta - steps) - here[0]
-                gradient = (up - down) / (2 * DIFFERENCE)
-                H = self._curvature(theta, steps, here[0], up, down)
-                bent = H.diagonal()
-            else:  # differences to one side, as if still as curved
+                gradient, bent = (up - down) / (2 * DIFFERENCE), -(up + down) / DIFFERENCE**2
+            else:
                 gradient = up / DIFFERENCE + 0.5 * DIFFERENCE * bent
-                H = bfgs(H, moved, before - gradient)
             if not bool(gradient.isfinite().all()):
                 break
-            step = torch.linalg.solve(H, gradient)
-            if float(gradient @ step) < ENOUGH:
-                break
+            if not len(H):
+                H = self._curvature(theta, steps, here[0], up, bent)
+            elif moved is not None:
+                H = bfgs(H, moved, before - gradient)
+            step, moved = torch.linalg.solve(H, gradient), None
             step = step / max(1.0, float(step.abs().max()))
-            kept = self.outputs
-            for _ in range(3):
+            kept, gained = self.outputs, 0.0
+            for _ in range(3 if float(gradient @ step) > ENOUGH else 0):
                 there = theta.clone()
                 there[free] += step
                 found = self.settle(there, 4)
-                if found[0] > here[0]:
+                gained = found[0] - here[0]
+                if gained > 0:
+                    moved, theta, here = step, there, found
                     break
                 step, self.outputs = step / 2, kept
-            else:
+            if gained < ENOUGH and doubt:
                 break
-            gained = found[0] - here[0]
-            moved, theta, here = step, there, found
-            if gained < ENOUGH:
-                break
+            doubt = gained < ENOUGH
         return theta
 
     def _values(self, points: Tensor) -> Tensor:
         """The bound at each point, (m,), with the sites as they are."""
         return torch.tensor([self.value(theta)[0] for theta in points], dtype=torch.float64)
 
-    def _curvature(self, theta: Tensor, steps: Tensor, middle: float, up: Tensor, down: Tensor) -> Tensor:
+    def _curvature(self, theta: Tensor, steps: Tensor, middle: float, up: Tensor, bent: Tensor) -> Tensor:
         """−∇² of the bound with the sites kept, (q, q), by differences, made positive definite.
 
         Args:
@@ -200,14 +199,14 @@ class Tuner:
             steps: of each entry, (q, ·).
             middle: the bound at θ.
             up: by how much it is more a step up, (q,).
-            down: by how much a step down.
+            bent: the diagonal, (q,).
         """
-        H = torch.diag(-up - down)
+        H = torch.diag(bent)
         for i in range(len(up)):
             for j in range(i):
                 both = self.value(theta + steps[i] + steps[j])[0] - middle
-                H[i, j] = H[j, i] = up[i] + up[j] - both
-        curve, axes = torch.linalg.eigh(H.nan_to_num(0.0, 0.0, 0.0) / DIFFERENCE**2)
+                H[i, j] = H[j, i] = (up[i] + up[j] - both) / DIFFERENCE**2
+        curve, axes = torch.linalg.eigh(H.nan_to_num(0.0, 0.0, 0.0))
         return axes @ torch.diag(curve.abs().clamp_min(0.1)) @ axes.mT
 
 
