@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -83,7 +84,7 @@ def fit_regression(
         UsageError: the covariance asked for is too large, or the formula cannot be meant.
     """
     began = time.perf_counter()
-    bound = tuned(bound, data)
+    bound, sites = tuned(bound, data)
     batch, draws, beside = bound.dataset_batch(data, device), None, {}
     name = "mixture" if bound.model.prior == "horseshoe" else _form(bound, len(batch))
     if name == "mixture":
@@ -96,7 +97,7 @@ def fit_regression(
             bound = bound.at({"adjust": bound.glm.adjusted(batch).adjust})
             assert bound.adjust is not None
             beside = {CENTRE: bound.adjust.centre, MAP: bound.adjust.map}
-        form, elbo, converged, history = _profiled(bound, batch, name, steps, tolerance)
+        form, elbo, converged, history = _profiled(bound, batch, name, steps, tolerance, sites)
     if bound.tuned is not None:
         beside[KERNEL] = torch.tensor(bound.tuned.stored, dtype=torch.float64)
     if bound.log_unit:
@@ -152,6 +153,7 @@ def _form(bound: Regression, rows: int) -> str:
     return asked
 
 
+Sites = Sequence[Output]
 Found = tuple[Form, float, bool, tuple[dict[str, float], ...]]
 
 
@@ -164,13 +166,15 @@ def _integrated(bound: Regression, batch: Batch, tolerance: float) -> Found:
     return form, evidence, True, tuple(history)
 
 
-def _profiled(bound: Regression, batch: Batch, name: str, steps: int, tolerance: float) -> Found:
+def _profiled(
+    bound: Regression, batch: Batch, name: str, steps: int, tolerance: float, sites: Sites
+) -> Found:
     """One Gaussian, at the best ψ where there is one."""
 
     def solve(psi: Tensor) -> Found:
         glm = bound.glm_at(psi)
         if isinstance(glm.response, OneAgainstRest):
-            return _one_by_one(glm, batch, steps, tolerance)
+            return _one_by_one(glm, batch, steps, tolerance, sites)
         if name == "dual":
             with threads_for(len(batch) * bound.parameters):
                 return fit_dual(glm, batch, steps, tolerance)[:4]
@@ -193,33 +197,41 @@ def _profiled(bound: Regression, batch: Batch, name: str, steps: int, tolerance:
     return Apart(form, shared), elbo, converged, history
 
 
-def _one_by_one(glm: GLM, batch: Batch, steps: int, tolerance: float) -> Found:
-    """A Gaussian for each output, where they share nothing."""
+def _one_by_one(glm: GLM, batch: Batch, steps: int, tolerance: float, sites: Sites) -> Found:
+    """A Gaussian for each output, where they share nothing, from the sites on that its kernel was chosen by."""
     assert isinstance(glm.response, OneAgainstRest)
-    tolerance = max(tolerance, 1e-5)  # a hinge's curvature follows its mean slowly; this is 0.003 sd
-    found = [fit_glm(glm.at(part, glm.prior), batch, steps, tolerance) for part in glm.response.parts]
+    tolerance = max(tolerance, 1e-5)  # a hinge's curvature follows its mean slowly; this is 0.005 sd
+    found = []
+    for k, part in enumerate(glm.response.parts):
+        own = glm.at(part, glm.prior)
+        start = own.with_sites(batch, sites[k].precision, sites[k].pull) if sites else None
+        found.append(fit_glm(own, batch, steps, tolerance, start))
     history = tuple(line for each in found for line in each.history)
     form = Blocks(tuple(Full(each.loc, each.scale_tril) for each in found))
     return form, sum(each.elbo for each in found), all(each.converged for each in found), history
 
 
-def tuned(bound: Regression, data: Dataset) -> Regression:
+def tuned(bound: Regression, data: Dataset) -> tuple[Regression, Sites]:
     """With the length scale and amplitude of the largest evidence lower bound, where they were not given.
 
     Args:
         bound: the regression.
         data: the rows of the fit.
+
+    Returns:
+        The regression, and of each output the sites of all rows, where all of them were looked at.
     """
     m, own = bound.model, bound.prepare(data).tuned
     if own is None:
-        return bound
+        return bound, []
     free = [i for i, given in enumerate((m.length_scale, m.amplitude)) if given is None]
     if m.kernel == "linear":
         free = [i for i in free if i == 1]
     if not free:
-        return _spanned(bound, own)
+        return _spanned(bound, own), []
     batch = bound.dataset_batch(data)
-    if len(batch) > TUNE_ROWS:
+    every = len(batch)
+    if every > TUNE_ROWS:
         batch = replace(batch.some(TUNE_ROWS), scale=1.0)
     coding, cells = bound.design.coding, data.values[batch.index]
     if isinstance(coding, KernelCoding):
@@ -245,11 +257,11 @@ def tuned(bound: Regression, data: Dataset) -> Regression:
     tuner = Tuner(features, rows, at, m.intercept_scale, log_prior, outputs)
     lengths = LENGTHS if 0 in free else (own.length_scale,)
     begin = starts(lengths, m.amplitude or 1.0, bound.start())
-    best = tune(tuner, begin, [*free, *range(2, 2 + bound.shared)])
+    best, outputs = tune(tuner, begin, [*free, *range(2, 2 + bound.shared)])
     found = [
         given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)
     ]
-    return _spanned(bound, Tuned(*found))
+    return _spanned(bound, Tuned(*found)), outputs if len(batch) == every else []
 
 
 def _spanned(bound: Regression, tuned: Tuned) -> Regression:

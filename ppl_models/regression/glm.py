@@ -313,6 +313,26 @@ class GLM(GaussianTarget):
             B, (value, gradient, curvature) = there, found
         return B.reshape(-1), curvature + self._bound(B)
 
+    def with_sites(self, batch: Batch, precision: Tensor, pull: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (d,) and precision (d, d) with exp(−½ λ_n f_n² + r_n f_n) in place of each row's likelihood.
+
+        Args:
+            batch: the rows; there is one linear predictor, and no offset.
+            precision: λ, (n,).
+            pull: r, (n,).
+        """
+        B, at = torch.zeros(self.width, 1, dtype=torch.float64), 0
+        P, total = self._bound(B), torch.zeros(self.width, dtype=torch.float64)
+        for block in batch.blocks():
+            w, rows = block.weight, slice(at, at + len(block.y))
+            lam, r = precision[rows], pull[rows]
+            if w is not None:
+                lam, r = w * lam, w * r
+            P += block.Z.mT @ (block.Z * lam[:, None])
+            total += block.Z.mT @ r
+            at += len(block.y)
+        return torch.cholesky_solve(total[:, None], torch.linalg.cholesky(P))[:, 0], P
+
     def _bound(self, B: Tensor) -> Tensor:
         return torch.diag(self.prior.majoriser(B).repeat_interleave(self.outputs))
 

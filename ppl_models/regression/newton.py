@@ -142,21 +142,28 @@ def excerpts(glm: GLM, batch: Batch) -> Iterator[tuple[Batch, float]]:
     yield batch, 1e-6
 
 
-def fit_glm(glm: GLM, batch: Batch, steps: int = 200, tolerance: float = 1e-6) -> Fitted:
-    """The Gaussian closest to the posterior, in KL(q‖p), by natural gradients from its mode.
+def fit_glm(
+    glm: GLM,
+    batch: Batch,
+    steps: int = 200,
+    tolerance: float = 1e-6,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> Fitted:
+    """The Gaussian closest to the posterior, in KL(q‖p), by natural gradients.
 
     Args:
         glm: the density.
         batch: all rows.
         steps: at most, on all rows.
         tolerance: nats a parameter that may be left to gain.
+        start: loc (d,) and precision (d, d) to start from; the posterior's mode if not given.
     """
     began = time.perf_counter()
     history: list[dict[str, float]] = []
     state, done = None, False
     for rows, limit in excerpts(glm, batch):
         if state is None:
-            state = State(*glm.map_start(rows))
+            state = State(*(glm.map_start(rows) if start is None else start))
         limit = max(limit, tolerance)
         state, done = steps_from(glm, rows, state._replace(best=None), limit * glm.dimension, steps, history)
     assert state is not None

@@ -230,8 +230,8 @@ def starts(lengths: tuple[float, ...], amplitude: float, psi: Tensor) -> list[Te
     return [torch.cat([torch.tensor([math.log(v), math.log(amplitude)]).double(), psi]) for v in lengths]
 
 
-def tune(tuner: Tuner, begin: list[Tensor], free: list[int]) -> Tensor:
-    """The best θ, from the most promising of several starts."""
+def tune(tuner: Tuner, begin: list[Tensor], free: list[int]) -> tuple[Tensor, list[Output]]:
+    """The best θ, from the most promising of several starts, and the outputs with their sites there."""
     from copy import copy
 
     tried = []
@@ -239,4 +239,4 @@ def tune(tuner: Tuner, begin: list[Tensor], free: list[int]) -> Tensor:
         own = copy(tuner)
         tried.append((own.settle(theta, 2), theta, own))
     known, theta, own = max(tried, key=lambda each: each[0][0])
-    return own.climb(theta, free, known)
+    return own.climb(theta, free, known), own.outputs
