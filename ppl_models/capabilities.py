@@ -27,6 +27,7 @@ table. Nothing is said by a name or a kind.
     Selectable    evidence by which sizes are compared                   (selection)
     Importance    integrates latents by weighted draws, of any number    score, predict, impute
     Sparing       averages over as few draws of θ as the answer needs    predict, score, transform
+    Direct        answers by the guide itself, where no draws are asked  predict, score, transform
 
 `draws` are draws of θ, S of them, or the one point estimate as S = 1; `rows` are what `Bound.rows` made of a
 data set. Random numbers come from torch's global generator, which the verb has seeded.
@@ -489,6 +490,15 @@ class Sparing(Protocol):
 
     def log_mean_density(self, rows: Any, draws: "Draws") -> "Tensor":
         """Log (1/S) Σ_s p(x_n | θ_s) of rows that are independent given θ, (n,)."""
+        ...
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """Has what it says of rows in closed form, or nearly, of the guide: draws of θ would only add noise."""
+
+    def direct(self, params: "Params") -> "Draws":
+        """What was learned, in the form of one draw, which it knows from draws."""
         ...
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppl_models.annotations import count
-from ppl_models.capabilities import Sparing
+from ppl_models.capabilities import Direct, Sparing
 from ppl_models.data import Column, Dataset, Kind, read
 from ppl_models.data.came import as_text, decode, numbers
 from ppl_models.data.pairs import unwrapped
@@ -66,6 +66,8 @@ def some_draws(fit: "Record", data: Dataset, budget: int, least: int) -> Draws:
         budget: of numbers in one intermediate result.
         least: draws whatever the budget, if there are as many.
     """
+    if isinstance(fit.bound, Direct):
+        return fit.bound.direct(fit.params)
     draws = fit.draws
     number = int(np.clip(budget // max(fit.bound.numbers(data), 1), least, max(number_of(draws), least)))
     return select_draws(draws, slice(0, number))

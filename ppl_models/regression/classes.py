@@ -23,6 +23,10 @@ class Classes(TrainedRegression):
     def probabilities(self, rows: Dataset, draws: Draws) -> Iterator[Probabilities]:
         """P(y = c | x, θ_s), (S, m, C)."""
 
+    def by_draw(self, rows: Dataset, draws: Draws) -> Iterator[Probabilities]:
+        """The same, of every draw in their order, where `probabilities` has other points."""
+        return self.probabilities(rows, draws)
+
     def predictive(self, rows: Dataset, draws: Draws) -> np.ndarray:
         """P(y = c | x), (n, C); NaN where a predictor is missing."""
         found = np.full((rows.rows, len(self.levels)), np.nan)
@@ -60,6 +64,6 @@ class Classes(TrainedRegression):
         some = len(theta["regression"]["intercept"])
         values = np.repeat(np.asarray(data.values)[None], some, 0)
         values[:, :, self.design.target] = np.nan
-        for part in self.probabilities(data, theta):
+        for part in self.by_draw(data, theta):
             values[:, part.index, self.design.target] = self._drawn(part.values)
         return values

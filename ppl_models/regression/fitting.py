@@ -198,7 +198,7 @@ def _profiled(
 
 
 def _one_by_one(glm: GLM, batch: Batch, steps: int, tolerance: float, sites: Sites) -> Found:
-    """A Gaussian for each output, where they share nothing, from the sites on that its kernel was chosen by."""
+    """A Gaussian for each output, where they share nothing, from the sites that kernels were chosen by."""
     assert isinstance(glm.response, OneAgainstRest)
     tolerance = max(tolerance, 1e-5)  # a hinge's curvature follows its mean slowly; this is 0.005 sd
     found = []
@@ -258,10 +258,10 @@ def tuned(bound: Regression, data: Dataset) -> tuple[Regression, Sites]:
     lengths = LENGTHS if 0 in free else (own.length_scale,)
     begin = starts(lengths, m.amplitude or 1.0, bound.start())
     best, outputs = tune(tuner, begin, [*free, *range(2, 2 + bound.shared)])
-    found = [
+    length, a = (
         given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)
-    ]
-    return _spanned(bound, Tuned(*found)), outputs if len(batch) == every else []
+    )
+    return _spanned(bound, Tuned(length, a)), outputs if len(batch) == every else []
 
 
 def _spanned(bound: Regression, tuned: Tuned) -> Regression:

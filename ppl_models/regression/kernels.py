@@ -41,7 +41,7 @@ JITTER = 1e-8
 """What is added to the diagonal of k(U, U)."""
 
 LEAST = 1e-5
-"""Inducing points are left out of whose f no more than this share of the variance is unknown by the others."""
+"""Inducing points are left out whose f the others know up to this share of its variance."""
 
 
 class KernelCoding:
@@ -124,9 +124,10 @@ def pivots(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     (Fine & Scheinberg 2001, Efficient SVM training using low-rank kernel representations, JMLR 2,
     https://www.jmlr.org/papers/v2/fine01a.html.)
     """
-    from scipy.linalg.lapack import dpstrf
+    from scipy.linalg import get_lapack_funcs
 
-    root, order, rank, _ = dpstrf(inside, tol=LEAST, lower=1)
+    (pstrf,) = get_lapack_funcs(("pstrf",), (inside,))
+    root, order, rank, _ = pstrf(inside, tol=LEAST, lower=1)
     return order[:rank] - 1, np.tril(root[:rank, :rank])
 
 

@@ -7,8 +7,8 @@ row, so that for any hyperparameters θ it is
 
 The sites are what a natural-gradient step sets, and the ELBO with the sites kept is a bound of the evidence
 that follows θ much further than with q kept (Adam, Chang, Khan & Solin 2021, Dual parameterization of sparse
-variational Gaussian processes, NeurIPS 34, https://arxiv.org/abs/2111.03412). Steps of the sites and quasi-Newton
-steps in θ take turns.
+variational Gaussian processes, NeurIPS 34, https://arxiv.org/abs/2111.03412). Steps of the sites and
+quasi-Newton steps in θ take turns.
 """
 
 import math
@@ -27,7 +27,10 @@ DIFFERENCE = 0.05
 ROUNDS = 15
 
 SETTLED = 1e-2
-"""Nats that a step of the sites must gain for another."""
+"""Nats that a step of the sites must gain for another, at least,"""
+
+SHARE = 0.05
+"""and what share of the nats that the step in θ before promised."""
 
 ENOUGH = 2e-2
 """Nats that a step in θ must promise to gain: twice what is left to a maximum."""
@@ -117,13 +120,14 @@ class Tuner:
             after.append(replace(output, precision=H, pull=own.gradient[:, 0] + H * mean))
         return total, after
 
-    def settle(self, theta: Tensor, steps: int, known: Value | None = None) -> Value:
+    def settle(self, theta: Tensor, steps: int, known: Value | None = None, least: float = SETTLED) -> Value:
         """Move the sites by some steps, each no longer than is uphill; the value there.
 
         Args:
             theta: where.
             steps: at most.
             known: the value before the first.
+            least: nats that a step must gain for another.
         """
         best, after = self.value(theta) if known is None else known
         rho = 1.0
@@ -142,7 +146,7 @@ class Tuner:
                 self.outputs, rho = before, rho / 2
                 continue
             gained, best, after = found - best, found, there
-            if gained < SETTLED:
+            if gained < least:
                 break
         return best, after
 
@@ -173,10 +177,11 @@ class Tuner:
             step, moved = torch.linalg.solve(H, gradient), None
             step = step / max(1.0, float(step.abs().max()))
             kept, gained = self.outputs, 0.0
-            for _ in range(3 if float(gradient @ step) > ENOUGH else 0):
+            promised = float(gradient @ step)
+            for _ in range(3 if promised > ENOUGH else 0):
                 there = theta.clone()
                 there[free] += step
-                found = self.settle(there, 4)
+                found = self.settle(there, 4, least=max(SETTLED, SHARE * promised))
                 gained = found[0] - here[0]
                 if gained > 0:
                     moved, theta, here = step, there, found

@@ -191,12 +191,11 @@ def _intervals(
 
     found: np.ndarray | None = None
     for index, p in bound.probabilities(rows, theta):
-        ends = torch.tensor(tails, dtype=p.dtype)
         if p.shape[-1] == 2:  # the quantiles of one probability are those of the other
-            low, high = torch.quantile(p[..., 1].T.contiguous(), ends, 1)
+            low, high = quantiles_of(p[..., 1], tails)
             lower, upper = torch.stack([1 - high, low], 1), torch.stack([1 - low, high], 1)
         else:
-            lower, upper = torch.quantile(p.permute(1, 2, 0).contiguous(), ends, -1)
+            lower, upper = quantiles_of(p, tails)
         if found is None:
             found = np.full((3, data.rows, p.shape[-1]), np.nan)
         mean = p.mean(0)
@@ -205,6 +204,15 @@ def _intervals(
     if found is None:
         found = np.full((3, data.rows, len(bound.labels())), np.nan)  # type: ignore[attr-defined]
     return found[0], (found[1], found[2])
+
+
+def quantiles_of(draws: "Tensor", tails: tuple[float, ...]) -> "Tensor":
+    """Quantiles of draws (S, ...) for each row, by selection, which is several times as fast as sorting."""
+    import numpy as np
+    import torch
+
+    cells = draws.movedim(0, -1).contiguous().numpy()
+    return torch.from_numpy(np.quantile(cells, tails, axis=-1))
 
 
 def _numbers(
@@ -217,7 +225,6 @@ def _numbers(
 ) -> "Cells":
     """The mean of each row's target, and intervals of it and of a new observation."""
     import numpy as np
-    import torch
 
     from ppl_models.draws import select_draws
 
@@ -226,11 +233,10 @@ def _numbers(
         raise UsageError(f"quantiles must be probabilities between 0 and 1, got {', '.join(map(str, asked))}")
     names = ["mean", "mean_lower", "mean_upper", "lower", "upper", *(f"quantile_{q:g}" for q in asked)]
     found = np.full((len(names), data.rows), np.nan)
-    ends = torch.tensor(tails, dtype=torch.float64)
     for part in bound.predicted(bound.rows(data, fit.settings.device), theta):
         mean = part.new.mean.double()
         found[0, part.index] = mean.mean(0)
-        found[1:3, part.index] = torch.quantile(mean.T.contiguous(), ends, 1)
+        found[1:3, part.index] = quantiles_of(mean, tails)
     theta = select_draws(theta, slice(0, QUANTILES))
     for part in bound.predicted(bound.rows(data, fit.settings.device), theta):
         for i, p in enumerate((*tails, *asked), 3):

@@ -2,28 +2,44 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Self, final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ppl_models.capabilities import Fitted, Probabilities
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.data.messages import plural
-from ppl_models.draws import Draws, Params, Variables, select_draws
+from ppl_models.draws import Draws, Params, Variables, free
+from ppl_models.inference.gaussian import normal_points
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import GaussianSettings
 from ppl_models.models.svm.held_out import Slope, learn_slope
 from ppl_models.regression.bound import NAME
 from ppl_models.regression.classes import Classes
-from ppl_models.regression.forms import SLOPE, Blocks
+from ppl_models.regression.design import BLOCK
+from ppl_models.regression.forms import BLOCKS, SLOPE, Blocks
 from ppl_models.regression.responses import OneAgainstRest
-from ppl_models.regression.trained import moments
+from ppl_models.regression.trained import CELLS, moments
 
-SUPPORT = 200
-"""Draws by which support vectors are counted."""
+POINTS = 400, 1_000
+"""Points of f that probabilities are averaged over, of one f and of several."""
+
+
+GUIDE = "guide"
+"""The factor that the Gaussian itself is under, in place of draws."""
+
+
+@cache
+def _points(outputs: int) -> Tensor:
+    """Points of equal weight of a standard normal in so many dimensions, (S, K)."""
+    if outputs > 1:
+        return normal_points(POINTS[1], outputs)
+    z = torch.special.ndtri((torch.arange(POINTS[0], dtype=torch.float64) + 0.5) / POINTS[0])[:, None]
+    return z / (z**2).mean().sqrt()
 
 
 @final
@@ -70,18 +86,60 @@ class SVMBound(Classes):
         slope = self.slope or Slope.none(f.shape[-1])
         return slope.probabilities(f)
 
+    def direct(self, params: Params) -> Draws:
+        """The Gaussian of the coefficients."""
+        return {GUIDE: {name: value for name, value in params.items() if name.startswith(BLOCKS)}}
+
     def probabilities(self, rows: Dataset, draws: Draws) -> Iterator[Probabilities]:
+        """P(y = c | x, f_s), (S, m, C).
+
+        Of `direct` f_s are points of equal weight of the Gaussian of each row's f, as many as its mean and
+        the ends of intervals need; else those of the draws.
+        """
+        if GUIDE not in draws:
+            yield from self.by_draw(rows, draws)
+            return
+        points = _points(self.response.outputs)
+        size = max(1, CELLS // (len(points) * self.response.width))
+        for index, mean, sd in self._decisions(rows, draws, size):
+            yield Probabilities(index, self.outcomes(mean + points[:, None] * sd, draws))
+
+    def by_draw(self, rows: Dataset, draws: Draws) -> Iterator[Probabilities]:
         """P(y = c | x, θ_s), (S, m, C)."""
         for index, Z in self._blocks(rows, draws):
             yield Probabilities(index, self.outcomes(self.logits(draws, Z, rows.values[index]), draws))
 
+    def _decisions(
+        self, rows: Dataset, draws: Draws, size: int = BLOCK
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """Positions of rows that have every predictor, with mean and sd of f, (m, K) each."""
+        if GUIDE in draws:
+            form = self.form(draws[GUIDE])
+            assert isinstance(form, Blocks)
+            mean = torch.stack([part.loc for part in form.parts], 1)
+            roots = [part.scale_tril for part in form.parts]
+        else:
+            sites = draws[NAME]
+            B = torch.cat([sites["intercept"].unsqueeze(1), sites["coefficient"]], 1)  # (S, p + 1, K)
+            mean = B.mean(0)
+            roots = [A.mT / max(len(A) - 1, 1) ** 0.5 for A in (B - mean).unbind(2)]
+        for at, Z, known in self.blocks(rows, size):
+            if known.any():
+                own = torch.from_numpy(Z[known])
+                sd = torch.stack([(own @ L).norm(dim=1) for L in roots], 1)
+                yield np.flatnonzero(known) + at.start, own @ mean, sd
+
     def latents(self, rows: Dataset, draws: Draws) -> dict[str, np.ndarray]:
         """The decision function: posterior mean and sd of f, and of each class against the rest."""
-        cells = super().latents(rows, draws)
-        return {self._decision(name): value for name, value in cells.items()}
-
-    def _decision(self, name: str) -> str:
-        return name.replace("linear_predictor", "decision_function", 1)
+        found = np.full((2, rows.rows, self.response.outputs), np.nan)
+        for index, mean, sd in self._decisions(rows, draws):
+            found[:, index] = torch.stack([mean, sd]).numpy()
+        cells: dict[str, np.ndarray] = {}
+        for k, level in enumerate(self.output_names):
+            name = "decision_function" if self.response.outputs == 1 else f"decision_function_{level}"
+            for suffix, values in zip(("", "_sd"), found, strict=True):
+                cells[free(f"{name}{suffix}", cells)] = values[:, k]
+        return cells
 
     @property
     def output_names(self) -> Sequence[str]:
@@ -127,9 +185,9 @@ class SVMBound(Classes):
         rows["C"] = {"mean": 2 * self.tuned.amplitude**2}
         theta = fitted.posterior_draws.theta
         counts = np.zeros(self.response.outputs)
-        some = select_draws(theta, slice(0, SUPPORT))
+        mean = {NAME: {site: value.mean(0, keepdim=True) for site, value in theta[NAME].items()}}
         for _, block, _ in self.observed(fitted.data):
-            f = self.logits(some, block.Z.numpy()).mean(0)
+            f = self.logits(mean, block.Z.numpy())[0]
             for k, part in enumerate(self.response.parts):
                 counts[k] += float((part.sign(block.y) * f[:, k] < 1).sum())
         several = self.response.outputs > 1

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import ppl_models as ppl
 
@@ -109,3 +110,23 @@ def test_a_row_left_out_in_closed_form_is_near_a_fit_without_it(fit):
         moved.append(float(rows.Z[n] @ (form.parts[0].loc - found.loc)) / float(variance[n, 0]) ** 0.5)
     assert np.abs(far).max() < 0.2
     assert np.abs(far).mean() < 0.5 * np.abs(moved).mean()
+
+
+def test_probabilities_are_those_of_draws_without_their_noise(fit, three):
+    for fitted in (fit, three):
+        bound, labels = fitted.bound, fitted.bound.labels()
+        torch.manual_seed(0)
+        drawn = next(bound.by_draw(fitted.data, bound.draw(fitted.params, 20_000))).values
+        own = next(bound.probabilities(fitted.data, bound.direct(fitted.params))).values[:, : drawn.shape[1]]
+        np.testing.assert_allclose(own.mean(0), drawn.mean(0), atol=0.01)
+        ends = [np.quantile(p.numpy(), [0.05, 0.95], axis=0) for p in (own, drawn)]
+        np.testing.assert_allclose(*ends, atol=0.04)
+        found = fitted.predict()[[f"probability_{label}" for label in labels]]
+        np.testing.assert_allclose(found.to_numpy()[: drawn.shape[1]], own.mean(0))
+
+
+def test_draws_are_averaged_over_where_they_are_asked_for(fit):
+    theta = {name: {site: v[:5] for site, v in sites.items()} for name, sites in fit.draws.items()}
+    expected = next(fit.bound.by_draw(fit.data, theta)).values.mean(0)[:, 1]
+    second = fit.predict(draws=5)[f"probability_{fit.bound.labels()[1]}"]
+    np.testing.assert_allclose(second, expected)
