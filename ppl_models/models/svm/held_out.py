@@ -7,7 +7,9 @@ the site of row n taken out, q₋ₙ(f_n) is N(m₋, v₋), 1/v₋ = 1/v − λ_
 r − λ m are its expected curvature and gradient (Opper & Winther 2000, Gaussian processes for
 classification: mean-field
 algorithms, Neural Computation 12, https://doi.org/10.1162/089976600300014881): nothing is fitted again. The
-kernel stays as all rows have it. a and b are those of the largest likelihood, with log a and b ~ N(0, 1).
+kernel stays as all rows have it. a and b are those of the largest likelihood, with log a and b ~ N(0, 1),
+where a row of a class of n is so by (n + 1)/(n + 2), as Platt has it: of n rows that are all as expected the
+next need not be.
 """
 
 from dataclasses import dataclass, replace
@@ -114,10 +116,13 @@ def learn_slope(bound: Regression, form: Blocks, data: Dataset) -> Slope:
     odds = log_odds(f)
     signs = torch.stack([part.sign(y) for part in response.parts], -1)
 
+    number = torch.where(signs > 0, w @ (signs > 0).double(), w @ (signs < 0).double())  # of its side
+    share = (number + 1) / (number + 2)
+
     def loss(free: Tensor) -> Tensor:
         a, b = free[0].exp(), free[1]
-        p = torch.einsum("q,qmk->mk", weights, torch.sigmoid(signs * (a * odds + b)))
-        return -(w @ p.clamp_min(1e-12).log()).sum() + 0.5 * (free**2).sum()
+        p = torch.einsum("q,qmk->mk", weights, torch.sigmoid(signs * (a * odds + b))).clamp(1e-12, 1 - 1e-12)
+        return -(w @ (share * p.log() + (1 - share) * (1 - p).log())).sum() + 0.5 * (free**2).sum()
 
     free = torch.zeros(2, response.outputs, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():

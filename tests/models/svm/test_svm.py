@@ -130,3 +130,13 @@ def test_draws_are_averaged_over_where_they_are_asked_for(fit):
     expected = next(fit.bound.by_draw(fit.data, theta)).values.mean(0)[:, 1]
     second = fit.predict(draws=5)[f"probability_{fit.bound.labels()[1]}"]
     np.testing.assert_allclose(second, expected)
+
+
+def test_classes_told_apart_without_error_are_no_surer_than_the_rows_warrant():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"x": np.r_[rng.uniform(-2, -1, 40), rng.uniform(1, 2, 40)], "y": ["a"] * 40 + ["b"] * 40}
+    )
+    p = ppl.fit(ppl.SVM(kernel="linear"), table, target="y").predict()["probability_a"].to_numpy()
+    assert p[:40].mean() == pytest.approx(41 / 42, abs=0.02)
+    assert (p[:40] > 0.8).all()
