@@ -27,13 +27,13 @@ DIFFERENCE = 0.05
 ROUNDS = 15
 
 SETTLED = 1e-2
-"""Nats that a step of the sites must gain for another, at least,"""
+"""Nats an output that a step of the sites must gain for another, at least,"""
 
 SHARE = 0.05
 """and what share of the nats that the step in θ before promised."""
 
 ENOUGH = 2e-2
-"""Nats that a step in θ must promise to gain: twice what is left to a maximum."""
+"""Nats an output that a step in θ must promise to gain: twice what is left to a maximum."""
 
 KEPT = 6
 """Length scales whose features are kept: those of the differences about one θ."""
@@ -120,17 +120,17 @@ class Tuner:
             after.append(replace(output, precision=H, pull=own.gradient[:, 0] + H * mean))
         return total, after
 
-    def settle(self, theta: Tensor, steps: int, known: Value | None = None, least: float = SETTLED) -> Value:
+    def settle(self, theta: Tensor, steps: int, known: Value | None = None, least: float = 0.0) -> Value:
         """Move the sites by some steps, each no longer than is uphill; the value there.
 
         Args:
             theta: where.
             steps: at most.
             known: the value before the first.
-            least: nats that a step must gain for another.
+            least: nats that a step must gain for another, or `SETTLED`.
         """
         best, after = self.value(theta) if known is None else known
-        rho = 1.0
+        rho, least = 1.0, max(least, SETTLED * len(self.outputs))
         for _ in range(steps):
             before = self.outputs
             self.outputs = [
@@ -160,6 +160,7 @@ class Tuner:
         steps = DIFFERENCE * torch.eye(len(theta)).double()[free]
         H = bent = gradient = torch.zeros(0)
         moved: Tensor | None = None
+        enough = ENOUGH * len(self.outputs)
         doubt = True  # differences to one side, with the curvature that there was, will not do
         for _ in range(ROUNDS if free else 0):
             up, before = self._values(theta + steps) - here[0], gradient
@@ -178,18 +179,18 @@ class Tuner:
             step = step / max(1.0, float(step.abs().max()))
             kept, gained = self.outputs, 0.0
             promised = float(gradient @ step)
-            for _ in range(3 if promised > ENOUGH else 0):
+            for _ in range(3 if promised > enough else 0):
                 there = theta.clone()
                 there[free] += step
-                found = self.settle(there, 4, least=max(SETTLED, SHARE * promised))
+                found = self.settle(there, 4, least=SHARE * promised)
                 gained = found[0] - here[0]
                 if gained > 0:
                     moved, theta, here = step, there, found
                     break
                 step, self.outputs = step / 2, kept
-            if gained < ENOUGH and doubt:
+            if gained < enough and doubt:
                 break
-            doubt = gained < ENOUGH
+            doubt = gained < enough
         return theta
 
     def _values(self, points: Tensor) -> Tensor:
