@@ -322,6 +322,7 @@ def test_each_way_is_taken_where_it_belongs(limit, monkeypatch):
     assert fit.bound.calibrate(fit.params, fit.data, "cpu", 0).method == limit
 
 
+@pytest.mark.slow
 def test_draws_of_one_fit_are_the_same_each_time_and_after_loading(tmp_path):
     fit = ppl.fit(ppl.GMM(components=2), overlapping(), restarts=2)
     again = ppl.fit(ppl.GMM(components=2), overlapping(), restarts=2)

@@ -105,6 +105,7 @@ def test_it_finds_the_least_squares():
     assert float((weights - exact).abs().max()) < 0.005  # a third of a standard error, 0.3/√400
 
 
+@pytest.mark.slow
 def test_a_guide_stops_by_its_iterates_at_the_exact_optimum():
     """Failure rate below 1 %: the averages have an MCSE of about 0.01 sd."""
     target = Normal()

@@ -52,6 +52,7 @@ def test_a_guide_of_ones_own_reaches_the_evidence():
     assert fit.check().verdict != "not trusted"
 
 
+@pytest.mark.slow
 def test_saved_and_gone_on_with(tmp_path):
     data = pd.DataFrame({"x": np.random.default_rng(0).normal(3.0, 2.0, 30)})
     never = ppl.fit(Normals(), data, guide="full-rank", steps=300)
