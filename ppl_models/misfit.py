@@ -331,8 +331,8 @@ def checks(
 def replicated(seen: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) -> list[Found]:
     """What replicated data sets say of the one that was seen, where there are no distributions of cells.
 
-    Each cell is put beside the mean and sd that the replicates (S, n) give it: r = (x − m)/s. The mean of r²,
-    of r³, the largest |r| and the share of zeros of counts are standardised over the replicates, and the
+    Each cell is put beside the mean and sd that it has in all S + 1 tables: r = (x − m)/s. The mean of r²,
+    of r³, the largest |r| and the share of zeros of counts are standardised over all tables, and the
     largest of all is compared with the largest that a replicate has of all (Westfall & Young 1993,
     Resampling-based multiple testing): the rank of the observed one among them is the p-value of all
     statistics together. As parameters were fitted to the same rows, it raises fewer alarms than it says.
@@ -347,7 +347,7 @@ def replicated(seen: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) 
         y = np.concatenate([x[None], drawn[name]])[:, ~np.isnan(x)]
         if y.shape[1] < LEAST or not np.isfinite(y).all():
             continue
-        mean, sd = y[1:].mean(0), y[1:].std(0)
+        mean, sd = y.mean(0), y.std(0)  # of all alike, so that no table is told apart by its place
         r = (y - mean) / np.where(sd > 0, sd, 1.0)
         whole = bool((y == np.rint(y)).all() and (y >= 0).all())
         if whole and y.max() <= 1:
@@ -360,7 +360,7 @@ def replicated(seen: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) 
     if not figures:
         return []
     each = np.stack(figures, 1)  # (1 + S, statistics)
-    z = (each - each[1:].mean(0)) / np.maximum(each[1:].std(0), 1e-9)
+    z = (each - each.mean(0)) / np.maximum(each.std(0), 1e-9)
     limit = np.sort(np.abs(z[1:]).max(1))[-1]
     usual, p = each[1:].mean(0), 1 / len(each)
     words = {

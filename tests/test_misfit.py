@@ -244,3 +244,14 @@ def test_a_selection_says_that_it_ended_at_its_edge():
     assert "components=range(3, 7)" in repr(fit)
     inside = ppl.select(ppl.GMM(), data, {"components": [2, 4, 5]}, restarts=4)
     assert next(c for c in inside.check().checks if c.name == "selection").level == "ok"
+
+
+def test_a_table_like_the_replicates_is_one_of_them():
+    """With 100 replicates one in 101 tables is told apart: over 9 of 300 has a probability of 0.2 %."""
+    rng = np.random.default_rng(0)
+    rate = np.exp(0.8 * rng.normal(size=150))
+    alarms = 0
+    for _ in range(300):
+        y = rng.poisson(rate, (101, 150)).astype(float)
+        alarms += bool(misfit.replicated({"y": y[0]}, {"y": y[1:]}))
+    assert alarms <= 9

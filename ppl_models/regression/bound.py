@@ -23,7 +23,7 @@ from ppl_models.regression.forms import CENTRE, DRAWS, KERNEL, MAP, Form, from_p
 from ppl_models.regression.glm import GLM, squares
 from ppl_models.regression.groups import GroupCoding, GroupPrior, Term
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
-from ppl_models.regression.kernels import Tuned, retuned, with_kernel
+from ppl_models.regression.kernels import Tuned, retuned, spanned, with_kernel
 from ppl_models.regression.priors import NormalPrior, Prior, Stacked, StudentPrior, WithIntercept
 from ppl_models.regression.responses import Categorical, NumberResponse, Response
 from ppl_models.regression.rows import Batch, all_rows
@@ -56,7 +56,8 @@ class Regression:
         if MAP in params:
             found["adjust"] = Adjustment(params[CENTRE][0], params[MAP][0])
         if KERNEL in params:
-            found["tuned"] = Tuned.of(params[KERNEL][0].tolist())
+            tuned = found["tuned"] = Tuned.of(params[KERNEL][0].tolist())
+            found |= {"length_scale": tuned.length_scale, "amplitude": tuned.amplitude}
         return found
 
     def at(self, learned: Mapping[str, Any]) -> Self:
@@ -93,6 +94,14 @@ class Regression:
         self.tuned = Tuned(m.length_scale or 1.0, m.amplitude or 2.0)
         return with_kernel(design, data, m.kernel, m.inducing, self.tuned.length_scale)
 
+    def settled(self, data: Dataset) -> Self:
+        """Prepared, and with only those inducing points of a kernel that is known that add something."""
+        self.prepare(data)
+        m = self.model
+        if self.tuned is None or m.length_scale is None or m.amplitude is None:
+            return self
+        return self.at({"tuned": spanned(self.design, self.tuned)})
+
     def essence(self) -> dict[str, np.ndarray] | None:
         """What the design is made from; None with a formula, which is coded by the rows of the fit."""
         if self.model.formula is not None or self.tuned is not None:
@@ -103,6 +112,11 @@ class Regression:
         """The design from these."""
         self._design = designs.recalled(self.schema, essence, self.beside(), self.of_classes)
         return self
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every class weighs the same in total."""
+        return False
 
     @property
     def of_classes(self) -> bool:
@@ -184,6 +198,14 @@ class Regression:
         unit = self.response.unit if isinstance(self.response, NumberResponse) else 1.0
         return torch.from_numpy(self.design.unit[: self.population] / unit)
 
+    @property
+    def prior_scale(self) -> Tensor:
+        """(p₀,) of the prior of coefficients: a kernel's amplitude; under a horseshoe that of the slab."""
+        if self.tuned is not None:
+            return self.tuned.amplitude * torch.ones(self.population, dtype=torch.float64)
+        m = self.model
+        return (m.slab_scale if m.prior == "horseshoe" else m.prior_scale) * self.scale
+
     @cached_property
     def horseshoe(self) -> Horseshoe:
         """The horseshoe prior of these columns."""
@@ -200,13 +222,10 @@ class Regression:
         m = self.model
         intercept = NormalPrior(torch.tensor([m.intercept_scale], dtype=torch.float64))
         predictors: Prior
-        if self.tuned is not None:
-            predictors = NormalPrior(self.tuned.amplitude * torch.ones(self.population).double())
-        elif m.prior == "student_t":
-            predictors = StudentPrior(m.prior_scale * self.scale, m.prior_df)
+        if m.prior == "student_t":
+            predictors = StudentPrior(self.prior_scale, m.prior_df)
         else:
-            scale = m.slab_scale if m.prior == "horseshoe" else m.prior_scale
-            predictors = NormalPrior(scale * self.scale)
+            predictors = NormalPrior(self.prior_scale)
         if widths := self.design.widths:
             taus = [NormalPrior(t.exp().double().expand(n)) for t, n in zip(log_tau, widths, strict=True)]
             predictors = Stacked((predictors, *taus), (self.population, *widths))
@@ -284,7 +303,7 @@ class Regression:
 
     def dataset_batch(self, data: Dataset, device: str = "cpu") -> Batch:
         """The rows of the fit, in blocks."""
-        return all_rows(self.prepare(data).design, data, self.model.class_weight == "balanced")
+        return all_rows(self.prepare(data).design, data, self.balanced)
 
     # Between θ and Φ
 
@@ -506,14 +525,3 @@ class Regression:
     def outcomes(self, f: Tensor, theta: Draws) -> Tensor:
         """What is expected of linear predictors (S, m, K): probabilities of the classes, (S, m, C)."""
         return torch.cat([torch.zeros_like(f[..., :1]), f], -1).softmax(-1)
-
-    def replicate(self, data: Dataset, theta: Draws) -> np.ndarray:
-        """The rows with the target drawn anew, once a draw, (S, n, C); NaN where a predictor is missing."""
-        out = np.repeat(np.asarray(data.values)[None], len(theta[NAME]["intercept"]), 0)
-        for at, Z, known in self.blocks(data, 1_024):
-            f = self.logits(theta, np.nan_to_num(Z), data.values[at])
-            gumbel = -torch.log(-torch.log(torch.rand(*f.shape[:2], f.shape[2] + 1, dtype=torch.float64)))
-            y = (torch.cat([torch.zeros_like(f[..., :1]), f], -1) + gumbel).argmax(-1).double().numpy()
-            y[:, ~known] = np.nan
-            out[:, at, self.design.target] = y
-        return out

@@ -1,6 +1,5 @@
 """What follows for a target of classes from its probabilities under each draw."""
 
-from abc import abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,9 +18,15 @@ class Classes(TrainedRegression):
         """Of the classes."""
         return self.levels
 
-    @abstractmethod
+    @property
+    def balanced(self) -> bool:
+        """Whether every class weighs the same in total, as `class_weight` has it where there is one."""
+        return getattr(self.model, "class_weight", "none") == "balanced"
+
     def probabilities(self, rows: Dataset, draws: Draws) -> Iterator[Probabilities]:
-        """P(y = c | x, θ_s), (S, m, C)."""
+        """P(y = c | x, θ_s), (S, m, C), of rows that have every predictor, some at a time."""
+        for index, Z in self._blocks(rows, draws):
+            yield Probabilities(index, self.outcomes(self.logits(draws, Z, rows.values[index]), draws))
 
     def by_draw(self, rows: Dataset, draws: Draws) -> Iterator[Probabilities]:
         """The same, of every draw in their order, where `probabilities` has other points."""

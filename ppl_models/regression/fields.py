@@ -44,6 +44,18 @@ class KernelFields:
                 raise UsageError(f"{field} must be positive and finite, got {value}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassFields:
+    """What is left to the user of a target of classes."""
+
+    class_weight: Annotated[ClassWeight, "balanced: every class weighs the same in total"] = "none"
+
+    def check_classes(self) -> None:
+        """Whether the field can be meant."""
+        if self.class_weight not in get_args(ClassWeight):
+            raise UsageError(f"class_weight must be none or balanced, got {self.class_weight!r}")
+
+
 @dataclass(frozen=True)
 class RegressionFields(KernelFields):
     """What a regression leaves to the user: predictors, their prior, weights, the form of the posterior.
@@ -66,7 +78,6 @@ class RegressionFields(KernelFields):
         float | None, "coefficients expected to matter (horseshoe); the root of their number if not given"
     ] = None
     slab_scale: Annotated[float, "scale of coefficients that matter (horseshoe)"] = 2.5
-    class_weight: Annotated[ClassWeight, "balanced: every class weighs the same in total"] = "none"
     group_scale: Annotated[
         float, "scale of the half-normal prior of the sds of groups, (1 | g) in the formula"
     ] = 1.0
@@ -80,7 +91,6 @@ class RegressionFields(KernelFields):
     def __post_init__(self) -> None:
         for field, allowed in (
             ("prior", Prior),
-            ("class_weight", ClassWeight),
             ("missing_rows", MissingRows),
             ("covariance", Covariance),
         ):

@@ -17,7 +17,7 @@ from ppl_models.regression.ep import Fixed, grid, mixture
 from ppl_models.regression.forms import CENTRE, DRAWS, KERNEL, MAP, Apart, Blocks, Form, Full, Mixture
 from ppl_models.regression.glm import GLM
 from ppl_models.regression.hyper import Surface, integrate, peak
-from ppl_models.regression.kernels import KernelCoding, Tuned, retuned
+from ppl_models.regression.kernels import KernelCoding, Tuned, retuned, spanned
 from ppl_models.regression.moves import WORK, exact_draws
 from ppl_models.regression.newton import fit_glm
 from ppl_models.regression.quadrature import safe_cholesky
@@ -223,12 +223,12 @@ def tuned(bound: Regression, data: Dataset) -> tuple[Regression, Sites]:
     """
     m, own = bound.model, bound.prepare(data).tuned
     if own is None:
-        return bound, []
+        return bound.settled(data), []
     free = [i for i, given in enumerate((m.length_scale, m.amplitude)) if given is None]
     if m.kernel == "linear":
         free = [i for i in free if i == 1]
     if not free:
-        return _spanned(bound, own), []
+        return bound.settled(data), []
     batch = bound.dataset_batch(data)
     every = len(batch)
     if every > TUNE_ROWS:
@@ -261,15 +261,10 @@ def tuned(bound: Regression, data: Dataset) -> tuple[Regression, Sites]:
     length, a = (
         given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)
     )
-    return _spanned(bound, Tuned(length, a)), outputs if len(batch) == every else []
-
-
-def _spanned(bound: Regression, tuned: Tuned) -> Regression:
-    """With a kernel, and only the inducing points that then add something."""
-    coding = bound.design.coding
-    if isinstance(coding, KernelCoding):
-        tuned = replace(tuned, chosen=coding.at(tuned.length_scale).spanning())
-    return bound.at({"tuned": tuned})
+    learned = spanned(bound.design, Tuned(length, a))
+    return bound.at({"tuned": learned}), outputs if len(
+        batch
+    ) == every else []
 
 
 def _horseshoe(

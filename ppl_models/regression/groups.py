@@ -8,7 +8,9 @@ interface for fitting Bayesian linear models in Python, JSS 103, https://doi.org
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +19,7 @@ from ppl_models.data.messages import quoted
 from ppl_models.data.schema import Schema
 from ppl_models.errors import DataError, UsageError
 from ppl_models.regression.coding import Coding, cells_of, labelled
+from ppl_models.regression.formula import target_of
 
 _TERM = re.compile(r"\+?\s*\(([^()|]+)\|\s*(`[^`]+`|[^()|`]+?)\s*\)")
 
@@ -70,6 +73,20 @@ def split(formula: str | None) -> tuple[str | None, tuple[Term, ...]]:
     if rest.endswith("~") or not rest:
         rest += " 1"
     return re.sub(r"~\s*\+", "~ ", rest).strip(), tuple(terms)
+
+
+def reading(formula: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `ppl_models.data.read` as a formula has them: a target on its left side, groups are labels.
+
+    Args:
+        formula: or None.
+        options: as they were given, which go before it.
+    """
+    if formula is None:
+        return dict(options)
+    kinds = {term.group: "categorical" for term in split(formula)[1]}
+    found = {**options, "target": options.get("target") or target_of(formula)}
+    return {**found, "types": {**kinds, **(options.get("types") or {})}} if kinds else found
 
 
 def _plain(name: str) -> str:

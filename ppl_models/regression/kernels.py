@@ -184,6 +184,13 @@ def with_kernel(design: Design, data: Dataset, kernel: str, inducing: int, lengt
     return _coded(design, KernelCoding(design, kernel, points, length_scale))
 
 
+def spanned(design: Design, tuned: Tuned) -> Tuned:
+    """With only the inducing points that add something at its length scale."""
+    if not isinstance(design.coding, KernelCoding):
+        return tuned
+    return replace(tuned, chosen=design.coding.at(tuned.length_scale).spanning())
+
+
 def retuned(design: Design, tuned: Tuned) -> Design:
     """A design of a kernel with what was learned."""
     if not isinstance(design.coding, KernelCoding):

@@ -22,6 +22,7 @@ from ppl_models.regression.calibrate import calibrate
 from ppl_models.regression.design import outside
 from ppl_models.regression.fitting import fit_regression
 from ppl_models.regression.forms import CHAINS
+from ppl_models.regression.kernels import KernelCoding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,6 +122,21 @@ class TrainedRegression(Regression, Bayesian):
     @abstractmethod
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Figures for each parameter, by name; `tails` are the probabilities of the interval's ends."""
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Columns of the design whose coefficients say something: not features of a kernel, nor groups."""
+        return () if isinstance(self.design.coding, KernelCoding) else self.names[: self.population]
+
+    def summarise_kernel(self) -> dict[str, dict[str, Any]]:
+        """Rows for what a kernel's length scale and amplitude are, and its inducing points."""
+        if self.tuned is None:
+            return {}
+        found = {"amplitude": {"mean": self.tuned.amplitude}}
+        if not isinstance(self.design.coding, KernelCoding):
+            return found
+        length, points = self.tuned.length_scale, float(len(self.names))
+        return {"length_scale": {"mean": length}, "inducing_points": {"mean": points}} | found
 
     def summarise_groups(self, theta: Draws, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Rows for τ of each term that varies by group, and for the coefficients of each group."""

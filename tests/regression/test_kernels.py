@@ -97,3 +97,21 @@ def test_only_inducing_points_that_add_something_are_used():
     assert len(whole.points) == 60
     few, all_ = design.coding.matrix(fit.data.values), whole.matrix(fit.data.values)
     np.testing.assert_allclose(few @ few.T, all_ @ all_.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", [ppl.GLM, ppl.Logistic, ppl.SVM])
+def test_the_program_of_a_kernel_has_what_was_learned(model):
+    """log p(y, θ) by Pyro, of the model with the length scale and amplitude that were learned, is ours."""
+    from pyro import poutine
+
+    table = wave(60)
+    if model is not ppl.GLM:
+        table["y"] = np.where(table["y"] > table["y"].median(), "high", "low")
+    fit = ppl.fit(model(kernel="matern52", inducing=15), table, target="y")
+    theta = {k: {site: v[:1] for site, v in sites.items()} for k, sites in fit.posterior_draws.theta.items()}
+    values = fit.bound.pyro_values(theta)
+    trace = poutine.trace(poutine.condition(fit.resolved.model, data=values)).get_trace(fit.data)
+    ours = fit.bound.log_prior(theta) + fit.bound.log_evidence(fit.batch, theta)
+    assert float(trace.log_prob_sum()) == pytest.approx(float(ours), rel=1e-9)
+    assert {"length_scale", "amplitude", "inducing_points"} <= {*fit.summary().index}
+    assert not any("matern52" in name for name in fit.summary().index)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.capabilities import Fitted, Predicted, Probabilities
+from ppl_models.capabilities import Fitted, Predicted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.data.messages import plural
@@ -19,6 +19,7 @@ from ppl_models.models.glm.checks import against_data
 from ppl_models.models.glm.fields import GLMFields
 from ppl_models.regression import design as designs
 from ppl_models.regression.bound import NAME
+from ppl_models.regression.classes import Classes
 from ppl_models.regression.design import Beside, Block
 from ppl_models.regression.effects import average_effects
 from ppl_models.regression.responses import RESPONSES, NumberResponse, Ordinal
@@ -219,7 +220,7 @@ class GLMBound(TrainedRegression):
         effects = average_effects(self, fitted.data, theta, fitted.settings.seed, tails)
         rows: dict[str, dict[str, Any]] = {free("intercept", self.names): moments(alpha[:, 0], tails)}
         one = not isinstance(self.response, Ordinal)
-        for j, name in enumerate(self.names[: self.population]):
+        for j, name in enumerate(self.shown):
             row = moments(beta[:, j, 0], tails)
             if kind is not None:
                 row |= ratio(kind, beta[:, j, 0], tails)
@@ -236,7 +237,7 @@ class GLMBound(TrainedRegression):
                 continue
             for i, label in enumerate(coords[dims[0]]):
                 rows[f"{name}[{label}]"] = moments(value[:, i], tails)
-        return rows | self.summarise_groups(theta, tails)
+        return rows | self.summarise_kernel() | self.summarise_groups(theta, tails)
 
 
 class _New:
@@ -281,34 +282,7 @@ class NumberBound(GLMBound):
 
 
 @final
-class OrdinalBound(GLMBound):
+class OrdinalBound(Classes, GLMBound):
     """An ordered label given the other columns."""
 
     numeric_target: bool = False
-
-    def labels(self) -> tuple[str, ...]:
-        """Of the levels, in their order."""
-        return self.levels
-
-    def probabilities(self, rows: Dataset, draws: Draws) -> Iterator[Probabilities]:
-        """P(y = c | x, θ_s), (S, m, C)."""
-        for index, Z in self._blocks(rows, draws):
-            yield Probabilities(index, self.outcomes(self.logits(draws, Z, rows.values[index]), draws))
-
-    by_draw = probabilities
-
-    def predictive(self, rows: Dataset, draws: Draws) -> np.ndarray:
-        """P(y = c | x), (n, C); NaN where a predictor is missing."""
-        found = np.full((rows.rows, len(self.levels)), np.nan)
-        for part in self.probabilities(rows, draws):
-            found[part.index] = part.values.mean(0).numpy()
-        return found
-
-    def log_probability(self, rows: Dataset, draws: Draws) -> np.ndarray:
-        """Log (1/S) Σ_s P(y_n | x_n, θ_s), (n,); NaN where the target or a predictor is missing."""
-        p, codes = self.predictive(rows, draws), rows.values[:, self.design.target]
-        use = ~np.isnan(codes) & ~np.isnan(p[:, 0])
-        found = np.full(rows.rows, np.nan)
-        with np.errstate(divide="ignore"):
-            found[use] = np.log(p[use, codes[use].astype(int)])
-        return found

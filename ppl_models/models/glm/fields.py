@@ -30,7 +30,5 @@ class GLMFields(RegressionFields):
             close = difflib.get_close_matches(str(self.family), get_args(Family), 1)
             hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(get_args(Family))}"
             raise UsageError(f"glm has no family {self.family!r}; {hint}")
-        if self.class_weight != "none":
-            raise UsageError("class_weight is of logistic; glm takes weights of rows with --weights")
         if self.trials is not None and self.family != "binomial":
             raise UsageError(f"trials are of --family binomial, and this is {self.family}")

@@ -54,14 +54,9 @@ class GLM(GLMFields, Model):
 
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The target is what the left side of the formula names, if it is not given; groups are labels."""
-        if self.formula is None:
-            return dict(options)
-        from ppl_models.regression.formula import target_of
-        from ppl_models.regression.groups import split
+        from ppl_models.regression.groups import reading
 
-        kinds = {term.group: "categorical" for term in split(self.formula)[1]}
-        found = {**options, "target": options.get("target") or target_of(self.formula)}
-        return {**found, "types": {**kinds, **(options.get("types") or {})}} if kinds else found
+        return reading(self.formula, options)
 
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """A target is a number unless the family is of levels; so are offsets, exposures and trials."""
@@ -93,14 +88,14 @@ class GLM(GLMFields, Model):
 
         from ppl_models.regression.guide import SharedPrior
 
-        bound = self.bind(data.schema).prepare(data)
+        bound = self.bind(data.schema).settled(data)
         zero = torch.zeros(1, dtype=torch.float64)
         alpha = pyro.sample("intercept", dist.Normal(zero, self.intercept_scale).to_event(1))
         psi = zero[:0]
         if bound.shared:
             psi = pyro.sample("shared", SharedPrior(bound))
         scale = torch.cat(
-            [self.prior_scale * bound.scale, *(
+            [bound.prior_scale, *(
                 t.exp().expand(n) for t, n in zip(psi[bound.of_response :], bound.design.widths, strict=True)
             )]
         )[:, None]  # fmt: skip
@@ -124,7 +119,7 @@ class GLM(GLMFields, Model):
 
         from ppl_models.regression.guide import PointsOf
 
-        bound = self.bind(data.schema).prepare(data)
+        bound = self.bind(data.schema).settled(data)
         value = pyro.sample(
             "parameters", PointsOf(bound, bound.form(fit.params)), infer={"is_auxiliary": True}
         )

@@ -1,46 +1,29 @@
 """What a logistic regression can do once it knows its columns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.capabilities import Fitted, Probabilities
+from ppl_models.capabilities import Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, free
 from ppl_models.models.logistic.checks import against_data, separation
+from ppl_models.regression.classes import Classes
 from ppl_models.regression.effects import average_effects
-from ppl_models.regression.trained import TrainedRegression, moments, ratio
+from ppl_models.regression.trained import moments, ratio
 
 
 @final
-class LogisticBound(TrainedRegression):
+class LogisticBound(Classes):
     """Classes of a target given the other columns."""
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
         """Whether the classes are separated, and whether effects are straight lines."""
         return [separation(fitted.trained), *against_data(self, fitted)]
-
-    def labels(self) -> tuple[str, ...]:
-        """Of the classes; the first is the reference."""
-        return self.levels
-
-    def probabilities(self, rows: Dataset, draws: Draws) -> Iterator[Probabilities]:
-        """p(class | x, θ_s) = softmax(0, f), (S, m, C)."""
-        for index, Z in self._blocks(rows, draws):
-            yield Probabilities(index, _classes(self.logits(draws, Z, rows.values[index])).softmax(-1))
-
-    by_draw = probabilities
-
-    def predictive(self, rows: Dataset, draws: Draws) -> np.ndarray:
-        """p(class | x), (n, C); NaN where a predictor is missing."""
-        found = np.full((rows.rows, len(self.levels)), np.nan)
-        for part in self.probabilities(rows, draws):
-            found[part.index] = part.values.mean(0).numpy()
-        return found
 
     def log_probability(self, rows: Dataset, draws: Draws) -> np.ndarray:
         """Log (1/S) Σ_s p(y_n | x_n, θ_s), (n,); NaN where the target or a predictor is missing."""
@@ -53,18 +36,6 @@ class LogisticBound(TrainedRegression):
                 own = _classes(f).log_softmax(-1)[:, torch.arange(len(y)), y]
                 found[index[use]] = (own.logsumexp(0) - np.log(len(own))).numpy()
         return found
-
-    def redraw(self, data: Dataset, draws: Draws, tables: int) -> np.ndarray:
-        """The table with its target drawn anew, each row from its own draw of the coefficients."""
-        values = np.repeat(np.asarray(data.values)[None], tables, 0)
-        values[:, :, self.design.target] = np.nan
-        for part in self.probabilities(data, draws):
-            each = torch.arange(part.values.shape[1])
-            for table in values:
-                chosen = part.values[torch.randint(len(part.values), each.shape), each]
-                drawn = torch.multinomial(chosen, 1)[:, 0].double().numpy()
-                table[part.index, self.design.target] = drawn
-        return values
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """Coefficients in the user's units, as odds ratios, and as average effects on the probabilities.
@@ -84,7 +55,7 @@ class LogisticBound(TrainedRegression):
         effects = average_effects(self, fitted.data, theta, fitted.settings.seed, tails)
         rows: dict[str, dict[str, Any]] = {}
         for k, level in enumerate(self.levels[1:]):
-            for j, name in enumerate((free("intercept", self.names), *self.names[: self.population])):
+            for j, name in enumerate((free("intercept", self.names), *self.shown)):
                 draws = alpha[:, k] if j == 0 else beta[:, j - 1, k]
                 row = moments(draws, tails)
                 if j:
@@ -94,7 +65,7 @@ class LogisticBound(TrainedRegression):
         for (name, c), effect in effects.items():
             if not (binary and c == 0):
                 rows[name if binary else f"{name} → {self.levels[c]}"] = effect
-        return rows | self.summarise_groups(theta, tails)
+        return rows | self.summarise_kernel() | self.summarise_groups(theta, tails)
 
 
 def _classes(f: Tensor) -> Tensor:

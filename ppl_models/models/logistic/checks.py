@@ -40,7 +40,7 @@ def against_data(bound: Any, fitted: Fitted) -> list[Check]:
         fitted: with its data and draws.
     """
     data, target = fitted.data, bound.design.target
-    if data.weight is not None or bound.model.class_weight not in (None, "none"):
+    if data.weight is not None or bound.balanced:
         return []
     part = excerpt(data, misfit.ROWS, ordered=False, seed=fitted.settings.seed)
     theta = select_draws(fitted.posterior_draws.theta, slice(0, misfit.DRAWS))

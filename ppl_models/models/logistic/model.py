@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ppl_models.inference.settings import GaussianSettings, Training
 from ppl_models.model import Model
-from ppl_models.regression.fields import RegressionFields
+from ppl_models.regression.fields import ClassFields, RegressionFields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Logistic(RegressionFields, Model):
+class Logistic(ClassFields, RegressionFields, Model):
     """Bayesian logistic regression of a binary or categorical target.
 
     Example:
@@ -52,16 +52,15 @@ class Logistic(RegressionFields, Model):
     example: ClassVar[str] = " --target y"
     settings: ClassVar[type[Training]] = GaussianSettings
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_classes()
+
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The target is what the left side of the formula names, if it is not given; groups are labels."""
-        if self.formula is None:
-            return dict(options)
-        from ppl_models.regression.formula import target_of
-        from ppl_models.regression.groups import split
+        from ppl_models.regression.groups import reading
 
-        kinds = {term.group: "categorical" for term in split(self.formula)[1]}
-        found = {**options, "target": options.get("target") or target_of(self.formula)}
-        return {**found, "types": {**kinds, **(options.get("types") or {})}} if kinds else found
+        return reading(self.formula, options)
 
     @classmethod
     def bounds(cls) -> "tuple[type[Bound], ...]":
@@ -87,7 +86,7 @@ class Logistic(RegressionFields, Model):
         import pyro.distributions as dist
         import torch
 
-        bound = self.bind(data.schema).prepare(data)
+        bound = self.bind(data.schema).settled(data)
         K, p = len(bound.levels) - 1, len(bound.names)
         M = (torch.eye(K) + torch.ones(K, K)).double() / 2
         root = torch.linalg.cholesky(M)
@@ -117,7 +116,7 @@ class Logistic(RegressionFields, Model):
         import torch
 
         if self.prior != "horseshoe":
-            return self.prior_scale * bound.scale
+            return bound.prior_scale
         h = bound.horseshoe
         one = torch.ones((), dtype=torch.float64)
         tau = pyro.sample("global_scale", dist.HalfCauchy(h.global_scale * one))
@@ -137,7 +136,7 @@ class Logistic(RegressionFields, Model):
         from ppl_models.regression.forms import Mixture
         from ppl_models.regression.guide import PosteriorOf, scales
 
-        bound = self.bind(data.schema).prepare(data)
+        bound = self.bind(data.schema).settled(data)
         form = bound.form(fit.params)
         value = pyro.sample("parameters", PosteriorOf(bound, form), infer={"is_auxiliary": True})
         pyro.sample("intercept", dist.Delta(value[0], event_dim=1))

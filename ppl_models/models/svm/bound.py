@@ -97,17 +97,12 @@ class SVMBound(Classes):
         the ends of intervals need; else those of the draws.
         """
         if GUIDE not in draws:
-            yield from self.by_draw(rows, draws)
+            yield from super().probabilities(rows, draws)
             return
         points = _points(self.response.outputs)
         size = max(1, CELLS // (len(points) * self.response.width))
         for index, mean, sd in self._decisions(rows, draws, size):
             yield Probabilities(index, self.outcomes(mean + points[:, None] * sd, draws))
-
-    def by_draw(self, rows: Dataset, draws: Draws) -> Iterator[Probabilities]:
-        """P(y = c | x, θ_s), (S, m, C)."""
-        for index, Z in self._blocks(rows, draws):
-            yield Probabilities(index, self.outcomes(self.logits(draws, Z, rows.values[index]), draws))
 
     def _decisions(
         self, rows: Dataset, draws: Draws, size: int = BLOCK
@@ -177,11 +172,7 @@ class SVMBound(Classes):
         `support_vectors` is the number of rows with E[y f] < 1, of each class against the rest.
         """
         assert self.tuned is not None
-        rows: dict[str, dict[str, Any]] = {}
-        if self.model.kernel != "linear":
-            rows["length_scale"] = {"mean": self.tuned.length_scale}
-            rows["inducing_points"] = {"mean": float(len(self.names))}
-        rows["amplitude"] = {"mean": self.tuned.amplitude}
+        rows = self.summarise_kernel()
         rows["C"] = {"mean": 2 * self.tuned.amplitude**2}
         theta = fitted.posterior_draws.theta
         counts = np.zeros(self.response.outputs)

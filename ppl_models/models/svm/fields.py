@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, get_args
 
 from ppl_models.errors import UsageError
-from ppl_models.regression.fields import ClassWeight, Kernel, KernelFields, MissingRows
+from ppl_models.regression.fields import ClassFields, Kernel, KernelFields, MissingRows
 
 
 @dataclass(frozen=True)
-class SVMFields(KernelFields):
+class SVMFields(ClassFields, KernelFields):
     """What a support vector machine leaves to the user.
 
     Raises:
@@ -28,7 +28,6 @@ class SVMFields(KernelFields):
     kernel: Annotated[Kernel, "of the predictors"] = "rbf"
     formula: Annotated[str | None, "predictors; all columns if not given"] = None
     intercept_scale: Annotated[float, "sd of the normal prior of the intercept"] = 3.0
-    class_weight: Annotated[ClassWeight, "balanced: every class weighs the same in total"] = "none"
     missing_rows: Annotated[
         MissingRows,
         "rows with missing predictors: level: a missing label is a level, a missing number the mean with an "
@@ -37,11 +36,8 @@ class SVMFields(KernelFields):
 
     def __post_init__(self) -> None:
         self.check_kernel()
-        for field, allowed in (("class_weight", ClassWeight), ("missing_rows", MissingRows)):
-            if getattr(self, field) not in get_args(allowed):
-                *others, last = get_args(allowed)
-                raise UsageError(
-                    f"{field} must be {', '.join(others)} or {last}, got {getattr(self, field)!r}"
-                )
+        self.check_classes()
+        if self.missing_rows not in get_args(MissingRows):
+            raise UsageError(f"missing_rows must be level, impute or drop, got {self.missing_rows!r}")
         if not 0 < self.intercept_scale < float("inf"):
             raise UsageError(f"intercept_scale must be positive and finite, got {self.intercept_scale}")

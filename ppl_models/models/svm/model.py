@@ -47,12 +47,10 @@ class SVM(SVMFields, Model):
     settings: ClassVar[type[Training]] = GaussianSettings
 
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The target is what the left side of the formula names, if it is not given."""
-        if self.formula is None or options.get("target"):
-            return dict(options)
-        from ppl_models.regression.formula import target_of
+        """The target is what the left side of the formula names, if it is not given; groups are labels."""
+        from ppl_models.regression.groups import reading
 
-        return {**options, "target": target_of(self.formula)}
+        return reading(self.formula, options)
 
     @classmethod
     def bounds(cls) -> "tuple[type[Bound], ...]":
@@ -73,7 +71,7 @@ class SVM(SVMFields, Model):
         import pyro.distributions as dist
         import torch
 
-        bound = self.bind(data.schema).prepare(data)
+        bound = self.bind(data.schema).settled(data)
         assert bound.tuned is not None
         K, p = bound.response.outputs, len(bound.names)
         zero = torch.zeros(K, dtype=torch.float64)
@@ -93,7 +91,7 @@ class SVM(SVMFields, Model):
 
         from ppl_models.regression.guide import PointsOf
 
-        bound = self.bind(data.schema).prepare(data)
+        bound = self.bind(data.schema).settled(data)
         value = pyro.sample(
             "parameters", PointsOf(bound, bound.form(fit.params)), infer={"is_auxiliary": True}
         )
