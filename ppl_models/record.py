@@ -1,7 +1,7 @@
 """A fit as data: the model, the rows, what was learned, and what follows from these."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +51,24 @@ class Record:
     path: str | None = None
     absent: int | None = None
     waited: float = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle has: as a run, the fields, the calibrated guide and draws; the bound is made anew."""
+        state = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "origin"}
+        if self.absent is not None:
+            state["essence"] = self.origin.essence()
+        done = self.__dict__
+        if self.bayesian and (done.get("_stored_draws") or "posterior_draws" in done):
+            state["_stored_draws"] = self.draws
+        if done.get("_stored_guide") or "calibrated" in done:
+            state["_stored_guide"] = self.calibrated.method, self.calibrated.params
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        essence = state.pop("essence", None)
+        self.__dict__.update(state)
+        origin = self.model.bind(self.data.schema)
+        self.__dict__["origin"] = origin.prepare(self.data) if essence is None else origin.recalled(essence)
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from ppl_models.families.normal_prior import (
     NormalFactor,
     NormalPrior,
     Size,
+    centres,
 )
 from ppl_models.families.normal_prior import root as root_of
 from ppl_models.importing import lazy
@@ -271,7 +272,7 @@ class FullGaussian(NormalFactor, LinearEmission):
     def _sums(self, S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """N (R, K), means (R, K, D), and ν and the scatter about the means, (R, 1, ...) if tied."""
         n, sx, sxx = self._unpack(S)
-        centre = sx / n.clamp_min(NOTHING).unsqueeze(-1)
+        centre = centres(n.unsqueeze(-1), sx)
         within, count = sxx - sx.unsqueeze(-1) * centre.unsqueeze(-2), n
         if self.tied:
             count, within = n.sum(-1, keepdim=True), within.sum(-3, keepdim=True)

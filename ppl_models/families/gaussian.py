@@ -20,13 +20,13 @@ from ppl_models.families.family import Conjugate, Family, Group, Network, Prior
 from ppl_models.families.likelihood import FLOOR, Likelihood
 from ppl_models.families.normal_prior import (
     LOG_2PI,
-    NOTHING,
     Field,
     NormalFactor,
     NormalGamma,
     NormalPrior,
     NormalSizes,
     Size,
+    centres,
 )
 from ppl_models.importing import lazy
 from ppl_models.inference.factors import nonnegative
@@ -95,7 +95,7 @@ class DiagonalGaussian(NormalFactor, ColumnEmission):
     def possible(self, statistics: Tensor) -> Tensor:
         """Counts are not negative, and neither are sums of squares about the mean."""
         n, sx, sxx = statistics.unbind(-1)
-        scatter = sxx - sx**2 / n.clamp_min(NOTHING)
+        scatter = sxx - sx * centres(n, sx)
         return nonnegative(n) & nonnegative(scatter)
 
     def transform(self, x: Tensor, out: list[Tensor]) -> None:

@@ -65,6 +65,14 @@ LEAP = 3.0
 NOTHING = 1e-300
 """Rows that stand for none in a denominator."""
 
+EMPTY = 1e-9
+"""Expected rows up to which a state has none: what is left of its sums are errors of rounding."""
+
+
+def centres(n: Tensor, total: Tensor) -> Tensor:
+    """Means total / n of states, and 0 of those that are empty; n is of the shape of the total."""
+    return torch.where(n > EMPTY, total / n.clamp_min(EMPTY), 0.0)
+
 
 class Field(NamedTuple):
     """A size of the prior as a field of the model.
@@ -336,7 +344,7 @@ class NormalGamma(NamedTuple):
         cls, p: NormalPrior, n: Tensor, w: Tensor, wx: Tensor, wxx: Tensor, shared: bool = False
     ) -> NormalGamma:
         """From sums over the cells of a column, (R, K, D) each."""
-        centre = wx / w.clamp_min(NOTHING)
+        centre = centres(w, wx)
         within, count = (wxx - centre * wx).clamp_min(0.0), n
         if shared:
             within, count = within.sum(-1, keepdim=True), count.sum(-1, keepdim=True)

@@ -24,13 +24,13 @@ from ppl_models.families.family import Conjugate, Family, Group, Network
 from ppl_models.families.likelihood import FLOOR, Likelihood
 from ppl_models.families.normal_prior import (
     LOG_2PI,
-    NOTHING,
     Field,
     NormalFactor,
     NormalGamma,
     NormalPrior,
     NormalSizes,
     Size,
+    centres,
 )
 from ppl_models.importing import lazy
 from ppl_models.inference.factors import nonnegative
@@ -153,7 +153,7 @@ class StudentT(NormalFactor, AugmentedEmission):
     def possible(self, statistics: Tensor) -> Tensor:
         """Counts and sums of squares about the mean are not negative, nor is Σ(u − 1 − log u)."""
         n, u, ux, uxx, log_u = statistics.unbind(-1)
-        scatter = uxx - ux**2 / u.clamp_min(NOTHING)
+        scatter = uxx - ux * centres(u, ux)
         excess = u - log_u - n + 1e-9 * (1 + n)
         return nonnegative(n) & nonnegative(u) & nonnegative(scatter) & nonnegative(excess)
 

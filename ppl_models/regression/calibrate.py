@@ -19,6 +19,7 @@ from ppl_models.inference.moves import move
 from ppl_models.inference.psis import smooth
 from ppl_models.regression.bound import Regression
 from ppl_models.regression.density import LogJoint
+from ppl_models.regression.quadrature import safe_cholesky
 from ppl_models.regression.rows import Batch
 from ppl_models.threads import threads_for
 
@@ -57,7 +58,8 @@ def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> 
         if bound.shared:  # a few far draws of ψ would decide the covariance
             start = joint.round(_by_weight(bound, learned, batch, start))
         covariance = torch.cov(start.T).reshape(d, d)
-        scale_tril = torch.linalg.cholesky(covariance)
+        sd = covariance.diagonal().sqrt()
+        scale_tril = sd[:, None] * safe_cholesky(covariance / (sd * sd[:, None]))
         moved = move(joint.rounded if bound.shared else joint, start[:CHAINS], scale_tril, most=ROUNDS)
     memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)
     return restored_guide(

@@ -39,7 +39,7 @@ class Dual:
             inner = self.gram * r * r[:, None]
         else:
             inner = torch.einsum("nca,mcb,nm->namb", self._R, self._R, self.gram).reshape(size, size)
-        return torch.linalg.cholesky(inner + torch.eye(size, dtype=inner.dtype, device=inner.device))
+        return safe_cholesky(inner + torch.eye(size, dtype=inner.dtype, device=inner.device))
 
     @property
     def half_log_det(self) -> Tensor:

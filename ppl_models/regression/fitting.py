@@ -262,9 +262,7 @@ def tuned(bound: Regression, data: Dataset) -> tuple[Regression, Sites]:
         given or math.exp(float(v)) for given, v in zip((m.length_scale, m.amplitude), best, strict=False)
     )
     learned = spanned(bound.design, Tuned(length, a))
-    return bound.at({"tuned": learned}), outputs if len(
-        batch
-    ) == every else []
+    return bound.at({"tuned": learned}), outputs if len(batch) == every else []
 
 
 def _horseshoe(

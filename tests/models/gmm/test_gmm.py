@@ -352,3 +352,16 @@ def test_hmm_refuses_weights_and_targets():
         ppl.fit(ppl.HMM(), IRIS, weights=np.ones(150))
     with pytest.raises(ppl.UsageError, match="target"):
         ppl.fit(ppl.HMM(), table_of(), target="kind")
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+def test_a_component_that_has_lost_its_rows_has_no_mean(covariance):
+    """A jump can leave no rows and a sum of 5e-17: a mean of 5e283, unless it is taken for what it is."""
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    fit = ppl.fit(ppl.GMM(components=2, covariance=covariance), x, restarts=1)
+    name = next(name for name in fit.bound.factors if name not in ("weight", "chain"))
+    statistics = fit.params[name].clone()
+    statistics[:, 1] = 0.0
+    statistics[:, 1, ..., 1] = 5.551115123125783e-17
+    natural = fit.bound.factors[name].evaluate(statistics)
+    assert all(bool(part.isfinite().all()) for part in natural if isinstance(part, torch.Tensor))
