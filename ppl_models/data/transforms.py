@@ -52,7 +52,7 @@ class Transform(ABC):
 
     @abstractmethod
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The scores z and log |dz/dx| of cells of any shape; NaN stays NaN, as does what is out of the domain."""
+        """Scores z and log |dz/dx| of cells of any shape; NaN where NaN, or out of the domain."""
 
     @abstractmethod
     def inverse(self, z: np.ndarray) -> np.ndarray:
