@@ -62,6 +62,11 @@ class Inside:
             columns.append(_flag(outer.columns[j], self._changed[j], taken))
         self.schema = replace(outer, columns=tuple(columns)) if self._changed else outer
 
+    @property
+    def width(self) -> int:
+        """C, the number of the user's columns."""
+        return len(self.outer.columns)
+
     def __bool__(self) -> bool:
         return bool(self._changed)
 

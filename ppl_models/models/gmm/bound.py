@@ -28,7 +28,7 @@ class _Rows(LatentBound):
         if given is None:
             state = self.structure.simulate(self.structure_theta(theta), 1)
         else:
-            batch, cells = self.dataset_batch(given), torch.as_tensor(given.values)
+            batch, cells = self.rows(given), torch.as_tensor(given.values)
             natural = self.natural(theta)
             log_x, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
             theta = select_draws(theta, torch.multinomial(log_x[:, 0].softmax(0), number, replacement=True))
@@ -82,4 +82,4 @@ class ClassesBound(_Rows):
         """The rows without their labels, which a prediction must not look at."""
         values = rows.values.clone()
         values[:, self.schema.names.index(str(self.schema.target))] = torch.nan
-        return self.batch(values, rows.rows, values.device)
+        return self.asked(values, rows.rows, values.device)
