@@ -16,7 +16,7 @@ from ppl_models.data.messages import quoted
 from ppl_models.data.schema import Column, Kind, Schema
 from ppl_models.errors import DataError
 
-PLACES = 16
+PLACES = 8
 """Places in a bin that its density is averaged over."""
 
 
@@ -74,6 +74,11 @@ class Inside:
     def coarse(self) -> tuple[int, ...]:
         """Positions of the columns whose cells stand for bins."""
         return tuple(j for j, own in self._changed.items() if own.coarse)
+
+    @property
+    def changed(self) -> frozenset[int]:
+        """Positions of the columns that are others inside."""
+        return frozenset(self._changed)
 
     def flag(self, column: int) -> int | None:
         """The position of the flags of a column, if it has spikes."""

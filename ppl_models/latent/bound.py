@@ -65,7 +65,7 @@ class LatentBound(Joint, Bayesian):
 
     def working_bytes(self, settings: Training) -> int:
         """Some sets of statistics for each restart, and the features of a chunk."""
-        restarts = getattr(settings, "restarts", 1)
+        restarts = settings.starts(self.states) if isinstance(settings, ConjugateSettings) else 1
         statistics = restarts * sum(math.prod(f.shape) for f in self.factors.values())
         return 8 * (12 * statistics + 3 * self.chunk(restarts) * self.width) + self.cache
 
