@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from ppl_models.data.messages import listed
 from ppl_models.data.transforms import Log, Scores, Standardise, Transform, from_dict
@@ -31,7 +31,12 @@ else:
     np = lazy("numpy")
 
 How = Literal["auto", "plain", "scores"]
-"""The field `marginals` of models: which columns are transformed."""
+"""Which columns are transformed."""
+
+Chosen = Annotated[
+    How, "transform columns inside: where it pays (auto), none (plain), all numbers to normal scores (scores)"
+]
+"""The field `marginals` of models."""
 
 SPIKE, OFTEN, AROUND, SPIKES = 0.005, 5.0, 10, 32
 """Share of a spike at least, how many times as often as the values around it, of how many, and how many."""

@@ -387,8 +387,9 @@ class Joint(Conjugate):
         which the state has 68 % of a column.
         """
         found = e.user(theta)
-        own = {d: self.inside.outer.columns[i].marginal for d, i in enumerate(e.columns) if i < self.inside.width}
-        own = {d: marginal.transform for d, marginal in own.items() if marginal is not None}
+        columns = self.inside.outer.columns
+        inside = {d: columns[i].marginal for d, i in enumerate(e.columns) if i < len(columns)}
+        own = {d: marginal.transform for d, marginal in inside.items() if marginal is not None}
         if not own:
             return found
         (mean, dims), (sd, _) = found.pop("mean"), found.pop("sd")

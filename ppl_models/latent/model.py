@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from ppl_models.annotations import check_fields, whole
-from ppl_models.data.marginals import How
+from ppl_models.data.marginals import Chosen
 from ppl_models.data.steps import resolution, shares
 from ppl_models.families.choose import Choice, checked, correlated, explicit, help_text, kinds
 from ppl_models.families.registry import Priors
@@ -22,9 +22,7 @@ class Emissions:
     """The families of the columns, before the fields of their priors."""
 
     emission: Annotated[Choice, help_text("emission")] = "auto"
-    marginals: Annotated[
-        How, "transform columns inside the model: where it pays (auto), none (plain), to normal scores (scores)"
-    ] = "plain"
+    marginals: Chosen = "plain"
     order_by: Annotated[
         str, "how states are numbered: auto, mean or sd of the first column, share, or the name of a column"
     ] = "auto"

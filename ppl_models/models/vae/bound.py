@@ -240,15 +240,13 @@ class VAEDensity(Bound):
             if probability is not None:
                 sure[j] = probability
         if self.inside:  # where it is transformed, an expected cell is not what is expected of the cell
-            inner = np.column_stack(
-                [best.get(j, np.full(len(block.index), np.nan)) for j in range(values.shape[2])]
-            )
-            middle = self.inside.decode(inner)
-            changed = self.inside.changed
-            best = {
-                j: middle[:, j] for j in best if j < self.inside.width and not (drawn.size and j in changed)
-            }
-            sure = {j: sure[j] for j in sure if j < self.inside.width}
+            inner = np.full((len(block.index), values.shape[-1]), np.nan)
+            for j, cells in best.items():
+                inner[:, j] = cells
+            own = range(self.inside.width)
+            middle, changed = self.inside.decode(inner), self.inside.changed if drawn.size else ()
+            best = {j: middle[:, j] for j in own if j in best and j not in changed}
+            sure = {j: sure[j] for j in own if j in sure}
         return Completed(block.index, self.inside.decode(values), best, sure)
 
     def decode(self, rows: Rows, number: int, draws: Draws) -> Iterator[Completed]:
@@ -300,7 +298,8 @@ class VAEDensity(Bound):
         A row for each latent, `z_0` …: `kl`, its mean KL(q ‖ p) in nats; `mean`, `sd`, `hdi_5.5%` and
         `hdi_94.5%` of its posterior means over the rows; `width`, its mean posterior sd; `active`, whether
         `sd`² is over 0.01 (Burda et al. 2016); not of a run without its rows. And a row `noise[COLUMN]` for
-        each Gaussian column that is not transformed, whose `sd` is that of the column given the latents, in the user's units.
+        each Gaussian column that is not transformed, whose `sd` is that of the column given the latents, in
+        the user's units.
         """
         net = self.networks(fitted.params, fitted.settings.device)
         found: dict[str, dict[str, Any]] = {}

@@ -6,7 +6,7 @@ from operator import index
 from typing import Annotated, Any, Literal, get_args
 
 from ppl_models.annotations import whole
-from ppl_models.data.marginals import How
+from ppl_models.data.marginals import Chosen, How
 from ppl_models.errors import UsageError
 from ppl_models.families.choose import Choice, checked, help_text
 
@@ -25,10 +25,7 @@ class VAEFields:
     hidden: Annotated[tuple[int, ...], "sizes of the hidden layers, separated by commas"] = (400, 400)
     network: Annotated[NetworkKind, "layers; auto is mlp, conv needs images"] = "auto"
     likelihood: Annotated[Choice, help_text("likelihood")] = "auto"
-    marginals: Annotated[
-        How,
-        "transform columns inside the model: where it pays (auto), none (plain), to normal scores (scores)",
-    ] = "plain"
+    marginals: Chosen = "plain"
     beta: Annotated[float, "weight of the KL divergence once warm; 1 is the evidence lower bound"] = 1.0
     warm_up: Annotated[float, "passes over the data in which that weight rises from 0"] = 10.0
     classification_weight: Annotated[
