@@ -35,11 +35,12 @@ TARGET = "class"
 
 
 def adult(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The two parts; the classes of the test part end in a dot."""
+    """The two parts; unknown cells are a level of their own, as in what is published."""
     train, test = (
-        pd.read_csv(folder / f"adult_{part}.csv.gz", na_values=["NA"], skipinitialspace=True)
+        pd.read_csv(folder / f"adult_{part}.csv.gz", keep_default_na=False, skipinitialspace=True)
         for part in ("train", "test")
     )
+    train, test = (part.replace("NA", "unknown") for part in (train, test))
     test[TARGET] = test[TARGET].str.rstrip(".")
     return train, test
 

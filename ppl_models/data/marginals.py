@@ -38,7 +38,7 @@ Chosen = Annotated[
 ]
 """The field `marginals` of models."""
 
-SPIKE, OFTEN, AROUND, SPIKES = 0.005, 5.0, 10, 32
+SPIKE, OFTEN, AROUND, SPIKES = 0.001, 5.0, 10, 32
 """Share of a spike at least, how many times as often as the values around it, of how many, and how many."""
 
 LARGE = 0.1

@@ -67,7 +67,8 @@ class LatentBound(Joint, Bayesian):
         """Some sets of statistics for each restart, and the features of a chunk."""
         restarts = settings.starts(self.states) if isinstance(settings, ConjugateSettings) else 1
         statistics = restarts * sum(math.prod(f.shape) for f in self.factors.values())
-        return 8 * (12 * statistics + 3 * self.chunk(restarts) * self.width) + self.cache
+        draws = DRAWN * self.parameters  # of the posterior, and their natural parameters
+        return 8 * (12 * statistics + draws + 3 * self.chunk(restarts) * self.width) + self.cache
 
     def numbers(self, data: Dataset) -> int:
         """Rows × states."""
@@ -139,6 +140,9 @@ class LatentBound(Joint, Bayesian):
             parts.append(self.emit(some, path[:, where], given))
         yield Completed(holes, torch.cat(parts).numpy(), {}, {})
 
+
+DRAWN = 1_000
+"""Numbers a parameter that a hundred draws of θ are, with what is made of them."""
 
 COMPLETE, LEAST = 200_000_000, 50
 """Rows × states × draws that missing cells are drawn by, about, and the least draws."""
