@@ -13,7 +13,7 @@ from ppl_models.data.files import budget
 from ppl_models.data.pairs import unwrapped
 from ppl_models.errors import DataError, UsageError
 from ppl_models.inference.loop import FROM_START, Course, resolve_device
-from ppl_models.inference.settings import Training, settings_of
+from ppl_models.inference.settings import STARTS, Training, settings_of
 from ppl_models.model import Model
 from ppl_models.record import Record
 from ppl_models.registry import complete, numeric_targets
@@ -93,7 +93,7 @@ def fitted(
     _check_memory(bound, data, settings)
     if keep is not None:
         course = replace(course, keep=lambda trained: keep(Record(model, data, trained, settings, bound)))
-    work = bound.numbers(data) * getattr(settings, "restarts", 1)
+    work = bound.numbers(data) * (getattr(settings, "restarts", 1) or STARTS)
     with torch.random.fork_rng(devices=[]), threads_for(work):
         torch.manual_seed(settings.seed)
         trained = bound.train(data, settings, course)

@@ -85,6 +85,15 @@ def families(side: Side, choice: Choice, schema: Schema) -> dict[str, Family]:
     return chosen
 
 
+def explicit(choice: Choice, schema: Schema) -> frozenset[str]:
+    """The columns that a family is named for, which keep their units."""
+    own: set[str] = set()
+    for column, name in _pairs(choice):
+        if name != "auto":
+            own |= {column} if column is not None else {*schema.names}
+    return frozenset(own)
+
+
 def kinds(side: Side, choice: Choice, schema: Schema) -> Mapping[str, str]:
     """Columns that must be read as another kind because their family was named."""
     chosen, found = families(side, choice, schema), {}
@@ -159,11 +168,14 @@ def emissions(choice: Choice, priors: Any, states: int, schema: Schema) -> tuple
         choice: which family each column gets.
         priors: the fields of the priors (`registry.Priors`).
         states: K, of which each class has as many if there is a target.
-        schema: the columns; standardising constants come from here.
+        schema: the columns, of which some may be others inside; standardising constants come from here.
 
     Raises:
         DataError: a column cannot be described by the family named for it.
     """
+    from ppl_models.data.inside import Inside
+
+    schema = Inside(schema).schema
     found = sorted(groups("emission", choice, schema), key=lambda each: each[1].index[0])
     built = [family.conjugate.build(group, states, priors) for family, group in found if family.conjugate]
     if schema.target is not None:

@@ -18,6 +18,9 @@ from typing import Annotated, Any, Literal
 
 from ppl_models.annotations import AtLeast, Hint, Metavar, Positive, checked, hints
 
+STARTS, MANY = 8, 50
+"""Starts that race if nothing is said, and states from which on there is one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -56,14 +59,20 @@ class ConjugateSettings(Training):
     """Of the conjugate natural-gradient rule.
 
     Attributes:
-        restarts: starts that race; the best is kept.
+        restarts: starts that race; the best is kept. If None eight, and one of more than fifty states.
         batch_size: rows of a mini-batch; all rows at once if None and they fit into memory.
     """
 
-    restarts: Annotated[int, "Starts that race; the best is kept.", AtLeast(1)] = 8
+    restarts: Annotated[
+        int | None, "Starts that race, the best is kept; 8, or 1 of over 50 states, if not given.", AtLeast(1)
+    ] = None
     batch_size: Annotated[
         int | None, "Rows of a mini-batch; by the rule if not given.", Metavar("ROWS"), AtLeast(1)
     ] = None
+
+    def starts(self, states: int) -> int:
+        """How many starts race: many states have no two starts alike, and one costs what eight of few do."""
+        return self.restarts or (STARTS if states <= MANY else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

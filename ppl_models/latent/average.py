@@ -204,4 +204,4 @@ def around(joint: "Joint", draws: Draws, pairs: int) -> Draws | None:
 def _rows(joint: "Joint", batch: "Batch", at: slice | Tensor) -> "Batch":
     """Some rows of a batch of independent ones."""
     values = batch.values[at]
-    return joint.batch(values, Rows(np.array([len(values)])), values.device, keep=False)
+    return joint.asked(values, Rows(np.array([len(values)])), values.device, keep=False)

@@ -1,6 +1,6 @@
 """Rows that a joint density is asked of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -25,6 +25,8 @@ class Batch:
         base: Σ_n w_n log h(x_n): the part of the log density that no latent touches; (R,) where
             parameter sets weigh rows differently.
         backend: the E step, with what is worth keeping between its calls.
+        bins: the rows at several places of the bins that their rounded cells stand for, and log h(x_n) there
+            less that of `values`, (n,); none where no cell stands for a bin, or in training.
     """
 
     values: Tensor
@@ -32,6 +34,7 @@ class Batch:
     scale: float
     base: Tensor | float
     backend: Backend
+    bins: list[tuple[Backend, Tensor]] = field(default_factory=list)
 
 
 def all_rows(data: Dataset) -> Rows:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -38,7 +39,8 @@ class LatentBound(Joint, Bayesian):
 
     def train(self, data: Dataset, settings: ConjugateSettings, course: Course) -> Trained:
         """Restarts race, the best exchanges components, then all rows."""
-        return train.train(self, data, settings, course)
+        found = train.train(self, self.inside.dataset(data, noise=True), settings, course)
+        return replace(found, notes=(*found.notes, *self.inside.notes()))
 
     def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
         """The first way that gives draws of the right widths: see `ppl_models.inference.calibration`."""
@@ -63,13 +65,10 @@ class LatentBound(Joint, Bayesian):
 
     def working_bytes(self, settings: Training) -> int:
         """Some sets of statistics for each restart, and the features of a chunk."""
-        restarts = getattr(settings, "restarts", 1)
+        restarts = settings.starts(self.states) if isinstance(settings, ConjugateSettings) else 1
         statistics = restarts * sum(math.prod(f.shape) for f in self.factors.values())
-        return 8 * (12 * statistics + 3 * self.chunk(restarts) * self.width) + self.cache
-
-    def rows(self, data: Dataset, device: str = "cpu") -> Batch:
-        """The rows on a device, with their features where these are few."""
-        return self.dataset_batch(data, device)
+        draws = DRAWN * self.parameters  # of the posterior, and their natural parameters
+        return 8 * (12 * statistics + draws + 3 * self.chunk(restarts) * self.width) + self.cache
 
     def numbers(self, data: Dataset) -> int:
         """Rows × states."""
@@ -86,7 +85,7 @@ class LatentBound(Joint, Bayesian):
         """The same densities under priors in which nothing is left open."""
         if not learned:
             return self
-        return type(self)(self.structure, self.fixed(learned), self.schema, self.order_by)
+        return type(self)(self.structure, self.fixed(learned), self.inside.outer, self.order_by)
 
     def evidence(self, batch: Batch, learned: Params) -> Evidence:
         """Log K! where the density is the same under every renaming, and states that no row is in."""
@@ -131,7 +130,7 @@ class LatentBound(Joint, Bayesian):
             data, where = data.subset(holes), np.arange(len(holes))
         number = int(np.clip(COMPLETE // max(self.numbers(data), 1), LEAST, number))
         chosen = torch.randperm(S)[:number] if number <= S else torch.randint(S, (number,))
-        theta, batch = select_draws(draws, chosen), self.dataset_batch(data)
+        theta, batch = select_draws(draws, chosen), self.rows(data)
         given = torch.as_tensor(data.values[where])
         parts: list[Tensor] = []
         for at in groups(number, self.numbers(data)):
@@ -141,6 +140,9 @@ class LatentBound(Joint, Bayesian):
             parts.append(self.emit(some, path[:, where], given))
         yield Completed(holes, torch.cat(parts).numpy(), {}, {})
 
+
+DRAWN = 1_000
+"""Numbers a parameter that a hundred draws of θ are, with what is made of them."""
 
 COMPLETE, LEAST = 200_000_000, 50
 """Rows × states × draws that missing cells are drawn by, about, and the least draws."""

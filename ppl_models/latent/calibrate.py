@@ -68,6 +68,8 @@ def _calibrated(learned: Learned, exact: ExactPosterior, data: Dataset, device: 
     points = max(64, 4 * d)
     small = d <= DIMENSIONS and each * points * STEPS <= RULE_WORK
     draws = number_of_draws(joint, data)
+    if d > RESPONSE and not small:  # whatever the weights, there is nothing else that is affordable
+        return Calibrated("mean field", learned)
     weighed = weigh(joint, exact.batch, learned, draws, seed)
     if not small:
         if weighed.good:

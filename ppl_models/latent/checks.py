@@ -82,6 +82,7 @@ def against_data(joint: Joint, fitted: Fitted) -> list[Check]:
         return []
     rows = int(np.clip(CELLS // (misfit.DRAWS * width), 100, misfit.ROWS))
     part = excerpt(data, rows, ordered=not joint.exchangeable, seed=fitted.settings.seed)
+    part = joint.inside.dataset(part, noise=True)
     theta = select_draws(fitted.posterior_draws.theta, slice(0, misfit.DRAWS))
     seed = fitted.settings.seed + 6
     with torch.random.fork_rng(devices=[]):

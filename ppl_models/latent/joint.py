@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
+from ppl_models.data.inside import Inside
 from ppl_models.draws import (
     Draws,
     Params,
@@ -53,12 +54,19 @@ class Joint(Conjugate):
         schema: Schema,
         order_by: str = "auto",
     ) -> None:
-        self.structure, self.emissions, self.schema = structure, emissions, schema
+        self.structure, self.emissions = structure, emissions
+        self.inside = Inside(schema)
+        self.schema = self.inside.schema
         self.order_by = order.checked(order_by, schema)
         self.factors: dict[str, Factor] = {**structure.factors, **{e.name: e for e in emissions}}
         self.states = structure.states
 
     # Data
+
+    def rows(self, data: Dataset, device: str = "cpu") -> Batch:
+        """The rows that something is asked of, on a device, with their features where these are few."""
+        data = self.inside.dataset(data)
+        return self.asked(data.values, all_rows(data), device)
 
     def batch(
         self,
@@ -72,15 +80,28 @@ class Joint(Conjugate):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
             x = torch.as_tensor(values, dtype=torch.float64).to(device)
-        base = self.log_base(x)
+        base = self.log_base(x) + torch.from_numpy(self.inside.entropy(values_of(x))).to(x)
         total = base.sum() if rows.weight is None else torch.as_tensor(rows.weight).to(base) @ base
         inside = standardised(self.emissions, x.shape[1])
         backend = choose(self.emissions, self.structure.latents, x, rows, keep, inside)
         return Batch(x, rows, scale, total if total.dim() else float(total), backend)
 
     def dataset_batch(self, data: Dataset, device: torch.device | str = "cpu", keep: bool = True) -> Batch:
-        """All rows of a data set."""
+        """All rows of a data set as training has them: rounded cells spread over their bins."""
+        data = self.inside.dataset(data, noise=True)
         return self.batch(data.values, all_rows(data), device, keep=keep)
+
+    def asked(
+        self, values: np.ndarray | Tensor, rows: Rows, device: torch.device | str = "cpu", keep: bool = True
+    ) -> Batch:
+        """Rows that something is asked of, as they are inside: densities are averages over bins."""
+        found = self.batch(values, rows, device, keep=keep)
+        if self.inside.coarse:
+            base = self.log_base(found.values)
+            for moved in self.inside.spread(values_of(found.values)):
+                part = self.batch(moved, rows, device, keep=keep)
+                found.bins.append((part.backend, self.log_base(part.values) - base))
+        return found
 
     def log_base(self, x: Tensor, chunk: int = 65_536) -> Tensor:
         """Log h(x_n) of each row, (n,)."""
@@ -88,11 +109,24 @@ class Joint(Conjugate):
         for lo in range(0, x.shape[0], chunk):
             part = x[lo : lo + chunk]
             out[lo : lo + chunk] = torch.stack([e.log_base(part) for e in self.emissions]).sum(0)
+        if self.inside:
+            out += torch.from_numpy(self.inside.log_slope(values_of(x))).to(x)
         return out
 
     def density(self, batch: Batch, natural: Statistics) -> LogDensity:
         """⟨t(x_n), η_k⟩ over all emissions, missing cells integrated out."""
-        return batch.backend.problem.density(natural)
+        if not batch.bins:
+            return batch.backend.problem.density(natural)
+        each = [(backend.problem.density(natural), moved) for backend, moved in batch.bins]
+
+        def averaged(rows: slice, out: Tensor) -> None:
+            total = torch.full_like(out, -torch.inf)
+            for density, moved in each:
+                density(rows, out)
+                torch.logaddexp(total, out + moved[rows, None], out=total)
+            torch.sub(total, math.log(len(each)), out=out)
+
+        return averaged
 
     @cached_property
     def width(self) -> int:
@@ -209,7 +243,9 @@ class Joint(Conjugate):
         """The same priors over another number of components, of a mixture whose components are alike."""
         assert isinstance(self.structure, Independent)
         return Joint(
-            self.structure.resized(states), tuple(e.resized(states) for e in self.emissions), self.schema
+            self.structure.resized(states),
+            tuple(e.resized(states) for e in self.emissions),
+            self.inside.outer,
         )
 
     # Draws of θ
@@ -259,12 +295,15 @@ class Joint(Conjugate):
         C = len(self.schema.columns)
         rows = torch.full((S, T, C), math.nan, dtype=torch.float64, device=state.device)
         if given is not None:
-            rows[:] = given
+            rows[:] = torch.from_numpy(self.inside.encode(values_of(given))).to(rows)
         local = self.local_theta(theta, state)
         for e in self.emissions:
             index = list(e.columns)
             rows[..., index] = e.complete(local[e.name], rows[..., index])
-        return rows
+        if not self.inside:
+            return rows
+        found = torch.from_numpy(self.inside.decode(values_of(rows))).to(rows)
+        return found if given is None else torch.where(given.isnan(), found, given.to(found))
 
     # Draws against data
 
@@ -295,7 +334,7 @@ class Joint(Conjugate):
 
     def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
         """The same of rows (S, n), exchangeable or in one sequence; else of sequences (S, sequences)."""
-        batch = self.dataset_batch(data, device)
+        batch = self.rows(data, device)
         parts = []
         for at in groups(number_of(theta), data.rows * self.states):
             each = self.log_density(batch, select_draws(theta, at))
@@ -324,7 +363,7 @@ class Joint(Conjugate):
         for e in modelled:
             columns = [self.schema.columns[i] for i in e.columns]
             prefix = f"{e.name}_" if len(modelled) > 1 else ""
-            for name, (value, dims) in e.user(theta[e.name]).items():
+            for name, (value, dims) in self.described(e, theta[e.name]).items():
                 own = []
                 for dim in dims:
                     if dim.startswith("level_"):
@@ -340,6 +379,33 @@ class Joint(Conjugate):
                 found[label] = ((noun, *own), value.numpy())
         return found, coords
 
+    def described(self, e: Emission, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """What a family says of its columns, in the user's units.
+
+        Where some of them are transformed, `mean` and `sd` are of transformed cells. A monotone transform
+        takes quantiles along: `median`, and `lower` and `upper`, one sd on either side of it inside, between
+        which the state has 68 % of a column.
+        """
+        found = e.user(theta)
+        columns = self.inside.outer.columns
+        inside = {d: columns[i].marginal for d, i in enumerate(e.columns) if i < len(columns)}
+        own = {d: marginal.transform for d, marginal in inside.items() if marginal is not None}
+        if not own:
+            return found
+        (mean, dims), (sd, _) = found.pop("mean"), found.pop("sd")
+        quantiles: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
+        for name, value in (("median", mean), ("lower", mean - sd), ("upper", mean + sd)):
+            value = value.clone()
+            for d, transform in own.items():
+                value[..., d] = torch.from_numpy(transform.inverse(values_of(value[..., d]))).to(value)
+            quantiles[name] = value, dims
+        return quantiles | found
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Of the statistics."""
         return {name: factor.shape for name, factor in self.factors.items()}
+
+
+def values_of(x: Tensor) -> np.ndarray:
+    """Numbers on whatever device, as an array."""
+    return x.detach().cpu().numpy()

@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from ppl_models.annotations import check_fields, whole
+from ppl_models.data.marginals import Chosen
 from ppl_models.data.steps import resolution, shares
-from ppl_models.families.choose import Choice, checked, correlated, help_text, kinds
+from ppl_models.families.choose import Choice, checked, correlated, explicit, help_text, kinds
 from ppl_models.families.registry import Priors
 from ppl_models.inference.settings import ConjugateSettings, Training
 from ppl_models.model import Model
@@ -21,6 +22,7 @@ class Emissions:
     """The families of the columns, before the fields of their priors."""
 
     emission: Annotated[Choice, help_text("emission")] = "auto"
+    marginals: Chosen = "plain"
     order_by: Annotated[
         str, "how states are numbered: auto, mean or sd of the first column, share, or the name of a column"
     ] = "auto"
@@ -57,7 +59,8 @@ class LatentModel(Priors, Emissions, Model):
         return kinds("emission", self.emission, schema)
 
     def refer(self, data: "Dataset") -> "Schema":
-        """Priors refer to steps of numbers, shares of levels and, where they can, correlations."""
+        """Transforms of columns; steps of numbers, shares of levels and, where priors may, correlations."""
+        from ppl_models.data.inside import Inside, with_marginals
 
         def referred(column: "Column") -> "Column":
             cells = data.column(column.name)
@@ -67,9 +70,11 @@ class LatentModel(Priors, Emissions, Model):
 
         columns = tuple(map(referred, data.schema.columns))
         schema = replace(data.schema, columns=columns)
+        schema = with_marginals(replace(data, schema=schema), self.marginals, explicit(self.emission, schema))
         if not correlated(self.priors) or not 1 < len(data.names) <= 256:
             return schema
-        return replace(schema, correlation=tuple(map(tuple, data.correlation().tolist())))
+        inside = Inside(schema).dataset(replace(data, schema=schema), noise=True)
+        return replace(schema, correlation=tuple(map(tuple, inside.correlation().tolist())))
 
     def model(self, data: "Dataset") -> None:
         """Parameters at sites `FACTOR.SITE`, then z at `z_LABEL` and the rows at `x_LABEL_FAMILY`.
@@ -92,7 +97,7 @@ class LatentModel(Priors, Emissions, Model):
                 density, value = e.observe(at, rows)
                 pyro.sample(f"x_{label}_{e.name}", density, obs=value)
 
-        values = torch.as_tensor(data.values)
+        values = torch.as_tensor(joint.inside.dataset(data, noise=True).values)
         joint.structure.pyro_latents(joint.structure_theta(theta), values, data.lengths.tolist(), observe)
 
     def guide(self, data: "Dataset", fit: Any) -> None:

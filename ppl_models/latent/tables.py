@@ -32,7 +32,7 @@ def states_table(joint: Joint, params: Params, theta: Draws) -> "pd.DataFrame":
     table |= {free(name, own): cells for name, cells in described.items()}
     for e in joint.emissions:
         columns = [schema.columns[i] for i in e.columns]
-        for name, (value, dims) in e.user(theta[e.name]).items():
+        for name, (value, dims) in joint.described(e, theta[e.name]).items():
             mean = value.mean(0).numpy()
             if dims == ("column",):
                 for d, column in enumerate(columns):

@@ -113,7 +113,12 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
     limit = settings.tolerance * max(joint.parameters, 1)
     found = _race(joint, data, settings, limit, log)
     doubtful = found.restarts.disagree or found.part.data is data
-    if found.status is Status.CONVERGED and settings.restarts > 1 and exchange.possible(joint) and doubtful:
+    if (
+        found.status is Status.CONVERGED
+        and settings.starts(joint.states) > 1
+        and exchange.possible(joint)
+        and doubtful
+    ):
         _exchange(joint, data, settings, found, log)
     size = settings.batch_size or _batch_size(joint, data)
     if found.status is Status.INTERRUPTED:
@@ -152,7 +157,7 @@ def _race(joint: Joint, data: Dataset, settings: ConjugateSettings, limit: float
     rows = int(np.clip(4 * joint.parameters, RACE, MOST)) if joint.exchangeable else RACE
     some = part(joint, data, rows, settings.seed)
     batch = joint.dataset_batch(some.data, settings.device)
-    number = 1 if joint.states == 1 else settings.restarts
+    number = 1 if joint.states == 1 else settings.starts(joint.states)
     ordered = not joint.exchangeable
     heavy = [i for e in joint.emissions if e.heavy_tails for i in e.columns]
     labels = np.stack(
@@ -162,7 +167,7 @@ def _race(joint: Joint, data: Dataset, settings: ConjugateSettings, limit: float
     monitor = Plateau(limit)
     if some.data is not data and joint.exchangeable:
         limit = max(limit, LOOSE * some.total)
-        exchanged = settings.restarts > 1 and exchange.possible(joint)
+        exchanged = number > 1 and exchange.possible(joint)
         monitor = Knockout(limit) if exchanged else Plateau(limit)
     raced = loop(
         ConjugateRule(), joint, first, repeat(batch), monitor, settings.most(STEPS), log.phase("restarts")

@@ -1,6 +1,6 @@
 """Rows of a data set as networks take them: one float32 table, a mask where cells are missing, and labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,12 +25,14 @@ class Rows:
         seen: (B, C) bool, which cells are observed; None if all are.
         y: (B,) int64 codes of the target, −1 where it is missing; None if the model has no target.
         weight: (B,) float32, how often each row counts; None if all count once.
+        cells: (B, C) float64, what was encoded; None where nothing else is done with it.
     """
 
     x: Tensor
     seen: Tensor | None = None
     y: Tensor | None = None
     weight: Tensor | None = None
+    cells: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -49,11 +51,11 @@ class Rows:
 
     def unlabelled(self) -> "Rows":
         """The same without their labels, which a prediction must not look at."""
-        return Rows(self.x, self.seen, None if self.y is None else torch.full_like(self.y, -1), self.weight)
+        return replace(self, y=None if self.y is None else torch.full_like(self.y, -1))
 
     @property
     def _all(self) -> tuple[Tensor | None, ...]:
-        return self.x, self.seen, self.y, self.weight
+        return self.x, self.seen, self.y, self.weight, self.cells
 
 
 def encode(product: Product, data: Dataset, target: int | None) -> Rows:

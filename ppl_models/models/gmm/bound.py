@@ -8,9 +8,12 @@ import torch
 
 from ppl_models.capabilities import Assigned, Probabilities, Sampled
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params, number_of, select_draws
+from ppl_models.draws import Draws, Params, groups, number_of, select_draws
 from ppl_models.latent.bound import LatentBound
 from ppl_models.latent.joint import Batch
+
+HELD = 2**26
+"""Numbers that the draws of θ of new rows may be at a time, 0.5 GB."""
 
 
 class _Rows(LatentBound):
@@ -23,12 +26,20 @@ class _Rows(LatentBound):
 
     def sample(self, number: int, draws: Draws, given: Dataset | None) -> Sampled:
         """Each row from its own draw of θ; `given` weighs the draws by p(given | θ), and conditions each."""
+        parts = [
+            self._sample(at.stop - at.start, draws, given) for at in groups(number, self.parameters, HELD)
+        ]
+        values = np.concatenate([part.values for part in parts])
+        return Sampled(values, {"component": np.concatenate([part.beside["component"] for part in parts])})
+
+    def _sample(self, number: int, draws: Draws, given: Dataset | None) -> Sampled:
+        """The same of as many rows as their draws of θ, one for each, fit into memory."""
         theta = select_draws(draws, torch.randint(number_of(draws), (number,)))
         cells = None
         if given is None:
             state = self.structure.simulate(self.structure_theta(theta), 1)
         else:
-            batch, cells = self.dataset_batch(given), torch.as_tensor(given.values)
+            batch, cells = self.rows(given), torch.as_tensor(given.values)
             natural = self.natural(theta)
             log_x, _ = self.structure.log_predictive(self.density(batch, natural), natural, batch.rows)
             theta = select_draws(theta, torch.multinomial(log_x[:, 0].softmax(0), number, replacement=True))
@@ -82,4 +93,4 @@ class ClassesBound(_Rows):
         """The rows without their labels, which a prediction must not look at."""
         values = rows.values.clone()
         values[:, self.schema.names.index(str(self.schema.target))] = torch.nan
-        return self.batch(values, rows.rows, values.device)
+        return self.asked(values, rows.rows, values.device)

@@ -13,6 +13,7 @@ from ppl_models.bound import Bound
 from ppl_models.capabilities import NETWORKS, Completed, Fitted, Sampled
 from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
+from ppl_models.data.inside import Inside
 from ppl_models.draws import Draws, Params, interval
 from ppl_models.errors import UsageError
 from ppl_models.families.choose import modelled
@@ -110,7 +111,7 @@ class VAEDensity(Bound):
 
         The latter leave the generator alone: weights that are known need no draws.
         """
-        product = Product(self.model.likelihood, self.schema)
+        product = Product(self.model.likelihood, self.inside.schema)
         with torch.random.fork_rng(devices=[], enabled=params is not None):
             net = Networks(product, self.model.latent, self.model.hidden, len(self.labels()), self.image)
         if params is not None:
@@ -124,20 +125,32 @@ class VAEDensity(Bound):
 
     def rows(self, data: Dataset, device: str | torch.device = "cpu") -> Rows:
         """Rows of a data set as the networks take them."""
-        return encode(self._product, data, self.target_index).to(device)
+        return self._encoded(self.inside.dataset(data), device)
+
+    def _encoded(self, inner: Dataset, device: str | torch.device = "cpu") -> Rows:
+        """Rows that are inside already."""
+        rows = encode(self._product, inner, self.target_index)
+        if self.inside:
+            rows = replace(rows, cells=torch.from_numpy(inner.values))
+        return rows.to(device)
+
+    @cached_property
+    def inside(self) -> Inside:
+        """Between the user's columns and those that the networks have."""
+        return Inside(self.schema)
 
     @cached_property
     def _product(self) -> Product:
-        return Product(self.model.likelihood, self.schema)
+        return Product(self.model.likelihood, self.inside.schema)
 
     def target(self, data: Dataset, *, seed: int = 0, device: str | torch.device = "cpu") -> VAETarget:
         """The objective of a fit, with new networks: classes start at their frequencies (plus one)."""
-        rows = self.rows(data, device)
+        rows = self._encoded(self.inside.dataset(data, noise=True), device)
         net = self.networks(device=device)
         if rows.y is not None and net.class_logits is not None:
             counts = torch.bincount(rows.y[rows.y >= 0], minlength=net.classes) + 1.0
             net.class_logits.data.copy_((counts / counts.sum()).log())
-        return VAETarget(self.model, self.schema, net, rows, seed)
+        return VAETarget(self.model, self.inside.schema, net, rows, seed)
 
     def net(self, draws: Draws, device: str | torch.device = "cpu") -> Networks:
         """The networks of a point estimate, S = 1."""
@@ -149,13 +162,20 @@ class VAEDensity(Bound):
         if settings.compile:
             target.loss = torch.compile(target.loss)
         with threads_for(target.products(settings.batch_size or STEP_ROWS), PRODUCTS):
-            return train_gradient(target, settings, course)
+            found = train_gradient(target, settings, course)
+        if not self.inside:
+            return found
+        inner = self.inside.dataset(data, noise=True).values
+        units = self.inside.log_slope(inner) + self.inside.entropy(inner)  # of the user's, by row
+        elbo = found.elbo + float(units.sum() if data.weight is None else data.weight @ units)
+        return replace(found, elbo=elbo, notes=(*found.notes, *self.inside.notes()))
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
         """Whether latents are used, held-out rows fit as well, and the guide is close."""
         device, seed = fitted.settings.device, fitted.settings.seed
         net = self.networks(fitted.params, device)
-        return checks(VAETarget(self.model, self.schema, net, self.rows(fitted.data, device), seed), seed)
+        rows = self._encoded(self.inside.dataset(fitted.data, noise=True), device)
+        return checks(VAETarget(self.model, self.inside.schema, net, rows, seed), seed)
 
     def groups(self, fitted: Fitted) -> "dict[str, xr.Dataset]":
         """The latents of the rows, for ArviZ."""
@@ -180,7 +200,23 @@ class VAEDensity(Bound):
         return self.log_density_bounds(rows, draws)[1][None]
 
     def log_density_bounds(self, rows: Rows, draws: Draws) -> tuple[Tensor, Tensor]:
-        """The bound by the guide, and the estimate by importance draws, of each row, (n,)."""
+        """The bound by the guide, and the estimate by importance draws, of each row, (n,).
+
+        Where rounded cells stand for bins, both are averages over these.
+        """
+        if rows.cells is None:
+            return self._bounds(rows, draws)
+        inner, each = rows.cells.cpu().numpy(), []
+        for moved in self.inside.spread(inner):
+            data = Dataset(moved, self.inside.schema, np.array([len(moved)]), ("",))
+            own = replace(self._encoded(data, rows.x.device), y=rows.y, weight=rows.weight)
+            units = torch.from_numpy(self.inside.log_slope(moved))
+            each.append(torch.stack(self._bounds(own, draws)) + units)
+        elbo, estimate = torch.stack(each, 1)  # (places, n) each
+        return elbo.mean(0), estimate.logsumexp(0) - np.log(len(each))
+
+    def _bounds(self, rows: Rows, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Of cells as they are inside."""
         found = torch.full((2, len(rows)), torch.nan, dtype=torch.float64)
         for p in self._weighted(rows, draws):
             found[:, p.index.cpu()] = torch.stack([p.elbo, p.log_density]).cpu()
@@ -194,16 +230,24 @@ class VAEDensity(Bound):
 
     def _cells(self, net: Networks, block: Block, drawn: np.ndarray) -> Completed:
         """A block's cells column by column of the schema, with expected values and their probabilities."""
-        values = np.full((*drawn.shape[:2], len(self.schema.columns)), np.nan)
+        values = np.full((*drawn.shape[:2], len(self.inside.schema.columns)), np.nan)
         if drawn.size:
             values[:, :, net.likelihood.order] = drawn
         best: dict[int, np.ndarray] = {}
         sure: dict[int, np.ndarray] = {}
-        for j, cells, probability in cells_of(net, block.expected, self.schema):
+        for j, cells, probability in cells_of(net, block.expected, self.inside.schema):
             best[j] = cells
             if probability is not None:
                 sure[j] = probability
-        return Completed(block.index, values, best, sure)
+        if self.inside:  # where it is transformed, an expected cell is not what is expected of the cell
+            inner = np.full((len(block.index), values.shape[-1]), np.nan)
+            for j, cells in best.items():
+                inner[:, j] = cells
+            own = range(self.inside.width)
+            middle, changed = self.inside.decode(inner), self.inside.changed if drawn.size else ()
+            best = {j: middle[:, j] for j in own if j in best and j not in changed}
+            sure = {j: sure[j] for j in own if j in sure}
+        return Completed(block.index, self.inside.decode(values), best, sure)
 
     def decode(self, rows: Rows, number: int, draws: Draws) -> Iterator[Completed]:
         """E_q[E[x_nj | z_n]] by draws of z from the guide; of a label the most probable one."""
@@ -229,14 +273,14 @@ class VAEDensity(Bound):
     def sample(self, number: int, draws: Draws, given: Dataset | None) -> Sampled:
         """Z ~ N(0, I), with a target y ~ p(y), then x; those that are given by importance sampling."""
         net, at = self.net(draws), self.target_index
-        values = np.full((number, len(self.schema.columns)), np.nan)
+        values = np.full((number, len(self.inside.schema.columns)), np.nan)
         order = net.likelihood.order
         if given is not None:
             block = next(completed(net, self.rows(given), number, max(number, GIVEN)))
             values[:, order] = block.drawn[:, 0]
             if at is not None:
                 values[:, at] = block.groups[:, 0] if len(block.classes[0]) > 1 else given.values[0, at]
-            return Sampled(np.where(np.isnan(given.values), values, given.values), {})
+            return Sampled(np.where(np.isnan(given.values), self.inside.decode(values), given.values), {})
         size = max(1, BUDGET // net.likelihood.outputs)
         with torch.no_grad():
             for lo in range(0, number, size):
@@ -246,7 +290,7 @@ class VAEDensity(Bound):
                     y = torch.multinomial(net.log_prior_y().exp(), len(part), replacement=True)
                     part[:, at], label = y, net.one_hot(y)
                 part[:, order] = net.likelihood.sample(net.decoder(z, label))
-        return Sampled(values, {})
+        return Sampled(self.inside.decode(values), {})
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """The latents, and the noise of columns that have some.
@@ -254,7 +298,8 @@ class VAEDensity(Bound):
         A row for each latent, `z_0` …: `kl`, its mean KL(q ‖ p) in nats; `mean`, `sd`, `hdi_5.5%` and
         `hdi_94.5%` of its posterior means over the rows; `width`, its mean posterior sd; `active`, whether
         `sd`² is over 0.01 (Burda et al. 2016); not of a run without its rows. And a row `noise[COLUMN]` for
-        each Gaussian column, whose `sd` is that of the column given the latents, in the user's units.
+        each Gaussian column that is not transformed, whose `sd` is that of the column given the latents, in
+        the user's units.
         """
         net = self.networks(fitted.params, fitted.settings.device)
         found: dict[str, dict[str, Any]] = {}
@@ -264,7 +309,8 @@ class VAEDensity(Bound):
         for f in net.likelihood.each:
             noise = f.noise()
             for i, own in zip(net.likelihood.order[start : start + f.width], noise or (), strict=False):
-                found[f"noise[{self.schema.names[i]}]"] = {"sd": own}
+                if i not in self.inside.changed:
+                    found[f"noise[{self.schema.names[i]}]"] = {"sd": own}
             start += f.width
         return found
 

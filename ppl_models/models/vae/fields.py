@@ -6,6 +6,7 @@ from operator import index
 from typing import Annotated, Any, Literal, get_args
 
 from ppl_models.annotations import whole
+from ppl_models.data.marginals import Chosen, How
 from ppl_models.errors import UsageError
 from ppl_models.families.choose import Choice, checked, help_text
 
@@ -24,6 +25,7 @@ class VAEFields:
     hidden: Annotated[tuple[int, ...], "sizes of the hidden layers, separated by commas"] = (400, 400)
     network: Annotated[NetworkKind, "layers; auto is mlp, conv needs images"] = "auto"
     likelihood: Annotated[Choice, help_text("likelihood")] = "auto"
+    marginals: Chosen = "plain"
     beta: Annotated[float, "weight of the KL divergence once warm; 1 is the evidence lower bound"] = 1.0
     warm_up: Annotated[float, "passes over the data in which that weight rises from 0"] = 10.0
     classification_weight: Annotated[
@@ -35,6 +37,8 @@ class VAEFields:
         object.__setattr__(self, "hidden", sizes(self.hidden))
         if self.network not in get_args(NetworkKind):
             raise UsageError(f"network must be auto, mlp or conv, got {self.network!r}")
+        if self.marginals not in get_args(How):
+            raise UsageError(f"marginals must be auto, plain or scores, got {self.marginals!r}")
         object.__setattr__(self, "likelihood", checked("likelihood", self.likelihood))
         if not 0 < self.beta < float("inf"):
             raise UsageError(f"beta must be positive and finite, got {self.beta}")

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ppl_models.families.choose import kinds
+from ppl_models.families.choose import explicit, kinds
 from ppl_models.inference.settings import NetworkSettings, Training
 from ppl_models.model import Model
 from ppl_models.models.vae.fields import VAEFields
@@ -61,6 +61,15 @@ class VAE(VAEFields, Model):
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """Label-like families want their columns as levels, Poisson as counts."""
         return kinds("likelihood", self.likelihood, schema)
+
+    def refer(self, data: "Dataset") -> "Schema":
+        """With what each column is to be inside; pixels stay as they are."""
+        from ppl_models.data.inside import with_marginals
+
+        schema = data.schema
+        if schema.shape is not None:
+            return schema
+        return with_marginals(data, self.marginals, explicit(self.likelihood, schema))
 
     @classmethod
     def bounds(cls) -> "tuple[type[Bound], ...]":

@@ -365,3 +365,16 @@ def test_a_component_that_has_lost_its_rows_has_no_mean(covariance):
     statistics[:, 1, ..., 1] = 5.551115123125783e-17
     natural = fit.bound.factors[name].evaluate(statistics)
     assert all(bool(part.isfinite().all()) for part in natural if isinstance(part, torch.Tensor))
+
+
+def test_many_components_have_one_start_and_rows_are_drawn_in_parts(monkeypatch):
+    table = np.random.default_rng(0).normal(size=(300, 2))
+    fit = ppl.fit(ppl.GMM(components=60, covariance="diag"), table, steps=5)
+    assert len(fit.trained.restarts.elbo) == 1
+    few = ppl.fit(ppl.GMM(components=2, covariance="diag"), table, steps=5)
+    assert len(few.trained.restarts.elbo) == 8
+    whole = few.sample(rows=400, seed=1)
+    monkeypatch.setattr("ppl_models.models.gmm.bound.HELD", 50 * few.bound.parameters)
+    parts = few.sample(rows=400, seed=1)
+    assert len(parts) == len(whole) == 400
+    assert abs(parts["x1"].mean() - whole["x1"].mean()) < 0.3
