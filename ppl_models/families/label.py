@@ -114,8 +114,9 @@ class Label(LinearEmission):
         return torch.where(torch.isnan(x), own, x)
 
     def order_key(self, statistics: Tensor) -> Tensor:
-        """The class."""
-        return self.member.argmax(-1).to(statistics).expand(statistics.shape[0], -1)
+        """The class, those of none last."""
+        own = torch.where(self.member.any(-1), self.member.argmax(-1), self.classes)
+        return own.to(statistics).expand(statistics.shape[0], -1)
 
     def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
         """Nothing was learned."""

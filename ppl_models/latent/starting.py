@@ -60,13 +60,19 @@ def _named(joint: Joint, data: Dataset, number: int, seed: int) -> Iterator[np.n
     for i in range(number):
         rng = np.random.default_rng((seed, i))
         found = by_class(data, points, levels, rng)
-        if joint.states > levels and free.any():
-            own = np.stack([points[found == k].mean(0) for k in range(levels) if (found == k).any()])
-            states = [k for k in range(levels) if (found == k).any()]
-            more = centres(points[free], joint.states - levels, rng)
+        if joint.states > levels and free.any() and not free.all():
+            states = [k for k in range(levels) if (label == k).any()]
+            own = np.stack([points[label == k].mean(0) for k in states])
+            more = _far(centres(points[free], joint.states, rng), own, joint.states - levels)
             states += range(levels, levels + len(more))
             found[free] = np.array(states)[nearest(points[free], np.concatenate([own, more]))]
         yield found
+
+
+def _far(clusters: np.ndarray, own: np.ndarray, number: int) -> np.ndarray:
+    """The centres that are farthest from those of the labels."""
+    distance = ((clusters[:, None] - own) ** 2).sum(-1).min(1)
+    return clusters[np.argsort(-distance)[:number]]
 
 
 def _classes(joint: Joint, data: Dataset, seed: int) -> np.ndarray:
