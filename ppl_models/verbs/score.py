@@ -3,7 +3,16 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, cast
 
 from ppl_models.annotations import count
-from ppl_models.capabilities import Bounded, Conditional, Importance, Regresses, Scores, Sequences, Sparing
+from ppl_models.capabilities import (
+    Bounded,
+    Conditional,
+    Importance,
+    OfSequences,
+    Regresses,
+    Scores,
+    Sequences,
+    Sparing,
+)
 from ppl_models.data import Later
 from ppl_models.errors import UsageError
 from ppl_models.threads import threads_for
@@ -73,7 +82,7 @@ def score(
         `log_density` of every row; before it `elbo`, where the density is an estimate that this bounds from
         below. With a target `log_probability`, log p(y_n | x_n), where there is a label and every predictor;
         of a continuous target that is a log density, in its units. Of a target of whole sequences it is that
-        of the sequence, in the first of its rows.
+        of the sequence, in each of its rows, and counts once in a summary.
     """
     import numpy as np
     import pandas as pd
@@ -114,6 +123,8 @@ def score(
             table.add("log_probability", own["log_probability"])
         return _summary(own) if summary else table.frame()
     if summary:
+        if isinstance(bound, OfSequences):  # each counts once
+            found["log_probability"] = found["log_probability"][dataset.offsets[:-1]]
         blank = np.isnan(dataset.values).all(axis=-1)
         whole = dataset.rows
         at = {name: np.where(blank, np.nan, v) if len(v) == whole else v for name, v in found.items()}

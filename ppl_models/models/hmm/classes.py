@@ -118,14 +118,14 @@ class ClassesBound(Chains):
         yield Probabilities(rows.rows.offsets[:-1], p)
 
     def log_probability(self, rows: Batch, draws: Draws) -> np.ndarray:
-        """Log p(y | x_{1:T}) of each sequence in the place of its first row, (n,); NaN elsewhere."""
+        """Log p(y | x_{1:T}) of the sequence of each row, (n,); NaN where it has no class."""
         log_p, first = self.by_sequence(rows, draws).numpy(), rows.rows.offsets[:-1]
         y = rows.values[:, self._target].cpu().numpy()
         label = np.fmax.reduceat(y, first)
-        found = np.full(len(y), np.nan)
+        found = np.full(len(label), np.nan)
         known = ~np.isnan(label)
-        found[first[known]] = log_p[known, label[known].astype(int)]
-        return found
+        found[known] = log_p[known, label[known].astype(int)]
+        return np.repeat(found, rows.rows.lengths)
 
     def latents(self, rows: Batch, draws: Draws) -> dict[str, np.ndarray]:
         """The smoothed probabilities of the states, labels not being looked at."""

@@ -76,12 +76,14 @@ def test_scores_are_of_sequence_and_class_together(fit, later):
     np.testing.assert_allclose(np.logaddexp(*each), without, rtol=1e-9)  # p(x) = Σ_y p(x, y)
     np.testing.assert_allclose(joint["log_probability"], joint["log_density"] - without, atol=1e-8)
     rows = fit.score(known, draws=50)
-    assert rows["log_probability"].notna().sum() == 30
+    each = rows["log_probability"].groupby(known["id"].to_numpy(), sort=False)
+    np.testing.assert_allclose(each.first(), joint["log_probability"])
+    assert (each.nunique() == 1).all()
     np.testing.assert_allclose(
         rows.groupby(known["id"], sort=False)["log_density"].sum(), joint["log_density"]
     )
-    summary = fit.score(known, by="sequence", summary=True)
-    assert list(summary["rows"]) == [30, 30]
+    for by, expected in (("sequence", [30, 30]), ("step", [len(known), 30])):
+        assert list(fit.score(known, by=by, summary=True)["rows"]) == expected
 
 
 def test_evaluation_counts_each_sequence_once(fit, later):
