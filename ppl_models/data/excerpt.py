@@ -57,7 +57,8 @@ def whole_sequences(data: Dataset, rows: int, seed: int) -> Dataset:
         order = order[np.argsort(label[order], kind="stable")]
     wanted = max(8, round(len(order) * rows / data.rows))
     chosen = np.sort(order[np.unique(np.linspace(0, len(order) - 1, wanted).round().astype(int))])
-    index = np.concatenate([np.arange(data.offsets[i], data.offsets[i + 1]) for i in chosen])
+    offsets = data.offsets.tolist()
+    index = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in chosen.tolist()])
     return _rows(data, index, data.lengths[chosen])
 
 

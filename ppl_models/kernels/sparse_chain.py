@@ -134,7 +134,8 @@ class SparseChain(MarkovChain):
             alpha, log_c = work.take("alpha", (R, m, K), start), work.take("log_c", (R, m), start)
             args = log_b.numpy(), start.numpy(), edge, self.source, self.into
             into = alpha.numpy(), log_c.numpy()
-            bad = max(each_share(lambda part, _, a=args, o=into: edges.filter_edges(*a, part, *o), tasks))
+            found = each_share(lambda part, _, a=args, o=into: edges.filter_edges(*a, part, *o), tasks)  # type: ignore[call-arg]
+            bad = max(found)
             if bad >= 0:
                 raise unreachable(at.start + bad)
             yield at, tasks, log_b, alpha, log_c

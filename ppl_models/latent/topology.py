@@ -82,7 +82,7 @@ def topology(
         if not arrow:
             raise UsageError(f"forbid is of pairs of states such as 0>1, got {pair!r}")
         follows[_state("forbid", left, names), _state("forbid", right, names)] = False
-    for k in np.flatnonzero(~follows.any(1)):
+    for k in np.flatnonzero(~follows.any(1)).tolist():
         raise UsageError(f"forbid leaves nothing that may follow state {names[k]}, not even itself")
     begins = np.ones(K, dtype=bool)
     if start == "first" or (start == "any" and form == "left-right"):
