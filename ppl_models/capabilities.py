@@ -15,6 +15,8 @@ table. Nothing is said by a name or a kind.
     Observes      p(x_n) of observed sites of a program                  predict
     Samples       new rows                                               sample
     Sequences     new sequences                                          sample, score by sequence
+    Conditions    new sequences of a class                               sample --given
+    OfSequences   a target of whole sequences, not of rows               predict, score, evaluate
     Redraws       a table with what is random in it drawn anew           sample
     Continues     the rows that follow a sequence                        forecast
     Completes     missing cells                                          impute
@@ -140,11 +142,13 @@ class Assigned(NamedTuple):
         name: of the latent: `state`, `component`.
         best: (n,) the most probable value of each row.
         shares: (n, K) probabilities by the name that their columns begin with.
+        values: what the K values are called, 0 to K − 1 if not given.
     """
 
     name: str
     best: "np.ndarray"
     shares: Mapping[str, "np.ndarray"]
+    values: "tuple[int | str, ...] | None" = None
 
 
 class Sampled(NamedTuple):
@@ -165,10 +169,12 @@ class Ahead(NamedTuple):
     Attributes:
         values: (S, T, C) draws of their cells.
         shares: (T, K) probabilities of the latents by the name that their columns begin with.
+        names: of the K, 0 to K − 1 if not given.
     """
 
     values: "np.ndarray"
     shares: Mapping[str, "np.ndarray"]
+    names: "tuple[int | str, ...] | None" = None
 
 
 class Completed(NamedTuple):
@@ -368,6 +374,32 @@ class Sequences(Protocol):
             number: of sequences.
             steps: rows of each.
             draws: of θ, from which each sequence takes one at random.
+        """
+        ...
+
+
+@runtime_checkable
+class Conditions(Protocol):
+    """Makes up sequences of a class."""
+
+    def sample_given(self, number: int, steps: int, draws: "Draws", given: "Dataset") -> Sampled:
+        """As `sample_sequences`, of the class that `given`, one row, has as its target.
+
+        Raises:
+            UsageError: other columns than the target are given.
+        """
+        ...
+
+
+@runtime_checkable
+class OfSequences(Protocol):
+    """Has a target of whole sequences: each of the rows of one has its answer."""
+
+    def label_of_sequences(self, data: "Dataset") -> "np.ndarray":
+        """(sequences,) codes of the target, NaN where a sequence has none.
+
+        Raises:
+            DataError: a sequence has several.
         """
         ...
 

@@ -151,6 +151,16 @@ def by_row(data: Dataset, own: Iterable[str] = ()) -> Result:
     return result
 
 
+def by_sequence(data: Dataset) -> Result:
+    """A result with a row for each sequence of the data, beginning with its name and its number of steps."""
+    sequence = data.schema.sequence
+    result = Result([sequence] if sequence else [])
+    names = [s or str(i) for i, s in enumerate(data.sequence_ids)]
+    (result.own if sequence else result.add)(sequence or "sequence", names)
+    result.add("steps", data.lengths)
+    return result
+
+
 def sequence_names(data: Dataset) -> np.ndarray:
     """The name of the sequence of each row, or its number."""
     ids = [s or str(i) for i, s in enumerate(data.sequence_ids)]

@@ -107,6 +107,17 @@ SYSTEMS = {
         lambda: ppl.GMM(components=1), mixed, {"ignore": "visits", **TARGET}, CONJUGATE
     ),
     "hmm": System(lambda: ppl.HMM(), walks, {"sequence": "walk"}, CONJUGATE),
+    "hmm with a target": System(
+        lambda: ppl.HMM(topology="left-right"), labelled_walks, {"sequence": "walk", **TARGET}, CONJUGATE
+    ),
+    "hmm with names": System(
+        lambda: ppl.HMM(labels="mark", forbid="a>c"),
+        lambda seed: labelled_walks(seed).assign(
+            mark=lambda d: d["mark"].where(d["x"] > 0, "c").where(d.index % 5 == 0)
+        ),
+        {"sequence": "walk", "ignore": "kind"},
+        CONJUGATE,
+    ),
     "logistic": System(lambda: ppl.Logistic(), whole, TARGET),
     "mlp": System(lambda: ppl.MLP(hidden="8", members=2), mixed, TARGET, NETWORK),
     "mlp of numbers": System(lambda: ppl.MLP(hidden="8", members=2), mixed, {"target": "y"}, NETWORK),

@@ -39,6 +39,29 @@ def excerpt(data: Dataset, rows: int, *, ordered: bool, seed: int) -> Dataset:
     return _rows(data, index, np.array([size for _, size in blocks], np.int64))
 
 
+def whole_sequences(data: Dataset, rows: int, seed: int) -> Dataset:
+    """Some sequences from beginning to end, about `rows` rows; all of them if no more than twice as many.
+
+    Classes of a target have the shares that they have in all, about.
+
+    Args:
+        data: the rows.
+        rows: how many.
+        seed: of the sequences that are taken.
+    """
+    if data.rows <= 2 * rows:
+        return data
+    order = np.random.default_rng(seed).permutation(len(data.lengths))
+    if data.schema.target is not None:
+        label = np.fmax.reduceat(data.column(data.schema.target), data.offsets[:-1])
+        order = order[np.argsort(label[order], kind="stable")]
+    wanted = max(8, round(len(order) * rows / data.rows))
+    chosen = np.sort(order[np.unique(np.linspace(0, len(order) - 1, wanted).round().astype(int))])
+    offsets = data.offsets.tolist()
+    index = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in chosen.tolist()])
+    return _rows(data, index, data.lengths[chosen])
+
+
 def _rows(data: Dataset, index: np.ndarray, lengths: np.ndarray) -> Dataset:
     return replace(
         data,

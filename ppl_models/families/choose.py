@@ -7,7 +7,7 @@ families; what is not named goes by the kind of the column.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ppl_models.data.schema import Schema
@@ -161,7 +161,9 @@ def _side(side: Side, family: Family) -> Conjugate | Network:
     return of
 
 
-def emissions(choice: Choice, priors: Any, states: int, schema: Schema) -> tuple[Emission, ...]:
+def emissions(
+    choice: Choice, priors: Any, states: int, schema: Schema, owner: Sequence[int] | None = None
+) -> tuple[Emission, ...]:
     """The emissions over the columns of a schema, in the order of their first columns, then the target's.
 
     Args:
@@ -169,6 +171,7 @@ def emissions(choice: Choice, priors: Any, states: int, schema: Schema) -> tuple
         priors: the fields of the priors (`registry.Priors`).
         states: K, of which each class has as many if there is a target.
         schema: the columns, of which some may be others inside; standardising constants come from here.
+        owner: (K,) the class of each state, −1 for none, where not each has as many.
 
     Raises:
         DataError: a column cannot be described by the family named for it.
@@ -179,7 +182,7 @@ def emissions(choice: Choice, priors: Any, states: int, schema: Schema) -> tuple
     found = sorted(groups("emission", choice, schema), key=lambda each: each[1].index[0])
     built = [family.conjugate.build(group, states, priors) for family, group in found if family.conjugate]
     if schema.target is not None:
-        built.append(_label(schema, states))
+        built.append(_label(schema, states, owner))
     return tuple(built)
 
 
@@ -202,10 +205,10 @@ def correlated(priors: Any) -> bool:
     return any(family.conjugate is not None and family.conjugate.correlated(priors) for family in FAMILIES)
 
 
-def _label(schema: Schema, states: int) -> Emission:
-    """The classes of the target, each with as many of the states, class by class."""
+def _label(schema: Schema, states: int, owner: Sequence[int] | None) -> Emission:
+    """The classes of the target, each with as many of the states, class by class, unless they are given."""
     from ppl_models.families.label import Label
 
     at = schema.names.index(str(schema.target))
     classes = len(schema.columns[at].levels)
-    return Label(at, [k * classes // states for k in range(states)], classes)
+    return Label(at, owner or [k * classes // states for k in range(states)], classes)

@@ -31,7 +31,7 @@ class Label(LinearEmission):
 
     Args:
         column: the column of labels.
-        owner: (K,) the class of each component.
+        owner: (K,) the class of each component, −1 for one of none, which no row with a label is in.
         classes: how many there are.
     """
 
@@ -40,7 +40,8 @@ class Label(LinearEmission):
 
     def __init__(self, column: int, owner: Sequence[int], classes: int) -> None:
         self.columns, self.states, self.classes = (column,), len(owner), classes
-        self.member = torch.nn.functional.one_hot(torch.tensor(owner), classes).to(torch.float64)
+        own = torch.tensor(owner)
+        self.member = (own[:, None] == torch.arange(classes)).to(torch.float64)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -107,12 +108,15 @@ class Label(LinearEmission):
         return torch.zeros_like(x)
 
     def complete(self, theta: Theta, x: Tensor) -> Tensor:
-        """The class of the component, where it is missing."""
-        return torch.where(torch.isnan(x), theta["member"].argmax(-1, keepdim=True).to(x), x)
+        """The class of the component, where it is missing; it stays so of a component of none."""
+        member = theta["member"]
+        own = torch.where(member.any(-1, keepdim=True), member.argmax(-1, keepdim=True).to(x), torch.nan)
+        return torch.where(torch.isnan(x), own, x)
 
     def order_key(self, statistics: Tensor) -> Tensor:
-        """The class."""
-        return self.member.argmax(-1).to(statistics).expand(statistics.shape[0], -1)
+        """The class, those of none last."""
+        own = torch.where(self.member.any(-1), self.member.argmax(-1), self.classes)
+        return own.to(statistics).expand(statistics.shape[0], -1)
 
     def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
         """Nothing was learned."""

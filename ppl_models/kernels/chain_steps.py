@@ -81,7 +81,8 @@ def each_share(function: Callable, tasks: np.ndarray) -> list:
     return [future.result() for future in futures]
 
 
-def _unreachable(row: int) -> DataError:
+def unreachable(row: int) -> DataError:
+    """What to say of a row (counted from 0) that no path of the chain reaches."""
     return DataError(f"row {row + 1} has probability zero under every path of the chain")
 
 
@@ -124,7 +125,7 @@ class CompiledSteps:
         rest = [x.numpy() for x in (carried, alpha, s)]
         bad = max(each_share(lambda part, _: forward_backward.log_forward(*args, part, *rest), tasks))  # type: ignore[call-arg]
         if bad >= 0:
-            raise _unreachable(chunk.lo + bad)
+            raise unreachable(chunk.lo + bad)
         return Filtered(alpha, s, log_b, s, True)
 
     def backward(
@@ -189,7 +190,7 @@ class ScannedSteps:
             alpha, s = scan.prefix(carry, self.matrices(p, log_b, chunk, log), scan.LOG)
             bad = ~torch.isfinite(s)
             if bad.any():
-                raise _unreachable(chunk.lo + int(bad.nonzero()[0, 1]))
+                raise unreachable(chunk.lo + int(bad.nonzero()[0, 1]))
             return Filtered(alpha, s, log_b, s, True)
         top = log_b.amax(-1, keepdim=True)
         b = (log_b - top).exp_()

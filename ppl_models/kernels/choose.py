@@ -46,7 +46,7 @@ def choose(
     if compiled and not latents.exchangeable:
         # Blocks know no weights, nor sequences that are entered in the middle: mini-batches have both. And
         # what is asked once is not worth laying out.
-        compiled = keep and rows.weight is None and rows.entered is None
+        compiled = keep and latents.blocks and rows.weight is None and rows.entered is None
     if compiled and all(linear(e, values) for e in emissions):
         if latents.exchangeable:
             return FusedRows(Problem(emissions, latents, values, rows, keep and small), standardised)

@@ -38,9 +38,11 @@ class Latents(ABC):
 
     Attributes:
         exchangeable: whether rows are independent given the parameters.
+        blocks: whether compiled blocks of rows may serve a chain of them.
     """
 
     exchangeable: bool
+    blocks: bool = True
 
     @abstractmethod
     def expect(

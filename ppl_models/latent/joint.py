@@ -8,7 +8,7 @@ the columns. Parameters θ are kept in the units of their priors and come back i
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -147,6 +147,15 @@ class Joint(Conjugate):
         """`3 states`."""
         return f"{self.states} {self.structure.noun}{'s' if self.states > 1 else ''}"
 
+    def names(self) -> Sequence[int] | Sequence[str]:
+        """What the states are called: their numbers, where they have no names."""
+        return range(self.states)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are with as many states each, 1 where states belong to none."""
+        return 1
+
     def occupied(self, statistics: Statistics) -> Tensor:
         """Expected rows in each state or component, (K,), for R = 1."""
         return self.structure.occupied(statistics)[0].cpu()
@@ -188,8 +197,11 @@ class Joint(Conjugate):
     def canonical(self, statistics: Statistics) -> dict[str, Tensor]:
         """States in order, for R = 1: by class, those without rows last, then by `order_by`.
 
-        The sticks of a Dirichlet process are in order of their size, as their prior is.
+        As they are where the structure tells them apart. The sticks of a Dirichlet process are in order of
+        their size, as their prior is.
         """
+        if self.structure.told:
+            return dict(statistics)
         rows = self.occupied(statistics)
         if self.prunes:
             keys = [-rows.numpy()]
@@ -213,7 +225,8 @@ class Joint(Conjugate):
     @property
     def symmetric(self) -> bool:
         """Whether the density stays the same when the states are renamed."""
-        return self.states > 1 and not self.prunes and not any(e.is_label for e in self.emissions)
+        alike = not self.prunes and not self.structure.told
+        return self.states > 1 and alike and not any(e.is_label for e in self.emissions)
 
     def permute(self, theta: Draws, order: Tensor) -> dict[str, Theta]:
         """Draws with the states renamed draw by draw: new i of draw s is the old `order[s, i]`."""
@@ -353,12 +366,12 @@ class Joint(Conjugate):
     def variables(self, theta: Draws) -> tuple[Variables, dict[str, Any]]:
         """θ in the user's units: those of the structure, then `mean`, `sd`, … of each family."""
         noun = self.structure.noun
-        coords: dict[str, Any] = {noun: np.arange(self.states)}
+        coords: dict[str, Any] = {noun: np.array(self.names())}
         found: Variables = {}
         names = dict(zip(self.schema.names, variable_names(self.schema.names), strict=True))
         for name, (value, dims) in self.structure.user(self.structure_theta(theta)).items():
             found[name] = (dims, value.numpy())
-            coords |= {dim: np.arange(self.states) for dim in dims}
+            coords |= {dim: np.array(self.names()) for dim in dims}
         modelled = [e for e in self.emissions if not e.is_label]
         for e in modelled:
             columns = [self.schema.columns[i] for i in e.columns]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +12,12 @@ from torch import Tensor
 
 from ppl_models.importing import lazy
 from ppl_models.inference.factors import Dirichlet, Factor, Theta
+from ppl_models.inference.partial import PartialDirichlet
 from ppl_models.kernels.chain import MarkovChain
 from ppl_models.kernels.rows import Rows
+from ppl_models.kernels.sparse_chain import SparseChain
 from ppl_models.latent.structure import Observe, Structure
+from ppl_models.latent.topology import Topology
 
 if TYPE_CHECKING:
     import pyro
@@ -25,28 +29,68 @@ else:
 class Chain(Structure):
     """z_1 ~ Categorical(π), z_t ~ Categorical(A_{z_{t−1}}); π ~ Dirichlet, A_k ~ Dirichlet.
 
+    Where only some are possible, π and the rows of A are Dirichlet over those, the others exactly zero.
+    Where there are classes c = 1 … C with K/C states each, a sequence is of one of them from its first row to
+    its last: p(c) = Σ π over its states, which is learned, or given beforehand.
+
     Args:
         states: K.
         start: Dirichlet concentration of π.
         transition: Dirichlet concentration of every entry of A.
         stickiness: added to the concentration of A's diagonal (Fox et al. 2011, Ann. Appl. Stat. 5).
+        topology: what is possible, of all K states; everything if not given.
+        prior: (C,) the probabilities of the classes, where they are given.
     """
 
     noun = "state"
-    latents = MarkovChain()
 
-    def __init__(self, states: int, start: float, transition: float, stickiness: float) -> None:
-        self.states = states
+    def __init__(
+        self,
+        states: int,
+        start: float,
+        transition: float,
+        stickiness: float,
+        topology: Topology | None = None,
+        prior: Sequence[float] | None = None,
+    ) -> None:
+        self.states, self.topology = states, topology
         ones = torch.ones(states, states, dtype=torch.float64)
-        self.factors: dict[str, Factor] = {
-            "start": Dirichlet("start", start * ones[0]),
-            "transition": Dirichlet("transition", transition * ones + stickiness * ones[0].diag()),
+        first, each = start * ones[0], transition * ones + stickiness * ones[0].diag()
+        if topology is None:
+            self.latents = MarkovChain()
+            self.factors: dict[str, Factor] = {
+                "start": Dirichlet("start", first),
+                "transition": Dirichlet("transition", each),
+            }
+            return
+        sparse = 2 * topology.follows.sum() <= states * states
+        self.latents = SparseChain(topology.follows) if sparse else MarkovChain()
+        row, weight = np.zeros(states, np.int64), None
+        if prior is not None:
+            row = np.arange(states) * len(prior) // states
+            weight = dict(enumerate(prior))
+        rows = np.broadcast_to(np.arange(states)[:, None], (states, states))
+        self.factors = {
+            "start": PartialDirichlet("start", first, np.where(topology.begins, row, -1), weight),
+            "transition": PartialDirichlet("transition", each, np.where(topology.follows, rows, -1)),
         }
 
     @property
+    def told(self) -> bool:
+        """Whether states may not change places."""
+        return self.topology is not None and self.topology.told
+
+    @property
+    def enters(self) -> bool:
+        """Where every state may begin and follow."""
+        return self.topology is None
+
+    @cached_property
     def free_parameters(self) -> int:
         """Rows of probabilities, one entry of each being given by the others."""
-        return (self.states - 1) * (self.states + 1)
+        if self.topology is None:
+            return (self.states - 1) * (self.states + 1)
+        return sum(f.free_parameters for f in self.factors.values() if isinstance(f, PartialDirichlet))
 
     def hard(self, labels: Tensor, rows: Rows, smooth: float) -> dict[str, Tensor]:
         """Statistics of given paths (R, n), a share `smooth` of each count spread over all states."""
@@ -59,7 +103,11 @@ class Chain(Structure):
         pairs = (onehot[:, :-1] * inner[1:, None]).transpose(1, 2) @ onehot[:, 1:]
         spread = pairs.sum(-1, keepdim=True) / K
         start = (1 - smooth) * start + smooth * len(begins) / K
-        return {"start": start, "transition": ((1 - smooth) * pairs + smooth * spread).reshape(R, K, K)}
+        found = {"start": start, "transition": ((1 - smooth) * pairs + smooth * spread).reshape(R, K, K)}
+        for name, factor in self.factors.items():
+            if isinstance(factor, PartialDirichlet):
+                found[name] = factor.masked(found[name])
+        return found
 
     def simulate(self, theta: Theta, steps: int, now: Tensor | None = None) -> Tensor:
         """Draw states (R, steps), from the start or going on from probabilities `now` (R, K)."""
@@ -99,7 +147,8 @@ class Chain(Structure):
     def describe(self, theta: Theta) -> dict[str, np.ndarray]:
         """How many rows a state lasts."""
         stay = theta["transition"].diagonal(dim1=-1, dim2=-2).numpy()
-        return {"stays": np.median(1 / np.maximum(1 - stay, 1e-12), 0)}
+        with np.errstate(divide="ignore"):  # one that is never left
+            return {"stays": np.median(1 / np.maximum(1 - stay, 0.0), 0)}
 
     def pyro_latents(self, theta: Theta, values: Tensor, lengths: list[int], observe: Observe) -> None:
         """The chain as a Pyro program: names z_t for all rows t, summed out in parallel."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from ppl_models.inference.factors import Factor, Theta
 from ppl_models.kernels.latents import Latents, LogDensity, Marginals
 from ppl_models.kernels.rows import Rows
+from ppl_models.latent.topology import Topology
 
 Observe = Callable[[str, Tensor, Tensor], None]
 """Scores rows (..., C) given their latents as a part of a Pyro program: called as (label, rows, z)."""
@@ -28,8 +29,10 @@ class Structure(ABC):
         noun: what one of the K is called.
         latents: infers them.
         free_parameters: how many numbers θ has.
+        topology: which of them may begin and follow, None for all.
     """
 
+    topology: Topology | None = None
     states: int
     factors: dict[str, Factor]
     noun: str
@@ -39,6 +42,16 @@ class Structure(ABC):
     @abstractmethod
     def free_parameters(self) -> int:
         """How many numbers θ has."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the K differ by what may precede or follow them, so that they may not change places."""
+        return False
+
+    @property
+    def enters(self) -> bool:
+        """Whether rows may be taken from the middle of a sequence as if they were one."""
+        return True
 
     @property
     def exchangeable(self) -> bool:

@@ -23,10 +23,10 @@ def states_table(joint: Joint, params: Params, theta: Draws) -> "pd.DataFrame":
 
     counts, schema = joint.occupied(params).numpy(), joint.schema
     own = {schema.target, *(c.name for c in schema.columns if c.labelled)}
-    table: dict[str, Any] = {free(joint.structure.noun, own): np.arange(joint.states)}
-    if schema.target is not None:
-        labels = schema.columns[schema.names.index(schema.target)].levels
-        table[schema.target] = [labels[k * len(labels) // joint.states] for k in range(joint.states)]
+    table: dict[str, Any] = {free(joint.structure.noun, own): np.array(joint.names())}
+    if joint.classes > 1:
+        labels = schema.columns[schema.names.index(str(schema.target))].levels
+        table[str(schema.target)] = [labels[k * len(labels) // joint.states] for k in range(joint.states)]
     table[free("share", own)] = counts / counts.sum()
     described = joint.structure.describe(joint.structure_theta(theta))
     table |= {free(name, own): cells for name, cells in described.items()}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.data.batches import minibatches
-from ppl_models.data.excerpt import excerpt
+from ppl_models.data.excerpt import excerpt, whole_sequences
 from ppl_models.data.files import budget
 from ppl_models.inference.conjugate import ConjugateRule, Statistics
 from ppl_models.inference.convergence import Knockout, Plateau, Windows
@@ -26,9 +26,8 @@ from ppl_models.inference.loop import (
     why,
 )
 from ppl_models.inference.settings import ConjugateSettings
-from ppl_models.inference.starts import starts
 from ppl_models.kernels.rows import Rows
-from ppl_models.latent import exchange
+from ppl_models.latent import exchange, starting
 from ppl_models.latent.joint import Batch, Joint
 
 BATCH, RUN = 131_072, 1_024
@@ -144,6 +143,8 @@ def part(joint: Joint, data: Dataset, rows: int, seed: int) -> Part:
     Returns:
         The rows, and what each of them weighs: 1 where they are all, or follow one another.
     """
+    if not joint.structure.enters:
+        return Part(whole_sequences(data, rows, seed), 1.0)
     some = excerpt(data, rows, ordered=not joint.exchangeable, seed=seed)
     if some is data or not joint.exchangeable:
         return Part(some, 1.0)
@@ -158,12 +159,8 @@ def _race(joint: Joint, data: Dataset, settings: ConjugateSettings, limit: float
     some = part(joint, data, rows, settings.seed)
     batch = joint.dataset_batch(some.data, settings.device)
     number = 1 if joint.states == 1 else settings.starts(joint.states)
-    ordered = not joint.exchangeable
-    heavy = [i for e in joint.emissions if e.heavy_tails for i in e.columns]
-    labels = np.stack(
-        list(starts(some.data, batch.rows, joint.states, number, settings.seed, ordered=ordered, heavy=heavy))
-    )
-    first = joint.from_labels(batch, torch.as_tensor(labels, device=batch.values.device))
+    begin = starting.labels(joint, some.data, batch.rows, number, settings.seed)
+    first = joint.from_labels(batch, torch.as_tensor(begin, device=batch.values.device))
     monitor = Plateau(limit)
     if some.data is not data and joint.exchangeable:
         limit = max(limit, LOOSE * some.total)

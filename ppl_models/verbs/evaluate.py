@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Unpack
 
 from ppl_models.annotations import count
-from ppl_models.capabilities import Conditional, Regresses
+from ppl_models.capabilities import Conditional, OfSequences, Regresses
 from ppl_models.data import Later
 from ppl_models.errors import DataError
 from ppl_models.verbs.base import Needs, verb
@@ -89,7 +89,7 @@ def evaluate(
         `rows`, and their share of the class as `value`. `calibration`, a row for each bin that is not empty,
         of the probability of the second class, or of the predicted one of several: its mean as `probability`,
         the share of rows that were of that class as `value`. `not_evaluated`: rows without a target or
-        prediction.
+        prediction. Of a target of whole sequences, as of a hidden Markov model's, rows are sequences.
 
     Raises:
         DataError: no row has its target, or none can be predicted.
@@ -132,6 +132,11 @@ def _known(fit: "Record", data: Any, threshold: float | None, reading: Any) -> t
         p = bound.predictive(bound.rows(dataset, fit.settings.device), some_draws(fit, dataset, *ASSIGN))
     use = ~np.isnan(y) & ~np.isnan(p[:, 0])
     weight = np.ones(len(y)) if dataset.weight is None else dataset.weight
+    if isinstance(bound, OfSequences):  # each counts once, however long
+        y = np.repeat(bound.label_of_sequences(dataset), dataset.lengths)
+        weight = np.zeros(len(y))
+        weight[dataset.offsets[:-1]] = 1.0
+        use = ~np.isnan(y)
     use &= weight > 0
     rows = int((weight > 0).sum())
     if not use.any():

@@ -76,8 +76,8 @@ def forecast(
             for j, column in enumerate(schema.columns):
                 spread(table, column, ahead.values[:, :, j], tails)
             for name, share in ahead.shares.items():
-                for k in range(share.shape[1]):
-                    table.add(f"{name}_{k}", share[:, k])
+                for k, which in enumerate(ahead.names or range(share.shape[1])):
+                    table.add(f"{name}_{which}", share[:, k])
             tables.append(table.frame())
     result = pd.concat(tables, ignore_index=True)
     if found:

@@ -8,6 +8,7 @@ from ppl_models.capabilities import (
     Conditional,
     Importance,
     Observes,
+    OfSequences,
     Predictive,
     Regresses,
     Uncertain,
@@ -95,9 +96,10 @@ def predict(
         interval of that mean under the posterior of the parameters; `lower` and `upper`, that of a new
         observation; and `quantile_Q` of a new observation for each of `quantiles`. Of counts the smallest
         whole number whose probability of not being exceeded is at least that of the end or quantile.
+        Where the target is of whole sequences, of a hidden Markov model, a row for each sequence instead.
         Of a mixture: `component`, the most probable one, and `probability_k` = p(z_n = k | x_n).
         Of a chain: `state`, the most probable path (Viterbi); `smoothed_k` = p(z_t = k | all rows) and
-        `filtered_k` = p(z_t = k | rows up to t).
+        `filtered_k` = p(z_t = k | rows up to t); states that have names by these.
         Of a user-defined model: of each observed site that has one number for every row, given θ and not the
         row's own value, `NAME_mean`, `_sd`, `_lower` and `_upper`, or of labels `NAME` and the probability of
         each; of each enumerated latent, given what was observed, `NAME` and `NAME_probability_k`.
@@ -108,7 +110,7 @@ def predict(
     """
     import torch
 
-    from ppl_models.tables import averaging, by_row, check_level, later, seeded
+    from ppl_models.tables import averaging, by_row, by_sequence, check_level, later, seeded
 
     tails = check_level(0.9 if level is None else level)
     dataset, bound = later(fit, data, reading), fit.bound
@@ -126,7 +128,11 @@ def predict(
             cells = _latents(fit, bound, dataset, theta)
         else:
             cells = _sites(fit, bound, dataset, theta if draws is not None else fit.draws, tails)
-    result = by_row(dataset)
+    if isinstance(bound, OfSequences):
+        result = by_sequence(dataset)
+        cells = [(name, values[dataset.offsets[:-1]]) for name, values in cells]
+    else:
+        result = by_row(dataset)
     for name, values in cells:
         result.add(name, values)
     return result.frame()
@@ -301,7 +307,8 @@ def _latents(fit: "Record", bound: Assigns, data: "Dataset", theta: "Draws") -> 
     found = bound.assign(fit.bound.rows(data, fit.settings.device), theta, fit.params)
     cells: Cells = [(found.name, found.best)]
     for name, share in found.shares.items():
-        cells += [(f"{name}_{k}", share[:, k]) for k in range(share.shape[1])]
+        values = found.values or range(share.shape[1])
+        cells += [(f"{name}_{value}", share[:, k]) for k, value in enumerate(values)]
     return cells
 
 

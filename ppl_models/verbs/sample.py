@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from ppl_models.annotations import Metavar, count
-from ppl_models.capabilities import Priors, Redraws, Samples, Sequences
+from ppl_models.capabilities import Conditions, Priors, Redraws, Samples, Sequences
 from ppl_models.data import Later
 from ppl_models.errors import Unsupported, UsageError
 from ppl_models.verbs.base import Needs, Seed, verb
@@ -31,7 +31,7 @@ def sample(
         Mapping[str, Any] | None,
         "Values of some columns, which the others are drawn given.",
         Metavar("COL=VALUE,..."),
-        Needs((Samples,)),
+        Needs((Samples, Conditions)),
     ] = None,
     draws: Annotated[
         int | None, "Tables that are drawn from DATA; 1 if not given.", Needs((Redraws,))
@@ -51,7 +51,7 @@ def sample(
         data: of conditional models and programs, rows with the other columns; None for those of the fit.
         steps: rows of each sequence.
         sequences: how many.
-        given: values of some columns, by name: the others are drawn given these.
+        given: values of some columns, by name: the others are drawn given these. Of sequences the class.
         draws: tables, numbered in a column `draw` if there are several.
         prior: whether parameters are drawn from the prior: the prior predictive distribution.
         seed: of the draws; the fit's if not given.
@@ -83,7 +83,12 @@ def sample(
         if isinstance(bound, Sequences):
             length = _length(rows, steps)
             number = count("sequences", 1 if sequences is None else sequences)
-            found = bound.sample_sequences(number, length, fit.draws)
+            if given:
+                if not isinstance(bound, Conditions):
+                    raise UsageError(f"{fit.name} makes up sequences, and draws none given cells of a row")
+                found = bound.sample_given(number, length, fit.draws, given_row(fit, given))
+            else:
+                found = bound.sample_sequences(number, length, fit.draws)
         else:
             cells: Dataset | None = given_row(fit, given) if given else None
             found = bound.sample(count("rows", 100 if rows is None else rows), fit.draws, cells)

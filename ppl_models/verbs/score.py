@@ -3,7 +3,16 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, cast
 
 from ppl_models.annotations import count
-from ppl_models.capabilities import Bounded, Conditional, Importance, Regresses, Scores, Sequences, Sparing
+from ppl_models.capabilities import (
+    Bounded,
+    Conditional,
+    Importance,
+    OfSequences,
+    Regresses,
+    Scores,
+    Sequences,
+    Sparing,
+)
 from ppl_models.data import Later
 from ppl_models.errors import UsageError
 from ppl_models.threads import threads_for
@@ -72,13 +81,14 @@ def score(
     Returns:
         `log_density` of every row; before it `elbo`, where the density is an estimate that this bounds from
         below. With a target `log_probability`, log p(y_n | x_n), where there is a label and every predictor;
-        of a continuous target that is a log density, in its units.
+        of a continuous target that is a log density, in its units. Of a target of whole sequences it is that
+        of the sequence, in each of its rows, and counts once in a summary.
     """
     import numpy as np
     import pandas as pd
     import torch
 
-    from ppl_models.tables import averaging, by_row, later, seeded, some_draws
+    from ppl_models.tables import averaging, by_row, by_sequence, later, seeded, some_draws
 
     if by not in (None, "step", "sequence"):
         raise UsageError(f"by must be step or sequence, got {by!r}")
@@ -103,9 +113,18 @@ def score(
         elif isinstance(bound, Regresses):
             found["log_probability"] = _of_numbers(bound, rows, dataset, theta)
     if by == "sequence":
-        table = _by_sequence(dataset, found["log_density"])
-        return _summary({"log_density": table.iloc[:, -2].to_numpy()}) if summary else table
+        table = by_sequence(dataset)
+        sums = np.add.reduceat(found["log_density"], dataset.offsets[:-1])
+        table.add("log_density", sums)
+        table.add("log_density_per_step", sums / dataset.lengths)
+        own = {"log_density": sums}
+        if "log_probability" in found:
+            own["log_probability"] = found["log_probability"][dataset.offsets[:-1]]
+            table.add("log_probability", own["log_probability"])
+        return _summary(own) if summary else table.frame()
     if summary:
+        if isinstance(bound, OfSequences):  # each counts once
+            found["log_probability"] = found["log_probability"][dataset.offsets[:-1]]
         blank = np.isnan(dataset.values).all(axis=-1)
         whole = dataset.rows
         at = {name: np.where(blank, np.nan, v) if len(v) == whole else v for name, v in found.items()}
@@ -172,21 +191,3 @@ def _of_numbers(bound: Regresses, rows: Any, data: "Dataset", theta: "Draws") ->
         each = own.logsumexp(0) - np.log(len(own))
         found[part.index] = torch.where(known, each, torch.nan).numpy()
     return found
-
-
-def _by_sequence(data: "Dataset", density: "np.ndarray") -> "pd.DataFrame":
-    """Totals of the sequences, and the same a step."""
-    import numpy as np
-
-    from ppl_models.tables import Result
-
-    sums, sequence = np.add.reduceat(density, data.offsets[:-1]), data.schema.sequence
-    table, names = (
-        Result([sequence] if sequence else []),
-        [s or str(i) for i, s in enumerate(data.sequence_ids)],
-    )
-    (table.own if sequence else table.add)(sequence or "sequence", names)
-    table.add("steps", data.lengths)
-    table.add("log_density", sums)
-    table.add("log_density_per_step", sums / data.lengths)
-    return table.frame()

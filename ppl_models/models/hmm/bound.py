@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from ppl_models.capabilities import Ahead, Assigned, Sampled
+from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, groups, number_of, on_device, select_draws
+from ppl_models.errors import UsageError
+from ppl_models.inference.loop import Course, Trained
+from ppl_models.inference.settings import ConjugateSettings
 from ppl_models.latent import average
 from ppl_models.latent.bound import LatentBound
 from ppl_models.latent.joint import Batch
@@ -17,9 +21,21 @@ WALKS = 1_000
 """Walks into the future, at least."""
 
 
-@final
-class ChainBound(LatentBound):
-    """A chain of hidden states over the rows of each sequence."""
+class Chains(LatentBound):
+    """A chain of hidden states over the rows of each sequence: what those with and without labels share."""
+
+    def train(self, data: Dataset, settings: ConjugateSettings, course: Course) -> Trained:
+        """As mixtures are trained; pieces of sequences are no chains where transitions are forbidden.
+
+        Raises:
+            UsageError: mini-batches of such a chain.
+        """
+        if settings.batch_size is not None and not self.structure.enters:
+            raise UsageError(
+                "batch_size cuts sequences into pieces, which begin in any state; leave it out where "
+                "transitions are forbidden, the start is fixed or sequences have classes"
+            )
+        return super().train(data, settings, course)
 
     def assign(self, rows: Batch, draws: Draws, learned: Params) -> Assigned:
         """The most probable path, and the states' probabilities.
@@ -31,8 +47,9 @@ class ChainBound(LatentBound):
         natural = self.expected_natural({name: S.to(device) for name, S in learned.items()})
         path = self.structure.path(self.density(rows, natural), natural, rows.rows)[0]
         both = average.probabilities(self, rows, draws, self._both, self.spare).numpy()
-        K = self.states
-        return Assigned("state", path.cpu().numpy(), {"smoothed": both[:, :K], "filtered": both[:, K:]})
+        K, names = self.states, np.array(self.names())
+        shares = {"smoothed": both[:, :K], "filtered": both[:, K:]}
+        return Assigned("state", names[path.cpu().numpy()], shares, tuple(self.names()))
 
     def _both(self, rows: Batch, draws: Draws) -> Tensor:
         """Smoothed and filtered probabilities beside one another under each draw, (S, n, 2K)."""
@@ -40,16 +57,20 @@ class ChainBound(LatentBound):
         return torch.cat([found.smoothed, found.filtered], -1)
 
     def latents(self, rows: Batch, draws: Draws) -> dict[str, np.ndarray]:
-        """The smoothed probabilities of the states, `state_0` to `state_{K−1}`."""
+        """The smoothed probabilities of the states, `state_0` to `state_{K−1}`, or by their names."""
         p = self.smoothed(rows, draws)
-        return {f"state_{k}": p[:, k] for k in range(self.states)}
+        return {f"state_{name}": p[:, k] for k, name in enumerate(self.names())}
 
     def sample_sequences(self, number: int, steps: int, draws: Draws) -> Sampled:
         """Each sequence from its own draw of θ."""
         theta = select_draws(draws, torch.randint(number_of(draws), (number,)))
-        state = self.structure.simulate(self.structure_theta(theta), steps)
+        return self._walked(theta, self.structure.simulate(self.structure_theta(theta), steps))
+
+    def _walked(self, theta: Draws, state: Tensor) -> Sampled:
+        """Rows of sequences of states (S, T)."""
         rows = self.emit(theta, state)
-        return Sampled(rows.flatten(0, 1).numpy(), {"state": state.flatten().numpy()})
+        names = np.array(self.names())[state.flatten().numpy()]
+        return Sampled(rows.flatten(0, 1).numpy(), {"state": names})
 
     def ahead(self, rows: Batch, steps: int, draws: Draws) -> Iterator[Ahead]:
         """Each draw of θ filters the sequence to its end, then walks on from there."""
@@ -64,4 +85,9 @@ class ChainBound(LatentBound):
         for i in range(now.shape[1]):
             state = self.structure.simulate(self.structure_theta(many), steps, now[:, i].repeat(repeat, 1))
             share = torch.stack([(state == k).double().mean(0) for k in range(self.states)], 1)
-            yield Ahead(self.emit(many, state).numpy(), {"state": share.numpy()})
+            yield Ahead(self.emit(many, state).numpy(), {"state": share.numpy()}, tuple(self.names()))
+
+
+@final
+class ChainBound(Chains):
+    """A chain whose states nothing is known of."""
