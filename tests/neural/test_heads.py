@@ -22,7 +22,7 @@ def number():
     Z, rng = features(30, 3)
     y = torch.from_numpy(Z.numpy() @ [0.5, 1.0, -0.7, 0.1] + rng.normal(scale=0.4, size=30))
     head = NumberHead(3, 10.0, 2.5)
-    params, evidence, _ = head.fit(Z, y, None)
+    params, evidence, _ = head.fit(FeatureRows(Z, y))
     return head, Z, y, params, evidence
 
 
@@ -72,7 +72,7 @@ def test_the_bound_of_classes_is_just_below_the_evidence(classes):
     B = rng.normal(size=(3, classes))
     y = torch.from_numpy((Z.numpy() @ B + rng.gumbel(size=(120, classes))).argmax(1))
     head = ClassHead(classes, 2)
-    params, elbo, converged = head.fit(Z, y, None)
+    params, elbo, converged = head.fit(FeatureRows(Z, y))
     assert converged
     torch.manual_seed(0)
     theta = head.draw(params, 4_000)
@@ -89,7 +89,7 @@ def test_the_prior_scale_of_classes_is_near_that_of_the_largest_bound():
     beta = rng.normal(scale=0.8, size=13)
     y = torch.from_numpy((rng.random(400) < 1 / (1 + np.exp(-Z.numpy() @ beta))).astype(int))
     head = ClassHead(2, 12)
-    params, elbo, _ = head.fit(Z, y, None)
+    params, elbo, _ = head.fit(FeatureRows(Z, y))
     best = max(fit_glm(head.glm(s), FeatureRows(Z, y)).elbo for s in SCALES)
     assert best - elbo < 0.3
 
@@ -105,11 +105,11 @@ def test_a_head_that_held_out_rows_do_not_like_stays_at_the_network():
         (NumberHead(6), torch.from_numpy(truth[:, :1].T), Z @ torch.from_numpy(truth[:, 0]), noise.double()),
     ):
         centre = head.centre(W[:, 1:], W[:, 0])
-        judges = (Z[:60], target[:60], None)
+        judges = FeatureRows(Z[:60], target[:60])
         wrong = torch.cat([odd, target[30:]])
-        near, _, _ = head.fit(Z[:31], wrong[:31], None, centre, judges)
+        near, _, _ = head.fit(FeatureRows(Z[:31], wrong[:31]), centre, judges)
         assert float(near["scale"]) <= 0.3
-        far, _, _ = head.fit(Z, target, None, 0 * centre, judges)
+        far, _, _ = head.fit(FeatureRows(Z, target), 0 * centre, judges)
         assert float(far["scale"]) >= 0.3
 
 
@@ -119,7 +119,7 @@ def test_the_centre_gives_the_logits_of_the_network():
     head = ClassHead(3, 4)
     theta = {NAME: {"coefficient": head.centre(W, b)[None]}}
     wanted = (Z[:, 1:] @ W.mT + b).log_softmax(-1)
-    torch.testing.assert_close(head.logits(theta, Z)[0].log_softmax(-1), wanted)
+    torch.testing.assert_close(head.outcomes(theta, Z)[0].log_softmax(-1), wanted)
 
 
 def test_weights_count_rows_as_often_as_they_say():
@@ -129,8 +129,8 @@ def test_weights_count_rows_as_often_as_they_say():
     weight = torch.ones(40).double()
     weight[:10] = 2.0
     for head, target in ((ClassHead(2, 2), y), (NumberHead(2), y.double())):
-        one, elbo, _ = head.fit(Z, target, weight)
-        two, other, _ = head.fit(Z[twice], target[twice], None)
+        one, elbo, _ = head.fit(FeatureRows(Z, target, weight))
+        two, other, _ = head.fit(FeatureRows(Z[twice], target[twice]))
         assert elbo == pytest.approx(other, abs=1e-6)
         np.testing.assert_allclose(one["loc"], two["loc"], atol=1e-6)
 
@@ -148,7 +148,7 @@ def test_draws_of_classes_have_the_moments_of_the_posterior():
     Z, rng = features(50, 1)
     y = torch.from_numpy(rng.integers(0, 3, 50))
     head = ClassHead(3, 1)
-    params, _, _ = head.fit(Z, y, None)
+    params, _, _ = head.fit(FeatureRows(Z, y))
     torch.manual_seed(1)
     x = head.draw(params, 20_000)[NAME]["coefficient"].flatten(1)
     np.testing.assert_allclose(x.mean(0), params["loc"], atol=0.03)

@@ -156,7 +156,7 @@ def test_what_cannot_be_is_refused_in_a_line(model, data, options, error, messag
         (lambda: ppl.MLP(hidden="8,x"), "hidden must be sizes of at least 1"),
         (lambda: ppl.MLP(dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
         (lambda: ppl.MLP(members=0), "members must be at least 1, got 0"),
-        (lambda: ppl.MLP(posterior="both"), "posterior must be head or members, got 'both'"),
+        (lambda: ppl.MLP(posterior="both"), "posterior must be head, members or natural, got 'both'"),
         (lambda: ppl.CNN(shift=-1), "shift must be at least 0, got -1"),
         (lambda: ppl.RNN(season=0), "season must be at least 1, got 0"),
     ],

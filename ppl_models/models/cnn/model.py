@@ -52,7 +52,7 @@ class CNN(NeuralFields, Model):
         """Of labels and of numbers, with and without a head."""
         from ppl_models.models.cnn.bound import BOUNDS
 
-        return BOUNDS
+        return tuple(bound for pair in BOUNDS.values() for bound in pair)
 
     def bind(self, schema: "Schema") -> "Neural":
         """The network over the pixels of a schema, by the kind of its target."""

@@ -56,7 +56,7 @@ class MLP(NeuralFields, Model):
         """Of labels and of numbers, with and without a head."""
         from ppl_models.models.mlp.bound import BOUNDS
 
-        return BOUNDS
+        return tuple(bound for pair in BOUNDS.values() for bound in pair)
 
     def bind(self, schema: "Schema") -> "Neural":
         """The network over the columns of a schema, by the kind of its target."""

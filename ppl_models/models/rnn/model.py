@@ -56,7 +56,7 @@ class RNN(RNNFields, Model):
         from ppl_models.models.rnn.bound import BOUNDS
         from ppl_models.models.rnn.forecast import Forecaster
 
-        return (*BOUNDS, Forecaster)
+        return (*(bound for pair in BOUNDS.values() for bound in pair), Forecaster)
 
     def bind(self, schema: "Schema") -> "Bound":
         """The network over the columns of a schema, by the kind of its target."""
