@@ -43,14 +43,14 @@ class NaturalGradient(torch.optim.Optimizer):
         lr: ρ.
         rows: λ.
         precision: of the prior of each parameter, by name.
-        curvature: h to begin with.
+        narrow: h to begin with, in units of δ.
     """
 
     def __init__(
-        self, module: nn.Module, lr: float, rows: float, precision: Mapping[str, float], curvature: float
+        self, module: nn.Module, lr: float, rows: float, precision: Mapping[str, float], narrow: float
     ) -> None:
         groups = [{"params": [p], "delta": precision[name] / rows} for name, p in module.named_parameters()]
-        self.rows, self.curvature = rows, curvature
+        self.rows, self.narrow = rows, narrow
         self._noise: dict[Tensor, Tensor] = {}
         super().__init__(groups, {"lr": lr})
 
@@ -62,7 +62,7 @@ class NaturalGradient(torch.optim.Optimizer):
                 if not known:
                     known["step"] = torch.zeros(())
                     known["exp_avg"] = torch.zeros_like(p)
-                    known["exp_avg_sq"] = torch.full_like(p, self.curvature)
+                    known["exp_avg_sq"] = torch.full_like(p, self.narrow * group["delta"])
                 yield p, known, group["delta"], group["lr"]
 
     def sds(self) -> list[Tensor]:
@@ -111,13 +111,14 @@ class Natural:
     Attributes:
         rows: λ, the weight of all rows.
         precision: of the prior of each weight, by the name of its tensor.
-        curvature: h to begin with, nats a row.
+        narrow: h to begin with, in units of δ. Noise of the prior's size would drown what a network has to
+            learn, so that q begins this many times narrower, in variance.
     """
 
     rows: float
     precision: Mapping[str, float]
-    curvature: float = 0.1
+    narrow: float = 100.0
 
     def optimiser(self, module: nn.Module, lr: float) -> NaturalGradient:
         """For the parameters of a module."""
-        return NaturalGradient(module, lr, self.rows, self.precision, self.curvature)
+        return NaturalGradient(module, lr, self.rows, self.precision, self.narrow)

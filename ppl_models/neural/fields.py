@@ -32,6 +32,9 @@ class NeuralFields:
     members: Annotated[int, "networks that share their weights but for factors of rank one"] = 16
     dropout: Annotated[float, "probability that a hidden unit is switched off in training"] = 0.1
     weight_decay: Annotated[float, "decoupled decay of the weights"] = 3e-4
+    tempering: Annotated[
+        float, "of natural: the likelihood counts to the power of 1/tempering; 1 is the posterior itself"
+    ] = 0.02
     class_weight: Annotated[ClassWeight, "balanced: every class weighs the same in total"] = "none"
 
     def __post_init__(self) -> None:
@@ -41,6 +44,8 @@ class NeuralFields:
             raise UsageError(f"dropout must be at least 0 and below 1, got {self.dropout}")
         if not 0 <= self.weight_decay < float("inf"):
             raise UsageError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
+        if not 0 < self.tempering <= 1:
+            raise UsageError(f"tempering must be above 0 and at most 1, got {self.tempering}")
 
     def types(self, schema: "Schema") -> Mapping[str, str]:
         """The target is a number where a family of numbers was asked for."""

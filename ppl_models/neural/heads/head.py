@@ -156,7 +156,7 @@ class Head(ABC):
         return total
 
     def temperature(self, log_score: Callable[[float], float]) -> float:
-        """The T within `SPAN` of the best score of held-out rows, by golden sections in log T; 1 if it is flat."""
+        """The T within `SPAN` of the best score of held-out rows, by golden sections; 1 if all do as well."""
         (low, high), golden = map(math.log, SPAN), (math.sqrt(5) - 1) / 2
         a, b = high - golden * (high - low), low + golden * (high - low)
         fa, fb = log_score(math.exp(a)), log_score(math.exp(b))
