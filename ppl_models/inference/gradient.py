@@ -234,8 +234,8 @@ class GradientRule:
         rate = self.learning_rate * state.shrink * min(1.0, (state.step + 1) / (self.warm_up + 1))
         for group in state.optimiser.param_groups:
             group["lr"] = rate
-        natural = isinstance(state.optimiser, NaturalGradient)
-        with state.optimiser.drawn() if natural else nullcontext():
+        optimiser = state.optimiser
+        with optimiser.drawn() if isinstance(optimiser, NaturalGradient) else nullcontext():
             loss, length = self._gradient(problem, state, batch.index, epoch)
         if math.isfinite(loss) and math.isfinite(length):
             if length > self.clip:

@@ -41,10 +41,7 @@ class _Started:
 
     rule: GradientRule
     state: GradientState
-
-    @property
-    def name(self) -> str:
-        return self.rule.name
+    name: str
 
     def init(self, params: Any, /) -> GradientState:
         return self.state
@@ -134,7 +131,7 @@ def train_gradient(
             )  # fmt: skip
 
         ended = loop(
-            _Started(rule, state), target, first, rule.batches(state, target), Told(),
+            _Started(rule, state, rule.name), target, first, rule.batches(state, target), Told(),
             settings.most(STEPS), report, after,
         )  # fmt: skip
     return trained(ended.state, ended.status, ended.steps)

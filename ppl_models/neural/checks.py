@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Conditional
 from ppl_models.checks import Check, Level
 from ppl_models.data import Dataset
@@ -58,6 +57,10 @@ def distance(Z: Tensor, whiten: Tensor) -> Tensor:
     return (Z[:, 1:] @ whiten).square().mean(1).sqrt()
 
 
+def _of_classes(bound: Neural) -> bool:
+    return isinstance(bound, Conditional)
+
+
 def _looked_at(bound: Neural, fitted: Any) -> tuple[Any, Rows, Tensor, Tensor]:
     """Draws, the units of the fit, and positions of training and held-out ones among them."""
     draws = select_draws(fitted.draws, slice(0, min(DRAWS, number_of(fitted.draws))))
@@ -81,7 +84,7 @@ def _log_p(bound: Neural, rows: Rows, draws: Any) -> np.ndarray:
 
 def _calibration(bound: Neural, rows: Rows, draws: Any, temperature: float) -> float:
     """The calibration error of classes, or the coverage of the 90 % intervals of a number."""
-    if isinstance(bound, Conditional):
+    if _of_classes(bound):
         p = np.zeros((len(rows.y), bound.head.outputs))
         for index, new in bound.predictives(rows, draws, temperature):
             p[index] = new.probs.double().mean(0).numpy()
@@ -122,7 +125,7 @@ def checks(bound: Neural, fitted: Any) -> list[Check]:
     found = [Check("held-out rows", gap, level, said)]
     own, T = rows.at(held), bound.temperature
     before, after = (_calibration(bound, own, draws, t) for t in (1.0, T))
-    if isinstance(bound, Conditional):
+    if _of_classes(bound):
         level = "ok" if after <= OFF + 1 / len(held) ** 0.5 else "warn"
         said = f"error of {len(held)} held-out probabilities {before:.3f}, {after:.3f} at temperature {T:.2f}"
     else:
@@ -155,7 +158,7 @@ def summarise(bound: Neural, fitted: Any, tails: tuple[float, float]) -> dict[st
     state = bound.state or {}
     if "head.scale" in state:
         table["prior_scale"] = _normal(float(state["head.scale"].flatten()[0]), 0.0, tails)
-    if isinstance(bound, Bayesian):
+    if fitted.bayesian:
         for name, (dims, values) in bound.variables(fitted.draws)[0].items():
             if not dims:  # σ as predictions have it
                 factor = bound.temperature if name == "sigma" else 1.0
@@ -177,7 +180,7 @@ def _scores(bound: Neural, fitted: Any, tails: tuple[float, float]) -> dict[str,
     own = rows.at(index)
     base = _log_p(bound, own, draws)
     table: dict[str, dict[str, Any]] = {"log_probability": _moments(base, tails)}
-    if isinstance(bound, Conditional):
+    if _of_classes(bound):
         right = np.zeros(len(base))
         for at, new in bound.predictives(own, draws):
             best = new.probs.double().mean(0).argmax(1)
