@@ -124,6 +124,12 @@ SYSTEMS = {
     "mlp by its members": System(
         lambda: ppl.MLP(hidden="8", members=2, posterior="members"), mixed, TARGET, NETWORK
     ),
+    "mlp by all its weights": System(
+        lambda: ppl.MLP(hidden="8", posterior="natural"), mixed, TARGET, NETWORK
+    ),
+    "mlp of counts": System(
+        lambda: ppl.MLP(hidden="8", members=2, family="poisson"), mixed, {"target": "visits"}, NETWORK
+    ),
     "cnn": System(lambda: ppl.CNN(members=2), signals, TARGET, NETWORK),
     "rnn": System(
         lambda: ppl.RNN(units=4, members=2), labelled_walks, {"sequence": "walk", **TARGET}, NETWORK

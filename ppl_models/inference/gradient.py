@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_models.inference.conjugate import Info
+from ppl_models.inference.natural import Natural, NaturalGradient
 
 _copy: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
 _multiply: Any = torch._foreach_mul_  # pyright: ignore[reportPrivateImportUsage]
@@ -107,7 +108,7 @@ class GradientState:
     """What is carried; the weights themselves are those of the target's module.
 
     Attributes:
-        optimiser: Adam with its moments.
+        optimiser: Adam, or the natural-gradient rule, with its moments.
         average: of the iterates, by name of the weights.
         step: steps taken.
         epoch: passes over the data that are done.
@@ -121,7 +122,7 @@ class GradientState:
         good: weights that were fine, to go back to.
     """
 
-    optimiser: torch.optim.Adam
+    optimiser: torch.optim.Optimizer
     average: dict[str, Tensor]
     best: Tensor
     step: int = 0
@@ -171,6 +172,7 @@ class GradientRule:
         autocast: the type of the products on a device that is faster in it, or None.
         weight_decay: decoupled decay of the weights, as AdamW has it (Loshchilov & Hutter 2019, ICLR,
             https://arxiv.org/abs/1711.05101); 0 is Adam.
+        natural: of a Gaussian over all weights; the weights are its mean then, and Adam is not used.
     """
 
     policy: Policy
@@ -181,15 +183,22 @@ class GradientRule:
     seed: int = 0
     autocast: torch.dtype | None = None
     weight_decay: float = 0.0
+    natural: Natural | None = None
 
-    name = "stochastic gradient (Adam)"
+    @property
+    def name(self) -> str:
+        """For people."""
+        return "stochastic gradient (Adam)" if self.natural is None else "stochastic natural gradient"
 
     def start(self, target: GradientTarget) -> GradientState:
         """Nothing learned yet."""
         own = weights(target.module)
         device = next(iter(own.values())).device.type
         fused = device in ("cpu", "cuda")
-        if self.weight_decay > 0:
+        optimiser: torch.optim.Optimizer
+        if self.natural is not None:
+            optimiser = self.natural.optimiser(target.module, self.learning_rate)
+        elif self.weight_decay > 0:
             optimiser = torch.optim.AdamW(
                 target.module.parameters(),
                 lr=self.learning_rate,
@@ -225,7 +234,9 @@ class GradientRule:
         rate = self.learning_rate * state.shrink * min(1.0, (state.step + 1) / (self.warm_up + 1))
         for group in state.optimiser.param_groups:
             group["lr"] = rate
-        loss, length = self._gradient(problem, state, batch.index, epoch)
+        optimiser = state.optimiser
+        with optimiser.drawn() if isinstance(optimiser, NaturalGradient) else nullcontext():
+            loss, length = self._gradient(problem, state, batch.index, epoch)
         if math.isfinite(loss) and math.isfinite(length):
             if length > self.clip:
                 scale = self.clip / length

@@ -17,6 +17,7 @@ from ppl_models.inference.gradient import (
     weights,
 )
 from ppl_models.inference.loop import FROM_START, Course, Log, Status, Trained, loop
+from ppl_models.inference.natural import Natural, NaturalGradient
 from ppl_models.inference.policies import Patience, Stationary
 from ppl_models.inference.settings import GradientSettings, NetworkSettings
 from ppl_models.inference.signals import Whole
@@ -40,7 +41,7 @@ class _Started:
 
     rule: GradientRule
     state: GradientState
-    name: str = GradientRule.name
+    name: str
 
     def init(self, params: Any, /) -> GradientState:
         return self.state
@@ -57,6 +58,7 @@ def train_gradient(
     learning_rate: float = 1e-3,
     batch_size: int = BATCH,
     weight_decay: float = 0.0,
+    natural: Natural | None = None,
 ) -> Trained:
     """Ascend the ELBO until it no longer rises.
 
@@ -67,6 +69,7 @@ def train_gradient(
         learning_rate: if the settings do not say it.
         batch_size: likewise.
         weight_decay: of a network.
+        natural: where a Gaussian over all weights is wanted, whose sds are then beside the weights as `sd.*`.
     """
     size = min(settings.batch_size or batch_size, target.rows)
     rate = settings.learning_rate or learning_rate
@@ -79,6 +82,7 @@ def train_gradient(
             seed=settings.seed,
             autocast=torch.bfloat16 if settings.precision == "bfloat16" else None,
             weight_decay=weight_decay,
+            natural=natural,
         )
     else:
         rule = GradientRule(Stationary(), rate, warm_up=WARM_UP, batch_size=size, seed=settings.seed)
@@ -114,6 +118,9 @@ def train_gradient(
 
         def trained(state: GradientState, status: Status, steps: int) -> Trained:
             params = {name: value[None].cpu() for name, value in _best(state, target).items()}
+            if isinstance(state.optimiser, NaturalGradient):
+                sds = zip(own, state.optimiser.sds(), strict=True)
+                params |= {f"sd.{name}": value[None].detach().cpu() for name, value in sds}
             done = status in (Status.CONVERGED, Status.DIVERGED)
             elbo = float(state.best)
             if not math.isfinite(elbo):  # the policy has not looked yet
@@ -124,7 +131,7 @@ def train_gradient(
             )  # fmt: skip
 
         ended = loop(
-            _Started(rule, state), target, first, rule.batches(state, target), Told(),
+            _Started(rule, state, rule.name), target, first, rule.batches(state, target), Told(),
             settings.most(STEPS), report, after,
         )  # fmt: skip
     return trained(ended.state, ended.status, ended.steps)

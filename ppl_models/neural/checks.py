@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_models.capabilities import Conditional
 from ppl_models.checks import Check, Level
 from ppl_models.data import Dataset
 from ppl_models.draws import number_of, select_draws
@@ -56,6 +57,10 @@ def distance(Z: Tensor, whiten: Tensor) -> Tensor:
     return (Z[:, 1:] @ whiten).square().mean(1).sqrt()
 
 
+def _of_classes(bound: Neural) -> bool:
+    return isinstance(bound, Conditional)
+
+
 def _looked_at(bound: Neural, fitted: Any) -> tuple[Any, Rows, Tensor, Tensor]:
     """Draws, the units of the fit, and positions of training and held-out ones among them."""
     draws = select_draws(fitted.draws, slice(0, min(DRAWS, number_of(fitted.draws))))
@@ -79,7 +84,7 @@ def _log_p(bound: Neural, rows: Rows, draws: Any) -> np.ndarray:
 
 def _calibration(bound: Neural, rows: Rows, draws: Any, temperature: float) -> float:
     """The calibration error of classes, or the coverage of the 90 % intervals of a number."""
-    if bound.head.outputs > 1:
+    if _of_classes(bound):
         p = np.zeros((len(rows.y), bound.head.outputs))
         for index, new in bound.predictives(rows, draws, temperature):
             p[index] = new.probs.double().mean(0).numpy()
@@ -89,8 +94,14 @@ def _calibration(bound: Neural, rows: Rows, draws: Any, temperature: float) -> f
         return float(sum(abs((sure - right)[bins == b].sum()) for b in range(15)) / len(right))
     inside = np.zeros(len(rows.y))
     for index, new in bound.predictives(rows, draws, temperature):
-        u = new.cdf(rows.y[torch.from_numpy(index)]).double().mean(0).numpy()
-        inside[index] = (u > 0.05) & (u < 0.95)
+        y = rows.y[torch.from_numpy(index)]
+        u = new.cdf(y).double().mean(0).numpy()
+        if bound.head.discrete:  # the share of P(new < y) to P(new ≤ y) that is within: a randomised quantile
+            low = new.cdf(y - 1).double().mean(0).numpy()
+            within = np.clip(u, 0.05, 0.95) - np.clip(low, 0.05, 0.95)
+            inside[index] = within / np.maximum(u - low, 1e-300)
+        else:
+            inside[index] = (u > 0.05) & (u < 0.95)
     return float(inside.mean())
 
 
@@ -114,7 +125,7 @@ def checks(bound: Neural, fitted: Any) -> list[Check]:
     found = [Check("held-out rows", gap, level, said)]
     own, T = rows.at(held), bound.temperature
     before, after = (_calibration(bound, own, draws, t) for t in (1.0, T))
-    if bound.head.outputs > 1:
+    if _of_classes(bound):
         level = "ok" if after <= OFF + 1 / len(held) ** 0.5 else "warn"
         said = f"error of {len(held)} held-out probabilities {before:.3f}, {after:.3f} at temperature {T:.2f}"
     else:
@@ -147,10 +158,11 @@ def summarise(bound: Neural, fitted: Any, tails: tuple[float, float]) -> dict[st
     state = bound.state or {}
     if "head.scale" in state:
         table["prior_scale"] = _normal(float(state["head.scale"].flatten()[0]), 0.0, tails)
-    variables = fitted.bound.variables(fitted.draws)[0] if "head.scale" in state else {}
-    if "sigma" in variables:
-        s = variables["sigma"][1] * bound.temperature
-        table["sigma"] = _normal(s.mean(), s.std(), tails)
+    if fitted.bayesian:
+        for name, (dims, values) in bound.variables(fitted.draws)[0].items():
+            if not dims:  # σ as predictions have it
+                factor = bound.temperature if name == "sigma" else 1.0
+                table[name] = _normal((values * factor).mean(), (values * factor).std(), tails)
     table["features"] = _normal(float(bound.head.features), 0.0, tails)
     table["weights"] = _normal(float(bound.size), 0.0, tails)
     if not fitted.data.rows:
@@ -168,7 +180,7 @@ def _scores(bound: Neural, fitted: Any, tails: tuple[float, float]) -> dict[str,
     own = rows.at(index)
     base = _log_p(bound, own, draws)
     table: dict[str, dict[str, Any]] = {"log_probability": _moments(base, tails)}
-    if bound.head.outputs > 1:
+    if _of_classes(bound):
         right = np.zeros(len(base))
         for at, new in bound.predictives(own, draws):
             best = new.probs.double().mean(0).argmax(1)

@@ -40,22 +40,31 @@ class Inputs(Protocol):
 
 
 class Network(nn.Module):
-    """A backbone, and a linear layer that all members share: inputs ↦ outputs (B, M, O).
+    """A backbone, and a linear layer that all members share: inputs ↦ outputs (B, M, O + q).
 
     Args:
         backbone: inputs ↦ features (B, M, F).
-        features: F.
-        outputs: O.
+        head: what a target is: F, O, and the q numbers that all rows share, which follow the outputs.
     """
 
-    def __init__(self, backbone: nn.Module, features: int, outputs: int) -> None:
+    def __init__(self, backbone: nn.Module, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
-        self.output = nn.Linear(features, outputs)
+        self.output = nn.Linear(head.features, head.outputs)
+        if (start := head.start()) is not None:
+            self.output.bias.data.copy_(start)
+        self.shared = nn.Parameter(head.shared.float()) if len(head.shared) else None
 
     def forward(self, inputs: Any) -> Tensor:
-        """(B, M, O)."""
-        return self.output(self.backbone(inputs))
+        """(B, M, O + q)."""
+        return self.outputs(self.backbone(inputs))
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """The same of features (B, M, F)."""
+        out = self.output(features)
+        if self.shared is None:
+            return out
+        return torch.cat([out, self.shared.expand(*out.shape[:-1], -1)], -1)
 
 
 def parts(seed: int, n: int) -> tuple[Tensor, Tensor]:
@@ -110,6 +119,11 @@ class NetworkTarget(GradientTarget):
         each = self.head.loss(self.module(inputs), y).mean(1)
         return each.mean() if self._small is None else (each * self._small[index]).mean()
 
+    @property
+    def count(self) -> float:
+        """What the training rows weigh in all."""
+        return float(len(self.train)) if self.weight is None else float(self.weight[self.train].sum())
+
     @torch.no_grad()
     def outputs(self, index: Tensor) -> Tensor:
         """Of rows at these positions, (m, M, O), without dropout."""
@@ -156,7 +170,7 @@ def applied(network: Network, inputs: Any, outputs: bool = False) -> tuple[Tenso
         h = network.backbone(inputs.at(some))
         found.append(h.mean(1).double())
         if outputs:
-            out.append(network.output(h).transpose(0, 1))
+            out.append(network.outputs(h).transpose(0, 1))
     return torch.cat(found), torch.cat(out, 1) if outputs and out else None
 
 

@@ -7,8 +7,19 @@ import pytest
 import scipy.stats as ss
 import torch
 
-from ppl_models.neural.heads import INTERCEPT, NAME, RATE, SCALES, SHAPE, ClassHead, FeatureRows, NumberHead
+from ppl_models.neural.heads import (
+    INTERCEPT,
+    NAME,
+    RATE,
+    SCALES,
+    SHAPE,
+    ClassHead,
+    FamilyHead,
+    FeatureRows,
+    NumberHead,
+)
 from ppl_models.regression.newton import fit_glm
+from ppl_models.regression.responses import RESPONSES
 
 
 def features(n, d, seed=0):
@@ -22,7 +33,7 @@ def number():
     Z, rng = features(30, 3)
     y = torch.from_numpy(Z.numpy() @ [0.5, 1.0, -0.7, 0.1] + rng.normal(scale=0.4, size=30))
     head = NumberHead(3, 10.0, 2.5)
-    params, evidence, _ = head.fit(Z, y, None)
+    params, evidence, _ = head.fit(FeatureRows(Z, y))
     return head, Z, y, params, evidence
 
 
@@ -72,7 +83,7 @@ def test_the_bound_of_classes_is_just_below_the_evidence(classes):
     B = rng.normal(size=(3, classes))
     y = torch.from_numpy((Z.numpy() @ B + rng.gumbel(size=(120, classes))).argmax(1))
     head = ClassHead(classes, 2)
-    params, elbo, converged = head.fit(Z, y, None)
+    params, elbo, converged = head.fit(FeatureRows(Z, y))
     assert converged
     torch.manual_seed(0)
     theta = head.draw(params, 4_000)
@@ -89,7 +100,7 @@ def test_the_prior_scale_of_classes_is_near_that_of_the_largest_bound():
     beta = rng.normal(scale=0.8, size=13)
     y = torch.from_numpy((rng.random(400) < 1 / (1 + np.exp(-Z.numpy() @ beta))).astype(int))
     head = ClassHead(2, 12)
-    params, elbo, _ = head.fit(Z, y, None)
+    params, elbo, _ = head.fit(FeatureRows(Z, y))
     best = max(fit_glm(head.glm(s), FeatureRows(Z, y)).elbo for s in SCALES)
     assert best - elbo < 0.3
 
@@ -105,11 +116,11 @@ def test_a_head_that_held_out_rows_do_not_like_stays_at_the_network():
         (NumberHead(6), torch.from_numpy(truth[:, :1].T), Z @ torch.from_numpy(truth[:, 0]), noise.double()),
     ):
         centre = head.centre(W[:, 1:], W[:, 0])
-        judges = (Z[:60], target[:60], None)
+        judges = FeatureRows(Z[:60], target[:60])
         wrong = torch.cat([odd, target[30:]])
-        near, _, _ = head.fit(Z[:31], wrong[:31], None, centre, judges)
+        near, _, _ = head.fit(FeatureRows(Z[:31], wrong[:31]), centre, judges)
         assert float(near["scale"]) <= 0.3
-        far, _, _ = head.fit(Z, target, None, 0 * centre, judges)
+        far, _, _ = head.fit(FeatureRows(Z, target), 0 * centre, judges)
         assert float(far["scale"]) >= 0.3
 
 
@@ -119,7 +130,7 @@ def test_the_centre_gives_the_logits_of_the_network():
     head = ClassHead(3, 4)
     theta = {NAME: {"coefficient": head.centre(W, b)[None]}}
     wanted = (Z[:, 1:] @ W.mT + b).log_softmax(-1)
-    torch.testing.assert_close(head.logits(theta, Z)[0].log_softmax(-1), wanted)
+    torch.testing.assert_close(head.outcomes(theta, Z)[0].log_softmax(-1), wanted)
 
 
 def test_weights_count_rows_as_often_as_they_say():
@@ -129,8 +140,8 @@ def test_weights_count_rows_as_often_as_they_say():
     weight = torch.ones(40).double()
     weight[:10] = 2.0
     for head, target in ((ClassHead(2, 2), y), (NumberHead(2), y.double())):
-        one, elbo, _ = head.fit(Z, target, weight)
-        two, other, _ = head.fit(Z[twice], target[twice], None)
+        one, elbo, _ = head.fit(FeatureRows(Z, target, weight))
+        two, other, _ = head.fit(FeatureRows(Z[twice], target[twice]))
         assert elbo == pytest.approx(other, abs=1e-6)
         np.testing.assert_allclose(one["loc"], two["loc"], atol=1e-6)
 
@@ -148,8 +159,73 @@ def test_draws_of_classes_have_the_moments_of_the_posterior():
     Z, rng = features(50, 1)
     y = torch.from_numpy(rng.integers(0, 3, 50))
     head = ClassHead(3, 1)
-    params, _, _ = head.fit(Z, y, None)
+    params, _, _ = head.fit(FeatureRows(Z, y))
     torch.manual_seed(1)
     x = head.draw(params, 20_000)[NAME]["coefficient"].flatten(1)
     np.testing.assert_allclose(x.mean(0), params["loc"], atol=0.03)
     np.testing.assert_allclose(np.cov(x.numpy().T), params["scale_tril"] @ params["scale_tril"].mT, atol=0.02)
+
+
+FAMILIES = {
+    "student_t": lambda rng, f: f + 0.3 * rng.standard_t(3, len(f)),
+    "poisson": lambda rng, f: rng.poisson(np.exp(f)).astype(float),
+    "negative_binomial": lambda rng, f: rng.poisson(np.exp(f) * rng.gamma(2, 0.5, len(f))).astype(float),
+    "gamma": lambda rng, f: np.exp(f) * rng.gamma(4, 0.25, len(f)),
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    Z, rng = features(150, 2)
+    y = torch.from_numpy(FAMILIES[request.param](rng, Z.numpy() @ [1.0, 0.5, -0.3]))
+    response = RESPONSES[request.param].of(RESPONSES[request.param].links[0], y)
+    head = FamilyHead(2, response, response.start(response.standardised(y), torch.ones_like(y)))
+    rows = FeatureRows(Z, head.inside(y))
+    return head, rows, y, head.fit(rows)
+
+
+def test_the_posterior_of_a_family_is_close_to_the_exact_one(family):
+    """By importance weights: they are nearly even, and the evidence that they give is just above the ELBO."""
+    head, rows, _, (params, elbo, converged) = family
+    assert converged
+    torch.manual_seed(0)
+    theta = head.draw(params, 2_000)
+    log_w = head.log_evidence(theta, rows) + head.log_prior(theta, params) - head.log_q(theta, params)
+    weight = torch.softmax(log_w, 0)
+    assert 1 / float((weight**2).sum()) > 0.8 * 2_000
+    assert elbo == pytest.approx(float(log_w.logsumexp(0)) - math.log(2_000), abs=0.1)
+
+
+def test_log_probabilities_of_a_family_are_those_of_scipy(family):
+    head, rows, y, (params, _, _) = family
+    torch.manual_seed(0)
+    theta = head.draw(params, 3)
+    f = (theta[NAME]["coefficient"] @ rows.Z.mT).numpy()
+    own = {name: value.numpy()[:, None] for name, value in head.hyper(theta).items()}
+    r = head.response
+    wanted = {
+        "student_t": lambda: ss.t.logpdf(y, own["nu"], r.shift + r.unit * f, own["sigma"]),
+        "poisson": lambda: ss.poisson.logpmf(y, np.exp(f)),
+        "negative_binomial": lambda: ss.nbinom.logpmf(
+            y, 1 / own["dispersion"], 1 / (1 + own["dispersion"] * np.exp(f))
+        ),
+        "gamma": lambda: ss.gamma.logpdf(y, own["shape"], scale=np.exp(f) / own["shape"]),
+    }[r.name]()
+    new = head.predictive(theta, rows.Z, 1.0)
+    np.testing.assert_allclose(new.log_prob(y).numpy(), wanted, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(head.log_likelihood(theta, rows.Z, rows.y).numpy(), wanted, rtol=1e-6)
+    loss = head.loss(head.outcomes(theta, rows.Z)[:1].transpose(0, 1), rows.y)[
+        :, 0
+    ]  # one member; in the units of the head
+    np.testing.assert_allclose(-loss.numpy() - head.log_unit, wanted[0], rtol=1e-6)
+
+
+def test_a_temperature_widens_what_has_a_width(family):
+    head, rows, y, (params, _, _) = family
+    torch.manual_seed(0)
+    theta = head.draw(params, 200)
+    sd = [float(head.predictive(theta, rows.Z, T).sample().std(0).mean()) for T in (1.0, 2.0)]
+    if len(head.psi):
+        assert sd[1] > 1.2 * sd[0]
+    else:
+        assert head.temperature(lambda T: float(head.predictive(theta, rows.Z, T).log_prob(y).mean())) == 1.0

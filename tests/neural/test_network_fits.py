@@ -64,10 +64,12 @@ def test_columns_that_matter_have_importance(fitted):
     ("model", "options"),
     [
         (ppl.MLP(hidden=8, members=2), {"target": "z"}),
+        (ppl.MLP(hidden=8, posterior="natural"), {"target": "y"}),
+        (ppl.MLP(hidden=8, members=2, family="student_t"), {"target": "y"}),
         (ppl.RNN(units=4, members=2), {"target": "z"}),
         (ppl.RNN(units=4), {"ignore": "kind,z"}),
     ],
-    ids=["mlp", "rnn", "forecast"],
+    ids=["mlp", "natural", "family", "rnn", "forecast"],
 )
 def test_a_fit_that_was_stopped_goes_on_to_the_same_numbers(tmp_path, model, options):
     data = table(120)
@@ -139,6 +141,8 @@ def test_a_season_is_forecast_within_its_intervals():
         (ppl.MLP(), table()[["y"]], {"target": "y"}, UsageError, "nothing to predict y from"),
         (ppl.MLP(), table().assign(z="yes"), {"target": "z"}, DataError, "all rows are of one class, 'yes'"),
         (ppl.MLP(), table().iloc[:1], {"target": "y"}, DataError, "fewer than two rows have a target"),
+        (ppl.MLP(family="poisson"), table(), {"target": "y"}, DataError, "the target y has .* --family"),
+        (ppl.MLP(family="gamma"), table(), {"target": "y"}, DataError, "the target y has .* --family normal"),
         (ppl.CNN(), table(), {"target": "z"}, UsageError, "cnn takes numbers, and 'kind' is a label"),
         (ppl.RNN(), table(), {}, UsageError, "rnn forecasts numbers, and 'kind' is a label"),
         (ppl.RNN(), table()[["u"]].iloc[:3], {}, DataError, "the longest sequence has 3 rows; a forecast"),
@@ -156,7 +160,9 @@ def test_what_cannot_be_is_refused_in_a_line(model, data, options, error, messag
         (lambda: ppl.MLP(hidden="8,x"), "hidden must be sizes of at least 1"),
         (lambda: ppl.MLP(dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
         (lambda: ppl.MLP(members=0), "members must be at least 1, got 0"),
-        (lambda: ppl.MLP(posterior="both"), "posterior must be head or members, got 'both'"),
+        (lambda: ppl.MLP(posterior="both"), "posterior must be head, members or natural, got 'both'"),
+        (lambda: ppl.MLP(tempering=0), "tempering must be above 0 and at most 1, got 0"),
+        (lambda: ppl.MLP(family="poison"), "family must be auto, normal, .* or gamma, got 'poison'"),
         (lambda: ppl.CNN(shift=-1), "shift must be at least 0, got -1"),
         (lambda: ppl.RNN(season=0), "season must be at least 1, got 0"),
     ],
@@ -176,3 +182,71 @@ def test_a_fit_that_died_before_its_head_was_there_says_so(fitted):
     bare = {n: v for n, v in fitted.params.items() if not n.startswith(("head", "feature", "temperature"))}
     with pytest.raises(RunError, match="stopped before its predictions were ready"):
         fitted.bound.at({"networks": bare}).temperature  # noqa: B018
+
+
+def test_counts_are_predicted_as_counts():
+    rng = np.random.default_rng(0)
+    data = table(200)
+    data["y"] = rng.poisson(np.exp(1 + np.sin(2 * data["u"])))
+    fit = ppl.fit(ppl.MLP(hidden=16, members=2, family="poisson"), data, target="y", ignore="z", steps=300)
+    found = fit.predict()
+    assert np.sqrt(np.mean((found["mean"] - data["y"]) ** 2)) < 0.8 * data["y"].std()
+    assert (found[["lower", "upper"]] % 1 == 0).all().all()
+    assert (found["lower"] >= 0).all()
+    assert (fit.sample()["y"] % 1 == 0).all()
+    assert fit.posterior_draws.k_hat < 0.7 or fit.posterior_draws.even > 0.95
+    assert "calibration" in str(fit.check())
+    wide = ppl.fit(ppl.MLP(hidden=4, members=1, family="negative_binomial"), data, target="y", steps=5)
+    assert wide.summary().loc["dispersion", "mean"] > 0
+
+
+@pytest.fixture(scope="module")
+def natural():
+    model = ppl.MLP(hidden=16, posterior="natural")
+    return ppl.fit(model, table(), target="z", ignore="y", steps=600)
+
+
+def test_draws_of_all_weights_classify_rows_that_were_not_seen(natural):
+    new = table(500, 1)
+    found = natural.predict(new)
+    assert (found["class"] == new["z"]).mean() > 0.8
+    assert natural.score(new)["log_probability"].mean() > -0.45
+    # probabilities are averages over the draws, each a pass through the network
+    rows = natural.bound.rows(ppl.read(new, schema=natural.data.schema))
+    draws = {"weights": {"value": natural.draws["weights"]["value"][:7]}}
+    net, own = natural.bound.network(natural.params), []
+    for value in draws["weights"]["value"].float():
+        for p, part in zip(net.parameters(), value.split([p.numel() for p in net.parameters()]), strict=True):
+            p.data = part.reshape(p.shape)
+        logits = net(rows.source.inputs)[:, 0].double()
+        own.append((logits / natural.bound.temperature).softmax(-1))
+    wanted = torch.stack(own).mean(0).numpy()
+    np.testing.assert_allclose(natural.bound.predictive(rows, draws), wanted, atol=1e-6)
+
+
+def test_a_gaussian_over_all_weights_is_not_trusted_where_it_is_not_the_posterior(natural):
+    assert natural.posterior_draws.k_hat > 1
+    report = natural.check()
+    assert report.verdict == "not trusted"
+    assert {"k-hat", "held-out rows", "calibration"} <= {check.name for check in report.checks}
+
+
+def test_the_evidence_bound_of_a_gaussian_over_all_weights_is_that_of_its_draws(natural):
+    theta, bound = natural.draws, natural.bound
+    parts = (bound.log_evidence(natural.batch, theta), bound.log_prior(theta))
+    each = sum(parts) - bound.log_q(theta, natural.params)
+    assert natural.elbo == pytest.approx(float(each.mean()), abs=5 * float(each.std()) / 20**0.5)
+    mean, sd = natural.params["output.weight"], natural.params["sd.output.weight"]
+    assert mean.shape == sd.shape
+    assert (sd > 0).all()
+
+
+def test_steps_of_sequences_are_labelled_by_draws_of_all_weights():
+    data = table(120).assign(id=np.repeat(["a", "b", "c"], [50, 30, 40]))
+    options = {"target": "z", "sequence": "id", "ignore": "y", "steps": 40}
+    fit = ppl.fit(ppl.RNN(units=4, posterior="natural"), data, **options)
+    whole = fit.predict()["probability_yes"].to_numpy()
+    assert len(whole) == 120
+    last = fit.predict(data[80:])["probability_yes"].to_numpy()
+    np.testing.assert_allclose(last, whole[80:], atol=1e-5)
+    assert fit.posterior_draws.log_likelihood.shape[1] == 3

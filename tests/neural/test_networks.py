@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ppl_models as ppl
-from ppl_models.models.rnn.forecast import after, calendar, season_of
+from ppl_models.models.rnn.series import after, calendar, season_of
 from ppl_models.networks.images import Convolutional, Images, Shifts
 from ppl_models.networks.recurrent import Recurrent, Steps
 from ppl_models.networks.tabular import CellCoding, CellEmbedding, MemberLinear, Tabular

@@ -10,7 +10,10 @@ from torch import nn
 from ppl_models.data import Dataset
 from ppl_models.errors import UsageError
 from ppl_models.networks.images import Convolutional, Images, Shifts
-from ppl_models.neural.bound import Classes, HeadBound, MembersBound, Neural, Numbers, chosen
+from ppl_models.neural.bound import Neural
+from ppl_models.neural.natural import NaturalBound
+from ppl_models.neural.posteriors import HeadBound, MembersBound
+from ppl_models.neural.targets import Classes, Numbers, chosen
 
 
 class Units(NamedTuple):
@@ -53,7 +56,7 @@ class Pixels(Neural):
         """Its size: `images of 28 × 28, 4 members`."""
         h, w, _ = self.shape
         what = f"signals of {w}" if h == 1 else f"images of {h} × {w}"
-        return f"{what}, {self.model.members} member{'s' * (self.model.members > 1)}"
+        return f"{what}, {self.members} member{'s' * (self.members > 1)}"
 
     def coded(self, data: Dataset) -> Units:
         """By all pixels of the fit."""
@@ -81,8 +84,7 @@ class Pixels(Neural):
     def backbone(self, features: int) -> nn.Module:
         """Blocks and dense layers."""
         h, w, c = self.shape
-        m = self.model
-        return Convolutional((c * (1 + self.coding.masked), h, w), features, m.members, m.dropout)
+        return Convolutional((c * (1 + self.coding.masked), h, w), features, self.members, self.dropout)
 
 
 @final
@@ -105,7 +107,22 @@ class CNNMemberNumbers(Numbers, MembersBound, Pixels):
     """Numbers, by the members."""
 
 
-BOUNDS = (CNNClasses, CNNNumbers, CNNMemberClasses, CNNMemberNumbers)
+@final
+class CNNNaturalClasses(Classes, NaturalBound, Pixels):
+    """Labels, with a posterior of all weights."""
 
-bound_of = chosen(*BOUNDS)
+
+@final
+class CNNNaturalNumbers(Numbers, NaturalBound, Pixels):
+    """Numbers, with a posterior of all weights."""
+
+
+BOUNDS = {
+    "head": (CNNClasses, CNNNumbers),
+    "members": (CNNMemberClasses, CNNMemberNumbers),
+    "natural": (CNNNaturalClasses, CNNNaturalNumbers),
+}
+"""By `posterior`, of a label and of a number."""
+
+bound_of = chosen(BOUNDS)
 """The network of a model over a schema."""

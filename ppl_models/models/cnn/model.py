@@ -4,9 +4,10 @@
     z_n = the mean of h_nm over m, standardised
     y_n ~ Categorical(softmax(A φ_n)), φ_n = α + Bᵀ z_n, b_j ~ N(c_j, s² I)          a label
     y_n ~ N(α + βᵀ z_n, σ²), β_j ~ N(c_j, σ² s²), σ² ~ InverseGamma(1, 0.05)        a number, in its sds
+    y_n ~ p(· | α + βᵀ z_n, ψ), β_j ~ N(c_j, s²), ψ ~ p(ψ)                          a number of another family
 
 Rows are images where they were read as such; else the columns in their order are a signal. c is the network's
-own output layer. c is the network's own output layer. θ is a point estimate by the gradient rule, stopped by
+own output layer. θ is a point estimate by the gradient rule, stopped by
 held-out rows; the posterior is that of the head given the features. (LeCun, Bottou, Bengio & Haffner 1998,
 Gradient-based learning applied to document recognition, Proc. IEEE 86, https://doi.org/10.1109/5.726791;
 Snoek et al. 2015, ICML, https://arxiv.org/abs/1502.05700.)
@@ -52,7 +53,7 @@ class CNN(NeuralFields, Model):
         """Of labels and of numbers, with and without a head."""
         from ppl_models.models.cnn.bound import BOUNDS
 
-        return BOUNDS
+        return tuple(bound for pair in BOUNDS.values() for bound in pair)
 
     def bind(self, schema: "Schema") -> "Neural":
         """The network over the pixels of a schema, by the kind of its target."""

@@ -22,6 +22,7 @@ from ppl_models.regression.bound import NAME
 from ppl_models.regression.classes import Classes
 from ppl_models.regression.design import Beside, Block
 from ppl_models.regression.effects import average_effects
+from ppl_models.regression.new import NewNumbers
 from ppl_models.regression.responses import RESPONSES, NumberResponse, Ordinal
 from ppl_models.regression.trained import TrainedRegression, moments, ratio
 
@@ -240,35 +241,6 @@ class GLMBound(TrainedRegression):
         return rows | self.summarise_kernel() | self.summarise_groups(theta, tails)
 
 
-class _New:
-    """New observations of m rows under each of S draws."""
-
-    def __init__(self, response: NumberResponse, f: Tensor, psi: Tensor, trials: Tensor | None) -> None:
-        self.response, self.f, self.psi, self.trials = response, f, psi, trials
-
-    @property
-    def mean(self) -> Tensor:
-        """(S, m), of all trials of a row."""
-        mean = self.response.mean(self.f, self.psi)
-        return mean if self.trials is None else mean * self.trials
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """(S, m), in the user's units."""
-        r = self.response
-        y = r.standardised(value).expand_as(self.f)
-        own = self.psi if self.psi.shape[1] else None
-        trials = None if self.trials is None else self.trials.expand_as(self.f)
-        return r.log_prob(self.f[..., None], y, own, trials) - float(np.log(r.unit))
-
-    def cdf(self, value: Tensor) -> Tensor:
-        """(S, m)."""
-        return self.response.cdf(value, self.f, self.psi, self.trials)
-
-    def sample(self) -> Tensor:
-        """(S, m)."""
-        return self.response.sample(self.f, self.psi, self.trials)
-
-
 @final
 class NumberBound(GLMBound):
     """A number, a count or successes of trials given the other columns."""
@@ -278,7 +250,7 @@ class NumberBound(GLMBound):
         psi = self.response_psi(draws)
         for index, f, trials in self._predictors(rows, draws):
             n = None if trials is None else trials.nan_to_num(1.0)
-            yield Predicted(index, _New(self.response, f, psi, n), self.response.discrete)
+            yield Predicted(index, NewNumbers(self.response, f, psi, n), self.response.discrete)
 
 
 @final

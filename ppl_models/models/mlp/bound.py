@@ -9,7 +9,10 @@ from torch import nn
 
 from ppl_models.data import Dataset
 from ppl_models.networks.tabular import CellCoding, Cells, Tabular
-from ppl_models.neural.bound import Classes, HeadBound, MembersBound, Neural, Numbers, chosen
+from ppl_models.neural.bound import Neural
+from ppl_models.neural.natural import NaturalBound
+from ppl_models.neural.posteriors import HeadBound, MembersBound
+from ppl_models.neural.targets import Classes, Numbers, chosen
 
 
 @dataclass(eq=False)
@@ -21,7 +24,7 @@ class Table(Neural):
     @property
     def describe(self) -> str:
         """Its size: `layers of 96,96, 16 members`."""
-        return f"layers of {','.join(map(str, self.model.hidden))}, {self.model.members} members"
+        return f"layers of {','.join(map(str, self.model.hidden))}, {self.members} members"
 
     def coded(self, data: Dataset) -> CellCoding:
         """Bins by the rows of the fit."""
@@ -42,7 +45,7 @@ class Table(Neural):
     def backbone(self, features: int) -> nn.Module:
         """Embeddings and layers."""
         m = self.model
-        return Tabular(self.coding, m.hidden, features, m.members, m.dropout)
+        return Tabular(self.coding, m.hidden, features, self.members, self.dropout)
 
 
 @final
@@ -65,7 +68,22 @@ class MLPMemberNumbers(Numbers, MembersBound, Table):
     """Numbers, by the members."""
 
 
-BOUNDS = (MLPClasses, MLPNumbers, MLPMemberClasses, MLPMemberNumbers)
+@final
+class MLPNaturalClasses(Classes, NaturalBound, Table):
+    """Labels, with a posterior of all weights."""
 
-bound_of = chosen(*BOUNDS)
+
+@final
+class MLPNaturalNumbers(Numbers, NaturalBound, Table):
+    """Numbers, with a posterior of all weights."""
+
+
+BOUNDS = {
+    "head": (MLPClasses, MLPNumbers),
+    "members": (MLPMemberClasses, MLPMemberNumbers),
+    "natural": (MLPNaturalClasses, MLPNaturalNumbers),
+}
+"""By `posterior`, of a label and of a number."""
+
+bound_of = chosen(BOUNDS)
 """The network of a model over a schema."""

@@ -5,6 +5,7 @@
     z_n = the mean of h_nm over m, standardised
     y_n ~ Categorical(softmax(A φ_n)), φ_n = α + Bᵀ z_n, b_j ~ N(c_j, s² I)          a label
     y_n ~ N(α + βᵀ z_n, σ²), β_j ~ N(c_j, σ² s²), σ² ~ InverseGamma(1, 0.05)        a number, in its sds
+    y_n ~ p(· | α + βᵀ z_n, ψ), β_j ~ N(c_j, s²), ψ ~ p(ψ)                          a number of another family
 
 c is the network's own output layer. θ is a point estimate by the gradient rule, stopped by held-out rows; the
 posterior is that of the head given the features. A missing cell has an embedding of its own, and a row
@@ -56,7 +57,7 @@ class MLP(NeuralFields, Model):
         """Of labels and of numbers, with and without a head."""
         from ppl_models.models.mlp.bound import BOUNDS
 
-        return BOUNDS
+        return tuple(bound for pair in BOUNDS.values() for bound in pair)
 
     def bind(self, schema: "Schema") -> "Neural":
         """The network over the columns of a schema, by the kind of its target."""

@@ -11,7 +11,10 @@ from ppl_models.data import Dataset
 from ppl_models.draws import Draws
 from ppl_models.models.rnn.steps import StepTarget
 from ppl_models.networks.recurrent import Recurrent, Steps
-from ppl_models.neural.bound import Classes, HeadBound, MembersBound, Neural, Numbers, chosen
+from ppl_models.neural.bound import Neural
+from ppl_models.neural.natural import NaturalBound
+from ppl_models.neural.posteriors import Drawn, HeadBound, MembersBound
+from ppl_models.neural.targets import Classes, Numbers, chosen
 from ppl_models.neural.training import Network, NetworkTarget, parts
 
 PART, LEAST, MANY = 200, 10, 40
@@ -58,7 +61,7 @@ class Recurrences(Neural):
         """Its size: `64 recurrent units, 4 members`."""
         m = self.model
         of = "" if self.coding is None else (" of steps" if self.coding.steps else " of sequences")
-        return f"{m.units} recurrent units{of}, {m.members} member{'s' * (m.members > 1)}"
+        return f"{m.units} recurrent units{of}, {self.members} member{'s' * (self.members > 1)}"
 
     @property
     def numbers_in(self) -> list[int]:
@@ -97,6 +100,10 @@ class Recurrences(Neural):
             if len(own):
                 found[i] = own[0]
         return found
+
+    def outputs_each(self, inputs: Steps) -> Tensor:
+        """The steps of a sequence, or one."""
+        return inputs.length if self.coding.steps else super().outputs_each(inputs)
 
     def weights(self, data: Dataset) -> None:
         """None: rows follow one another."""
@@ -142,7 +149,7 @@ class Recurrences(Neural):
         levels = sum(len(self.schema.columns[j].levels) + 1 for j in self.labels_in)
         wide = P * (2 + self.coding.masked)
         return Recurrent(
-            wide, levels, len(self.labels_in), m.units, m.layers, features, m.members, m.dropout,
+            wide, levels, len(self.labels_in), m.units, m.layers, features, self.members, self.dropout,
             self.coding.steps,
         )  # fmt: skip
 
@@ -191,9 +198,8 @@ def _padded(rows: np.ndarray, lengths: np.ndarray, fill: float = 0) -> Tensor:
     return torch.from_numpy(found)
 
 
-@dataclass(eq=False)
-class RecurrentHead(HeadBound, Recurrences):
-    """With the posterior of the head."""
+class Summed(Drawn, Recurrences):
+    """With log likelihoods of whole sequences."""
 
     def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
         """By sequence; of a single sequence by step."""
@@ -203,6 +209,20 @@ class RecurrentHead(HeadBound, Recurrences):
         total = torch.zeros(len(found), len(data.lengths), dtype=torch.float64)
         owner = torch.from_numpy(np.repeat(np.arange(len(data.lengths)), data.lengths))
         return total.index_add_(1, owner, found)
+
+
+@dataclass(eq=False)
+class RecurrentHead(Summed, HeadBound):
+    """With the posterior of the head."""
+
+    exchangeable: bool = False
+
+
+@dataclass(eq=False)
+class RecurrentNatural(Summed, NaturalBound):
+    """With a posterior of all weights."""
+
+    exchangeable: bool = False
 
 
 @final
@@ -232,7 +252,22 @@ class RNNMemberNumbers(Numbers, RecurrentMembers):
     """Numbers, by the members."""
 
 
-BOUNDS = (RNNClasses, RNNNumbers, RNNMemberClasses, RNNMemberNumbers)
+@final
+class RNNNaturalClasses(Classes, RecurrentNatural):
+    """Labels, with a posterior of all weights."""
 
-bound_of = chosen(*BOUNDS)
+
+@final
+class RNNNaturalNumbers(Numbers, RecurrentNatural):
+    """Numbers, with a posterior of all weights."""
+
+
+BOUNDS = {
+    "head": (RNNClasses, RNNNumbers),
+    "members": (RNNMemberClasses, RNNMemberNumbers),
+    "natural": (RNNNaturalClasses, RNNNaturalNumbers),
+}
+"""By `posterior`, of a label and of a number."""
+
+bound_of = chosen(BOUNDS)
 """The network of a model over a schema."""

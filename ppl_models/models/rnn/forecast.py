@@ -8,8 +8,7 @@ from typing import Any, Self, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch import Tensor
 
 from ppl_models.bound import Bound
 from ppl_models.capabilities import NETWORKS, Ahead, Fitted
@@ -17,12 +16,12 @@ from ppl_models.checks import Check, Level
 from ppl_models.data import Dataset, Schema
 from ppl_models.draws import Draws, Params
 from ppl_models.errors import DataError, UsageError
-from ppl_models.inference.gradient import GradientTarget
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import NetworkSettings, Training
 from ppl_models.inference.stochastic import train_gradient
 from ppl_models.models.rnn.fields import RNNFields
-from ppl_models.neural.training import parts
+from ppl_models.models.rnn.series import CALENDAR, Series, after, calendar, season_of
+from ppl_models.models.rnn.walking import Emissions, Walker, WalkTarget
 
 _gamma: Any = torch._standard_gamma  # pyright: ignore[reportPrivateImportUsage]
 
@@ -32,101 +31,8 @@ PATHS = 400
 WINDOW, WINDOWS, LEAST = 200, 40, 12
 """Steps of a window that is trained on: at most, and such that there are about so many; at least."""
 
-LONGEST, SHORTEST, DEEP, NEAR = 1_000, 4, 0.6, 1.2
-"""A season is at most and at least so long, its error at most this share of the largest at a shorter lag, and
-within this factor of the least."""
-
 WARM = 4
 """Seasons, or hundreds of steps, of the past that a forecast is warmed up by."""
-
-CALENDAR = 6
-"""Calendar features: sine and cosine of the time of day, of the week and of the year."""
-
-
-class Walker(nn.Module):
-    """Steps ↦ three outputs of each column: location, scale and tail, or mean and dispersion."""
-
-    def __init__(self, inputs: int, columns: int, units: int, layers: int, dropout: float) -> None:
-        super().__init__()
-        self.gru = nn.GRU(inputs, units, layers, batch_first=True)
-        self.dense = nn.Linear(units + inputs, units)
-        self.output = nn.Linear(units, 3 * columns)
-        self.output.weight.data.mul_(0.1)
-        self.output.bias.data.zero_()
-        self.dropout, self.columns = dropout, columns
-
-    def forward(self, e: Tensor, state: Tensor | None = None) -> tuple[Tensor, Any]:
-        """(B, T, C, 3) of inputs (B, T, I), and the state to go on from."""
-        h, state = self.gru(e, state)
-        h = nn.functional.dropout(h, self.dropout, self.training and self.dropout > 0)
-        h = nn.functional.relu(self.dense(torch.cat([h, e], -1)))
-        return self.output(h).unflatten(-1, (self.columns, 3)), state
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """One sequence as the network takes it.
-
-    Attributes:
-        x: (T, C) float64 cells in the user's units, NaN where missing.
-        filled: the same with the last cell before, or the mean, where one is missing.
-        scale: (C,) of the differences to the base; of a count its mean.
-        centre: (C,) the mean.
-        calendar: (T, F).
-    """
-
-    x: np.ndarray
-    filled: np.ndarray
-    scale: np.ndarray
-    centre: np.ndarray
-    calendar: np.ndarray
-
-
-class WalkTarget(GradientTarget):
-    """−log p(x_t | x_{<t}) of windows, nats a window's step, in units of the scale.
-
-    Args:
-        module: the network.
-        bound: the model over its columns.
-        windows: inputs (n, W, I), differences or counts (n, W, C) with NaN where there is none, and scales
-            of counts (n, 1, C).
-        seed: of the windows that are held out.
-    """
-
-    module: Walker
-
-    def __init__(
-        self, module: Walker, bound: "Forecaster", windows: tuple[Tensor, Tensor, Tensor], seed: int
-    ) -> None:
-        self.module, self.bound, self.windows = module, bound, windows
-        self.train, self.held = parts(seed, len(windows[0]))
-        self.rows = len(self.train)
-        module.train()
-
-    def log_prob(self, index: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Log p of cells, 0 where there is none, and which there are, (B, W, C) each."""
-        e, u, scale = (v.index_select(0, index) for v in self.windows)
-        known = ~u.isnan()
-        out, _ = self.module(e)
-        found = self.bound.log_prob(out, torch.where(known, u, 0.0), scale, temperature)
-        return torch.where(known, found, 0.0), known
-
-    def loss(self, rows: Tensor, epoch: float) -> Tensor:
-        """Nats a cell."""
-        found, known = self.log_prob(self.train.index_select(0, rows))
-        return -found.sum() / known.sum().clamp_min(1)
-
-    def evidence(self) -> float:
-        """Of held-out windows, nats a cell."""
-        return self.log_score(self.held if len(self.held) else self.train)
-
-    @torch.no_grad()
-    def log_score(self, index: Tensor, temperature: float = 1.0) -> float:
-        """Mean log p of cells of windows at these positions."""
-        self.module.eval()
-        found = [self.log_prob(some, temperature) for some in index.split(64)]
-        self.module.train()
-        return float(sum(f.double().sum() for f, _ in found) / max(sum(int(k.sum()) for _, k in found), 1))
 
 
 @final
@@ -171,9 +77,9 @@ class Forecaster(Bound):
         return self.season or 1
 
     @cached_property
-    def counts(self) -> Tensor:
-        """(C,) which columns are counts."""
-        return torch.tensor([c.kind == "count" for c in self.schema.columns])
+    def emissions(self) -> Emissions:
+        """Counts, or numbers."""
+        return Emissions(torch.tensor([c.kind == "count" for c in self.schema.columns]))
 
     @property
     def describe(self) -> str:
@@ -235,7 +141,7 @@ class Forecaster(Bound):
         sd = np.array([c.sd for c in self.schema.columns])
         # a robust scale: few large differences are what the tails are for
         scale = np.abs(gap).mean(0) if len(gap) > 1 else sd
-        counts = self.counts.numpy()
+        counts = self.emissions.counts.numpy()
         scale = np.where(counts, np.maximum(filled.mean(0), 0.1), np.where(scale > 1e-12, scale, sd))
         return Series(x, filled, scale, filled.mean(0), days)
 
@@ -259,7 +165,7 @@ class Forecaster(Bound):
         total = sum(max(len(s.x) - self.lag - 1, 0) for s in rows)
         size = int(np.clip(total // WINDOWS, LEAST, WINDOW))
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        counts = self.counts.numpy()
+        counts = self.emissions.counts.numpy()
         for s in rows:
             t = np.arange(self.lag + 1, len(s.x))
             if not len(t):
@@ -278,36 +184,6 @@ class Forecaster(Bound):
         columns = [torch.from_numpy(np.stack(v).astype(np.float32)) for v in zip(*found, strict=True)]
         return columns[0], columns[1], columns[2]
 
-    def _t(self, out: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Location, scale and degrees of freedom."""
-        scale = temperature * (softplus(out[..., 1] + 0.5) + 1e-3)
-        return out[..., 0], scale, 2.0 + softplus(out[..., 2] + 3.0)
-
-    def _count(self, out: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and size r of a negative binomial."""
-        return scale * softplus(out[..., 0] + 0.5413) + 1e-4, softplus(out[..., 1] + 2.0) + 1e-2
-
-    def log_prob(self, out: Tensor, u: Tensor, scale: Tensor, temperature: float = 1.0) -> Tensor:
-        """Log p of differences in units of the scale, and of counts, (..., C).
-
-        Args:
-            out: of the network, (..., C, 3).
-            u: the cells, (..., C).
-            scale: of counts, which broadcasts against u.
-            temperature: factor of the scale of the Student t.
-        """
-        m, s, df = self._t(out, temperature)
-        number = torch.distributions.StudentT(df, m, s, validate_args=False).log_prob(u)
-        if not bool(self.counts.any()):
-            return number
-        mean, r = self._count(out, scale)
-        k = torch.where(self.counts, u, 0.0).clamp_min(0.0)
-        count = (
-            torch.lgamma(k + r) - torch.lgamma(r) - torch.lgamma(k + 1)
-            + r * (r / (r + mean)).log() + k * (mean / (r + mean)).log()
-        )  # fmt: skip
-        return torch.where(self.counts, count, number)
-
     def train(self, data: Dataset, settings: NetworkSettings, course: Course) -> Trained:
         """By the gradient rule on windows, stopped by held-out ones; then the temperature by these.
 
@@ -321,7 +197,7 @@ class Forecaster(Bound):
                 f"{data.source}: the longest sequence has {longest} rows; a forecast with a season of "
                 f"{self.lag} needs at least {self.lag + 3}"
             )
-        target = WalkTarget(self.network(), self, self.windows(rows), settings.seed)
+        target = WalkTarget(self.network(), self.emissions, self.windows(rows), settings.seed)
         found = train_gradient(
             target, settings, course, learning_rate=2e-3, batch_size=8, weight_decay=self.model.weight_decay
         )
@@ -349,7 +225,7 @@ class Forecaster(Bound):
     @torch.no_grad()
     def ahead(self, rows: list[Series], steps: int, draws: Draws) -> Iterator[Ahead]:
         """Paths that are simulated from the end of each sequence, step by step."""
-        net, counts, L = self.network(self.state), self.counts.numpy(), self.lag
+        net, counts, L = self.network(self.state), self.emissions.counts.numpy(), self.lag
         for s in rows:
             values = np.empty((PATHS, steps, s.x.shape[1]))
             days = np.concatenate([s.calendar, after(s.calendar, steps)])
@@ -367,19 +243,18 @@ class Forecaster(Bound):
             for t in range(len(past), len(past) + steps):
                 e = self._inputs(s, path, days, np.array([t]))
                 out, state = net(torch.from_numpy(e.astype(np.float32)), state)
-                m, scale, df = self._t(out[:, 0], self.temperature)
-                t_draw = torch.randn_like(m) * (df / (2 * _gamma(df / 2))).sqrt()
-                drawn = path[:, t - L] + s.scale * (m + scale * t_draw).double().numpy()
-                if counts.any():
-                    mean, r = self._count(out[:, 0], torch.from_numpy(s.scale).float())
-                    count = torch.poisson(_gamma(r) * mean / r).double().numpy()
-                    drawn = np.where(counts, count, drawn)
-                path[:, t] = drawn
+                scale = torch.from_numpy(s.scale).float()
+                gap, count = self.emissions.sample(out[:, 0], scale, self.temperature)
+                drawn = path[:, t - L] + s.scale * gap.double().numpy()
+                path[:, t] = drawn if count is None else np.where(counts, count.double().numpy(), drawn)
             yield Ahead(path[:, len(past) :], {})
 
     def _target(self, fitted: Fitted) -> WalkTarget:
         return WalkTarget(
-            self.network(self.state), self, self.windows(self.rows(fitted.data)), fitted.settings.seed
+            self.network(self.state),
+            self.emissions,
+            self.windows(self.rows(fitted.data)),
+            fitted.settings.seed,
         )
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
@@ -404,53 +279,3 @@ class Forecaster(Bound):
             found["log_density"] = target.log_score(held, self.temperature)
         found["weights"] = self.parameters
         return {name: {"mean": float(value), "sd": 0.0} for name, value in found.items()}
-
-
-def season_of(data: Dataset) -> int:
-    """The lag whose differences are smallest, where it stands out; else 1.
-
-    Args:
-        data: the rows.
-    """
-    error = np.zeros(0)
-    for x in data.sequences():
-        most = min(LONGEST, len(x) // 3)
-        sd = np.array([column.sd for column in data.schema.columns])
-        if most < SHORTEST:
-            continue
-        seen, z = ~np.isnan(x), np.nan_to_num(x) / sd
-        own = np.zeros(most)
-        for k in range(1, most + 1):
-            both = seen[k:] & seen[:-k]
-            own[k - 1] = (np.abs(z[k:] - z[:-k]) * both).sum() / max(both.sum(), 1)
-        if not own.any():
-            continue
-        error = own if not len(error) else error[: len(own)] + own[: len(error)]
-    if len(error) < SHORTEST:
-        return 1
-    near = error[SHORTEST - 1 :] <= NEAR * error[SHORTEST - 1 :].min()
-    best = int(np.argmax(near)) + SHORTEST  # multiples of a season do about as well
-    return best if error[best - 1] < DEEP * error[:best].max() else 1
-
-
-def calendar(times: Any, number: int) -> np.ndarray:
-    """Sine and cosine of the time of day, week and year of ISO dates, (number, 6); zeros without any."""
-    try:
-        when = np.array([str(t).removesuffix("Z") for t in times], dtype="datetime64[s]")
-    except (TypeError, ValueError):
-        return np.zeros((number, CALENDAR))
-    if isinstance(times, np.ndarray):
-        return np.zeros((number, CALENDAR))
-    seconds = when.astype(np.int64).astype(float)
-    angle = 2 * np.pi * seconds[:, None] / np.array([86_400.0, 604_800.0, 31_556_952.0])
-    return np.concatenate([np.sin(angle), np.cos(angle)], 1)
-
-
-def after(days: np.ndarray, steps: int) -> np.ndarray:
-    """Calendar features of the steps after the last, by going on at the speed of the last step."""
-    half = CALENDAR // 2
-    angle = np.arctan2(days[:, :half], days[:, half:])
-    speed = (angle[-1] - angle[-2]) % (2 * np.pi) if len(days) > 1 else np.zeros(half)
-    on = (np.abs(days) > 0).any()
-    ahead = angle[-1] + speed * np.arange(1, steps + 1)[:, None]
-    return np.concatenate([np.sin(ahead), np.cos(ahead)], 1) * on

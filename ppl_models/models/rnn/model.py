@@ -5,6 +5,7 @@
     z_t = the mean over members of dense_θ,m(h_t)                          one that varies
     y ~ Categorical(softmax(A φ)), φ = α + Bᵀ z, b_j ~ N(c_j, s² I)          a label
     y ~ N(α + βᵀ z, σ²), β_j ~ N(c_j, σ² s²), σ² ~ InverseGamma(1, 0.05)     a number, in its sds
+    y ~ p(· | α + βᵀ z, ψ), β_j ~ N(c_j, s²), ψ ~ p(ψ)                      a number of another family
 
 Without a target it forecasts, one step after another: with L the steps of a season, s a sequence's own scale
 and base_t = x_{t−L} (0 of counts),
@@ -56,7 +57,7 @@ class RNN(RNNFields, Model):
         from ppl_models.models.rnn.bound import BOUNDS
         from ppl_models.models.rnn.forecast import Forecaster
 
-        return (*BOUNDS, Forecaster)
+        return (*(bound for pair in BOUNDS.values() for bound in pair), Forecaster)
 
     def bind(self, schema: "Schema") -> "Bound":
         """The network over the columns of a schema, by the kind of its target."""

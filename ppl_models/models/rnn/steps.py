@@ -33,7 +33,12 @@ class StepTarget(NetworkTarget):
         y = self.y.index_select(0, index)[:, : inputs.x.shape[1]][inputs.mask]
         known = ~y.isnan()
         y = y[known]
-        return (y.long() if self.head.outputs > 1 else y.float()), known
+        return y.to(self.head.dtype), known
+
+    @property
+    def count(self) -> float:
+        """Steps of the training parts that have a target."""
+        return float((~self.y[self.train].isnan()).sum())
 
     def loss(self, rows: Tensor, epoch: float) -> Tensor:
         """Minus log p(y), nats a step."""

@@ -4,6 +4,7 @@ log p = α log α − log Γ(α) + (α − 1) log y − α f − α y e^{−f}. 
 Exponential(1); ψ = log α.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -42,6 +43,10 @@ class Gamma(NumberResponse):
     def log_prior(self, psi: Tensor) -> Tensor:
         """1/α ~ Exponential(1)."""
         return -psi[:, 0] - (-psi[:, 0]).exp()
+
+    def widened(self, psi: Tensor, factor: float) -> Tensor:
+        """The coefficient of variation times the factor."""
+        return psi - 2 * math.log(factor)
 
     def user(self, psi: Tensor) -> Mapping[str, Tensor]:
         """α."""

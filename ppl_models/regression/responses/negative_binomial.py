@@ -4,6 +4,7 @@
 r log(r/(r + μ)) + y log(μ/(r + μ)).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -40,6 +41,10 @@ class NegativeBinomial(NumberResponse):
     def log_prior(self, psi: Tensor) -> Tensor:
         """α ~ Exponential(1)."""
         return psi[:, 0] - psi[:, 0].exp()
+
+    def widened(self, psi: Tensor, factor: float) -> Tensor:
+        """α times the square of the factor: of large means the sd times the factor."""
+        return psi + 2 * math.log(factor)
 
     def user(self, psi: Tensor) -> Mapping[str, Tensor]:
         """α."""

@@ -48,6 +48,10 @@ class Normal(NumberResponse):
         """σ/s ~ Exponential(1)."""
         return psi[:, 0] - psi[:, 0].exp()
 
+    def widened(self, psi: Tensor, factor: float) -> Tensor:
+        """σ times the factor."""
+        return psi + math.log(factor)
+
     def user(self, psi: Tensor) -> Mapping[str, Tensor]:
         """σ in the target's units."""
         return {"sigma": psi[:, 0].exp() * self.unit}

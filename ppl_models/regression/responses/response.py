@@ -159,6 +159,10 @@ class NumberResponse(Response):
         """Log density of ψ (S, q), (S,)."""
         return psi.new_zeros(len(psi))
 
+    def widened(self, psi: Tensor, factor: float) -> Tensor:
+        """ψ (S, q) where the distribution is so many times as wide; as it is, where ψ has no say in that."""
+        return psi
+
     def user(self, psi: Tensor) -> Mapping[str, Tensor]:
         """ψ (S, q) as the user knows it, by name, (S, ...)."""
         return {}

@@ -44,6 +44,10 @@ class StudentT(NumberResponse):
         of_nu = nu.log() - 0.1 * nu + psi[:, 1]
         return psi[:, 0] - psi[:, 0].exp() + of_nu + _GAMMA
 
+    def widened(self, psi: Tensor, factor: float) -> Tensor:
+        """σ times the factor."""
+        return psi + torch.tensor([math.log(factor), 0.0]).to(psi)
+
     def user(self, psi: Tensor) -> Mapping[str, Tensor]:
         """σ in the target's units, and ν."""
         return {"sigma": psi[:, 0].exp() * self.unit, "nu": 1 + psi[:, 1].exp()}
