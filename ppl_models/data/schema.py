@@ -1,8 +1,10 @@
 """What the columns of a table are: stored with a fit, and what later data is checked against."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
+
+from ppl_models.data.marginals import Marginal
 
 Meaning = Literal["counts", "importance"]
 """What weights of rows are."""
@@ -40,6 +42,7 @@ class Column:
         dtype: The pandas type that its cells came as, such as `int64` or `boolean`; "" for text.
         categories: Of a categorical all of its categories in order, also those that no cell has.
         ordered: Whether these are ordered.
+        marginal: What the model has in its place; None where it has the column as it is.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Column:
     dtype: str = ""
     categories: tuple[str, ...] = ()
     ordered: bool = False
+    marginal: Marginal | None = None
 
     @property
     def labelled(self) -> bool:
@@ -66,13 +70,17 @@ class Column:
         """The column as plain JSON values."""
         names = ("levels", "shares", "categories")
         lists = {name: list(getattr(self, name)) for name in names}
-        return asdict(self) | {"kind": self.kind.value} | lists
+        own = asdict(replace(self, marginal=None)) | {"kind": self.kind.value} | lists
+        del own["marginal"]
+        return own if self.marginal is None else own | {"marginal": self.marginal.to_dict()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Column":
         """The inverse of `to_dict`."""
         typed: dict[str, Any] = {"kind": Kind(fields["kind"])}
         typed |= {name: tuple(fields.get(name, ())) for name in ("levels", "shares", "categories")}
+        if fields.get("marginal") is not None:
+            typed["marginal"] = Marginal.from_dict(fields["marginal"])
         return cls(**fields | typed)
 
 
