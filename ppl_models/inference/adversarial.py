@@ -7,16 +7,16 @@ Every generated row x̃ is paired with a real row x: what counts is which of the
 that no mode can be given up without being noticed. The zero-centred penalties on real and generated rows make
 the game converge locally (Huang, Gokaslan, Kuleshov & Tompkin 2024, The GAN is dead; long live the GAN!,
 NeurIPS, https://arxiv.org/abs/2501.05441; Jolicoeur-Martineau 2019, The relativistic discriminator, ICLR,
-https://arxiv.org/abs/1807.00734; Mescheder, Geiger & Nowozin 2018, Which training methods for GANs do actually
-converge?, ICML, https://arxiv.org/abs/1801.04406).
+https://arxiv.org/abs/1807.00734; Mescheder, Geiger & Nowozin 2018, Which training methods for GANs do
+actually converge?, ICML, https://arxiv.org/abs/1801.04406).
 
 Both players move once a step, by Adam without a first moment (β₁ = 0). What is kept is an exponential average
 of the weights (Yazıcı et al. 2019, ICLR, https://arxiv.org/abs/1806.04498). Neither loss says how good
 the generator is: a policy looks at the target's `evidence` every `LOOK` steps, and ends the fit by that.
 
-A step whose losses or gradients are not finite is not applied, and the step size is halved; where that happens
-again, the last good weights come back with a tenth of it. After eight failures without a look between them
-that has none, the fit has diverged.
+A step whose losses or gradients are not finite is not applied, and the step size is halved; where that
+happens again, the last good weights come back with a tenth of it. After eight failures without a look
+between them that has none, the fit has diverged.
 """
 
 import math
@@ -279,7 +279,9 @@ def train_adversarial(
     """
     size = min(settings.batch_size or batch_size, target.rows)
     policy = Patience(settings.patience, gain=settings.tolerance)
-    rule = AdversarialRule(policy, settings.learning_rate or learning_rate, batch_size=size, seed=settings.seed)
+    rule = AdversarialRule(
+        policy, settings.learning_rate or learning_rate, batch_size=size, seed=settings.seed
+    )
     over = course.resume is not None and course.resume.numbers.get("policy.over", 0.0) > 0
     most = 0 if over else settings.most(STEPS)
     found = train_by(rule, target, settings, course, "adversarial", most, goes_on=True)

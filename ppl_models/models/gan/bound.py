@@ -34,7 +34,8 @@ TABLES, IMAGES = (1e-3, 500), (5e-4, 64)
 """Step size, and pairs of a mini-batch, if not given."""
 
 ENCODING, WAIT = 3_000, 3
-"""Steps of the encoder at most, and looks at it without a gain before its step size is cut."""
+"""Steps of the encoder at most, never more than the generator had; looks without a gain before its step size
+is cut."""
 
 
 @final
@@ -180,7 +181,7 @@ class GANBound(Bound):
         Raises:
             DataError: there are fewer than two of them.
         """
-        rows = self.rows(data, device)
+        rows = rows_of(self.coded, data, self.target_index, np.random.default_rng([7, seed])).to(device)
         if rows.y is not None:
             rows = rows.at((rows.y >= 0).nonzero().squeeze(1))
         if len(rows) < 2:
@@ -203,7 +204,7 @@ class GANBound(Bound):
         notes = (f"{missing:,} rows without {self.schema.target} were left out",) if missing else ()
         with threads_for(products, PRODUCTS):
             found = train_adversarial(target, settings, course, learning_rate=rate, batch_size=size)
-            found = replace(found, notes=(*found.notes, *notes))
+            found = replace(found, notes=(*found.notes, *self.coded.notes(), *notes))
             if found.status in (Status.INTERRUPTED, Status.DIVERGED):
                 return found
             return self._encoded(found, target, settings, course)
@@ -221,7 +222,11 @@ class GANBound(Bound):
                 tell("encoder", step, float("nan"), float("inf"))
 
         own = NetworkSettings(
-            seed=settings.seed, device=settings.device, steps=ENCODING, patience=WAIT, tolerance=1e-2
+            seed=settings.seed,
+            device=settings.device,
+            steps=min(ENCODING, max(found.steps, 1)),
+            patience=WAIT,
+            tolerance=1e-2,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed + 7)
@@ -311,7 +316,7 @@ class GANBound(Bound):
         return np.concatenate(found)
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
-        """Whether samples can be told from the data, cover it, copy it, and have all its columns and modes."""
+        """Whether samples can be told from the data, cover it, copy it, and have its columns and modes."""
         net = self.networks(fitted.params, fitted.settings.device)
         target = self.target(fitted.data, fitted.settings.seed, fitted.settings.device, net)
         return checks.checks(target, fitted.settings.seed)
@@ -347,4 +352,3 @@ class GANBound(Bound):
         if self.image is not None:
             width += 32 * int(np.prod(self.image))
         return 4 * (8 * self.parameters + 24 * (getattr(settings, "batch_size", None) or 500) * width)
-

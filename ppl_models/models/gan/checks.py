@@ -212,7 +212,7 @@ def by_column(schema: Schema, real: np.ndarray, drawn: np.ndarray) -> dict[str, 
     """
     found: dict[str, dict[str, Any]] = {}
     for column, x, y in zip(schema.columns, real.T, drawn.T, strict=True):
-        x, cells = x[~np.isnan(x)], {}
+        x, y, cells = x[~np.isnan(x)], y[~np.isnan(y)], {}
         if column.labelled:
             k = len(column.levels)
             p, q = (np.bincount(v.astype(int), minlength=k) / max(len(v), 1) for v in (x, y))

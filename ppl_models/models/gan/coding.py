@@ -1,6 +1,7 @@
 """Rows as the players of a GAN see them, and back: numbers, one-hot labels, or pixels.
 
-    number     (x − mean) / sd; back within the range of the fit, rounded where all were whole
+    number     z = g(x) by its marginal, or (x − mean) / sd; back within the range of the fit
+    spike      a value of many rows is a choice beside the number, which is 0 where it is taken
     label      one-hot over its levels
     listed     a number of few different values: one-hot over these, so that no other is ever drawn
     pixel      2 (x − lowest) / (highest − lowest) − 1 of all pixels of the fit
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
+from ppl_models.data.messages import quoted
 
 REPEATED = 5
 """Rows that there must be for each different value of a number, for it to be drawn among these."""
@@ -65,6 +67,7 @@ class Coding(Protocol):
         masked: whether cells were missing in the fit.
         owner: (I,) of which of the M columns each number is.
         choices: sizes of the one-hot parts, which are the last of a row.
+        apart: position of a number with spikes -> that of its choice of none of them.
     """
 
     order: list[int]
@@ -72,9 +75,23 @@ class Coding(Protocol):
     masked: bool
     owner: Tensor
     choices: tuple[int, ...]
+    apart: Mapping[int, int]
 
-    def encode(self, values: np.ndarray) -> tuple[Tensor, Tensor]:
-        """`x` (n, I) float32 and `seen` (n, M) of rows (n, C) in the user's units."""
+    def encode(self, values: np.ndarray, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """`x` (n, I) float32 and `seen` (n, M) of rows (n, C) in the user's units.
+
+        Args:
+            values: the rows.
+            rng: of the noise that spreads rounded cells over their bins, in training; None for their middle.
+        """
+        ...
+
+    def expected(self, x: Tensor) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """Of mean rows: numbers, and likeliest labels (n, M); and of labels their probability."""
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """What was done to which column, a sentence each."""
         ...
 
     def decode(self, x: Tensor) -> np.ndarray:
@@ -86,20 +103,22 @@ class Coding(Protocol):
         ...
 
 
-def rows_of(coding: Coding, data: Dataset, target: int | None) -> Rows:
-    """All rows of a data set, on the CPU."""
+def rows_of(
+    coding: Coding, data: Dataset, target: int | None, rng: np.random.Generator | None = None
+) -> Rows:
+    """All rows of a data set, on the CPU; `rng` as `Coding.encode` has it."""
     values = np.asarray(data.values)
-    x, seen = coding.encode(values)
+    x, seen = coding.encode(values, rng)
     y = None if target is None else torch.from_numpy(np.nan_to_num(values[:, target], nan=-1.0)).long()
     weight = None if data.weight is None else torch.from_numpy(np.array(data.weight)).float()
     return Rows(x, None if bool(seen.all()) else seen, y, weight)
 
 
 class TableCoding:
-    """Columns of a table: numbers first, then labels and listed numbers one-hot.
+    """Columns of a table: numbers first, then one-hot labels, listed numbers and flags of spikes.
 
     Args:
-        schema: the columns.
+        schema: the columns, with their marginals.
         columns: positions of those that are modelled.
         distinct: different values that a listed number has at most.
         values: rows of the fit, by which numbers are listed.
@@ -114,96 +133,105 @@ class TableCoding:
         values: np.ndarray | None = None,
         essence: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        listed: dict[int, np.ndarray] = {}
-        for j in columns:
-            if schema.columns[j].labelled:
-                continue
-            if essence is not None:
-                found = essence.get(f"listed.{j}")
-            else:
-                assert values is not None
-                found = _listed(values[:, j], distinct)
+        own = {j: schema.columns[j] for j in columns}
+        numeric = [j for j, c in own.items() if not c.labelled]
+        self.listed: dict[int, np.ndarray] = {}
+        for j in numeric:
+            found = essence.get(f"listed.{j}") if values is None and essence is not None else None
+            if values is not None:
+                found = few_values(values[:, j], distinct)
             if found is not None:
-                listed[j] = found
-        self.masked = any(schema.columns[j].missing for j in columns)
-        self.listed = listed
-        self.numbers = [j for j in columns if not schema.columns[j].labelled and j not in listed]
-        chosen = [j for j in columns if schema.columns[j].labelled or j in listed]
+                self.listed[j] = found
+        self.masked = any(c.missing for c in own.values())
+        self.numbers = [j for j in numeric if j not in self.listed]
+        chosen = [j for j in columns if j not in self.numbers]
         self.order = [*self.numbers, *chosen]
-        self.mean, self.sd, self.low, self.high = (
-            np.array([getattr(schema.columns[j], what) for j in self.numbers], np.float64)
-            for what in ("mean", "sd", "minimum", "maximum")
-        )
-        self.whole = np.array([schema.columns[j].integer for j in self.numbers], bool)
-        sizes = [len(listed[j]) if j in listed else len(schema.columns[j].levels) for j in chosen]
-        self.choices = tuple(sizes)
-        self.width = len(self.numbers) + sum(sizes)
-        own = [*range(len(self.numbers))]
-        for at, size in enumerate(sizes, len(self.numbers)):
-            own += [at] * size
-        self.owner = torch.tensor(own, dtype=torch.int64)
-        self.chosen = chosen
-
-    @property
-    def ladder(self) -> Tensor:
-        """(ΣK, Q) the standardised value of each choice of the Q listed numbers, 0 of all others."""
-        found, start = torch.zeros(sum(self.choices), len(self.listed)), 0
-        for j, size in zip(self.chosen, self.choices, strict=True):
-            if j in self.listed:
-                v = self.listed[j]
-                scaled = torch.from_numpy((v - v.mean()) / (v.std() or 1.0)).float()
-                found[start : start + size, list(self.listed).index(j)] = scaled
+        self.column = own
+        self.marginal = {j: m for j in self.numbers if (m := own[j].marginal) is not None}
+        spiked = [j for j, m in self.marginal.items() if m.spikes]
+        P, start, owner = len(self.numbers), len(self.numbers), [*range(len(self.numbers))]
+        self.slot: dict[int, slice] = {}
+        sizes = {j: len(self.listed.get(j, own[j].levels)) for j in chosen}
+        sizes |= {j: len(self.marginal[j].spikes) + 1 for j in spiked}
+        for j, size in sizes.items():
+            self.slot[j] = slice(start, start + size)
+            owner += [self.order.index(j)] * size
             start += size
-        return found
+        self.choices = tuple(sizes.values())
+        self.width, self.owner = start, torch.tensor(owner, dtype=torch.int64)
+        self.apart = {self.numbers.index(j): self.slot[j].start for j in spiked}
+        self.ladder = torch.zeros(start - P, len(self.listed))
+        for q, (j, v) in enumerate(self.listed.items()):
+            at = slice(self.slot[j].start - P, self.slot[j].stop - P)
+            self.ladder[at, q] = torch.from_numpy((v - v.mean()) / v.std()).float()
 
-    def encode(self, values: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Numbers standardised, choices one-hot; of a listed number the value that is nearest."""
-        n = len(values)
+    def encode(self, values: np.ndarray, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Numbers by their marginals, or standardised; choices one-hot, of a listed number the nearest."""
         seen = torch.from_numpy(~np.isnan(values[:, self.order]))
-        x = torch.zeros(n, self.width)
-        P = len(self.numbers)
-        x[:, :P] = torch.from_numpy(np.nan_to_num((values[:, self.numbers] - self.mean) / self.sd)).float()
-        start = P
-        for j, size in zip(self.chosen, self.choices, strict=True):
-            cells = values[:, j]
-            there = np.flatnonzero(~np.isnan(cells))
-            codes = cells[there] if j not in self.listed else _nearest(self.listed[j], cells[there])
-            x[torch.from_numpy(there), torch.from_numpy(codes.astype(np.int64) + start)] = 1.0
-            start += size
+        x = torch.zeros(len(values), self.width)
+        for i, j in enumerate(self.numbers):
+            cells, column = np.asarray(values[:, j], np.float64), self.column[j]
+            if j not in self.marginal:
+                z = (cells - column.mean) / column.sd
+            else:
+                m = self.marginal[j]
+                z, flag, _ = m.forward(cells, 0.0 if rng is None else rng.beta(2, 2, len(cells)) - 0.5)
+                if flag is not None:
+                    self._set(x, j, np.where(np.isnan(cells), np.nan, flag))
+            x[:, i] = torch.from_numpy(np.nan_to_num(z)).float()
+        for j in self.order[len(self.numbers) :]:
+            cells = np.asarray(values[:, j], np.float64)
+            self._set(x, j, cells if j not in self.listed else _nearest(self.listed[j], cells))
         return x, seen
+
+    def _set(self, x: Tensor, j: int, codes: np.ndarray) -> None:
+        """Put a column of codes, NaN where missing, into its one-hot slot."""
+        there = np.flatnonzero(~np.isnan(codes))
+        at = codes[there].astype(np.int64) + self.slot[j].start
+        x[torch.from_numpy(there), torch.from_numpy(at)] = 1.0
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Cells in the user's units: numbers within their range, the likeliest choice."""
-        rows = x.double().cpu().numpy()
-        P = len(self.numbers)
-        numbers = np.clip(rows[:, :P] * self.sd + self.mean, self.low, self.high)
-        found = [np.where(self.whole, np.rint(numbers), numbers)]
-        start = P
-        for j, size in zip(self.chosen, self.choices, strict=True):
-            code = rows[:, start : start + size].argmax(1)
-            found.append((self.listed[j][code] if j in self.listed else code.astype(float))[:, None])
-            start += size
-        return np.concatenate(found, 1)
+        return self._back(x)[0]
 
     def expected(self, x: Tensor) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-        """Of mean rows: expected numbers and likeliest labels (n, M); and of labels their probability."""
-        cells, sure, start = self.decode(x), {}, len(self.numbers)
+        """Of mean rows: numbers, and likeliest labels (n, M); and of labels their probability."""
+        cells, shares = self._back(x)
+        for j, values in self.listed.items():
+            cells[:, self.order.index(j)] = shares[j] @ values
+        return cells, {j: s.max(1) for j, s in shares.items() if self.column[j].labelled}
+
+    def _back(self, x: Tensor) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         rows = x.double().cpu().numpy()
-        for at, (j, size) in enumerate(zip(self.chosen, self.choices, strict=True), len(self.numbers)):
-            share = rows[:, start : start + size]
-            if j in self.listed:
-                cells[:, at] = share @ self.listed[j]
+        shares = {j: rows[:, slot] for j, slot in self.slot.items()}
+        found = []
+        for i, j in enumerate(self.numbers):
+            column, m = self.column[j], self.marginal.get(j)
+            if m is None:
+                cells = rows[:, i] * column.sd + column.mean
+                cells = np.rint(cells) if column.integer else cells
             else:
-                sure[j] = share.max(1)
-            start += size
-        return cells, sure
+                cells = m.inverse(rows[:, i], shares[j].argmax(1) if m.spikes else None)
+            found.append(np.clip(cells, column.minimum, column.maximum))
+        for j in self.order[len(self.numbers) :]:
+            code = shares[j].argmax(1)
+            found.append(self.listed[j][code] if j in self.listed else code.astype(float))
+        return np.stack(found, 1), shares
+
+    def notes(self) -> tuple[str, ...]:
+        """What was done to which column, a sentence each."""
+        said = [m.said(self.column[j].name) for j, m in self.marginal.items()]
+        if self.listed:
+            names = ", ".join(quoted(self.column[j].name) for j in self.listed)
+            said.append(f"numbers of few different values are drawn among these: {names}")
+        return tuple(said)
 
     def essence(self) -> dict[str, np.ndarray]:
         """The values of listed numbers."""
         return {f"listed.{j}": values for j, values in self.listed.items()}
 
 
-def _listed(cells: np.ndarray, distinct: int) -> np.ndarray | None:
+def few_values(cells: np.ndarray, distinct: int) -> np.ndarray | None:
     """The different values of a number, if there are few, of several rows each."""
     there = cells[~np.isnan(cells)]
     found = np.unique(there)
@@ -212,10 +240,9 @@ def _listed(cells: np.ndarray, distinct: int) -> np.ndarray | None:
 
 
 def _nearest(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Positions of the values that are nearest."""
-    if len(values) == 1:
-        return np.zeros(len(cells))
-    return np.searchsorted((values[1:] + values[:-1]) / 2, cells)
+    """Positions of the values that are nearest; NaN of missing cells."""
+    found = np.searchsorted((values[1:] + values[:-1]) / 2, cells)
+    return np.where(np.isnan(cells), np.nan, found)
 
 
 class PixelCoding:
@@ -229,6 +256,7 @@ class PixelCoding:
     choices: tuple[int, ...] = ()
 
     def __init__(self, schema: Schema, columns: list[int]) -> None:
+        self.apart: dict[int, int] = {}
         own = [schema.columns[j] for j in columns]
         self.order, self.width = columns, len(columns)
         self.low, self.high = min(c.minimum for c in own), max(c.maximum for c in own)
@@ -236,7 +264,7 @@ class PixelCoding:
         self.masked = any(c.missing for c in own)
         self.owner = torch.arange(len(columns))
 
-    def encode(self, values: np.ndarray) -> tuple[Tensor, Tensor]:
+    def encode(self, values: np.ndarray, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
         """From −1 to 1."""
         raw = values[:, self.order]
         seen = torch.from_numpy(~np.isnan(raw))
@@ -257,3 +285,7 @@ class PixelCoding:
     def essence(self) -> dict[str, np.ndarray]:
         """Nothing that the schema does not say."""
         return {}
+
+    def notes(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from ppl_models.annotations import Positive, check_fields, whole
+from ppl_models.data.marginals import How
 from ppl_models.errors import UsageError
 
 NetworkKind = Literal["auto", "mlp", "conv"]
@@ -21,6 +22,9 @@ class GANFields:
     hidden: Annotated[tuple[int, ...], "sizes of the hidden layers, separated by commas"] = (256, 256)
     network: Annotated[NetworkKind, "layers; auto is conv for images, else mlp"] = "auto"
     penalty: Annotated[float, "weight of the gradient penalties on real and generated rows", Positive()] = 1.0
+    marginals: Annotated[
+        How, "what numbers are to the networks: normal scores, those that auto asks for, or standardised"
+    ] = "scores"
     distinct: Annotated[
         int, "numbers with at most so many different values are drawn among these; 0 for none"
     ] = 128

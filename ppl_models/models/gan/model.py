@@ -3,9 +3,9 @@
     z_n ~ N(0, I_L),   y_n ~ Categorical(π),   x_n = G_θ(z_n, y_n, g_n)
     g_njk ~ Gumbel(0, 1),   a label x_nj = argmax_k (logits_jk(z_n, y_n) + g_njk)
 
-so that labels are drawn from the softmax of their logits, and numbers are functions of z and y (Goodfellow et
-al. 2014, Generative adversarial nets, NeurIPS, https://arxiv.org/abs/1406.2661). G is set against a critic D by
-the relativistic pairing loss with zero-centred gradient penalties on real and generated rows (Huang,
+so that labels are drawn from the softmax of their logits, and numbers are functions of z and y (Goodfellow
+et al. 2014, Generative adversarial nets, NeurIPS, https://arxiv.org/abs/1406.2661). G is set against a critic
+D by the relativistic pairing loss with zero-centred gradient penalties on real and generated rows (Huang,
 Gokaslan, Kuleshov & Tompkin 2024, The GAN is dead; long live the GAN!, NeurIPS,
 https://arxiv.org/abs/2501.05441): `ppl_models.inference.adversarial`. Neither loss says how good the samples
 are, so that it stops by a two-sample test of rows that were held out.
@@ -64,6 +64,17 @@ class GAN(GANFields, Model):
         from ppl_models.models.gan.bound import GANBound
 
         return GANBound(self, schema)
+
+    def refer(self, data: "Dataset") -> "Schema":
+        """The schema with the marginals of numbers; those of few different values are drawn among these."""
+        from ppl_models.data.inside import with_marginals
+        from ppl_models.models.gan.coding import few_values
+
+        if data.schema.shape is not None:
+            return data.schema
+        numbers = [c.name for c in data.schema.columns if not c.labelled]
+        few = [name for name in numbers if few_values(data.column(name), self.distinct) is not None]
+        return with_marginals(data, self.marginals, frozenset(few))
 
     def model(self, data: "Dataset", fit: Any = None) -> None:
         """As many rows as the data has, with the generator of a fit; else with a new one."""

@@ -101,6 +101,7 @@ class TableGenerator(nn.Module):
         super().__init__()
         self.choices = coding.choices
         self.numbers = coding.width - sum(coding.choices)
+        self.apart, self.none = [*coding.apart], [*coding.apart.values()]
         self.layers = Dense(latent, hidden, classes)
         self.last = nn.Linear(self.layers.outputs, coding.width)
 
@@ -119,7 +120,12 @@ class TableGenerator(nn.Module):
                 hard = one_hot(logits.argmax(1), size).to(soft.dtype)
                 found.append(hard + soft - soft.detach())
             start += size
-        return torch.cat(found, 1)
+        if not self.apart:
+            return torch.cat(found, 1)
+        chosen = torch.cat(found[1:], 1)
+        there = torch.ones_like(found[0])
+        there[:, self.apart] = chosen[:, [at - self.numbers for at in self.none]]
+        return torch.cat([found[0] * there, chosen], 1)
 
 
 class Residual(nn.Module):

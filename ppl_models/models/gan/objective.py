@@ -182,7 +182,7 @@ class EncoderTarget(GradientTarget):
 
     @torch.no_grad()
     def evidence(self) -> float:
-        """log q(z | x, y) of rows that are the same every time."""
+        """Log q(z | x, y) of rows that are the same every time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.of.seed + 17)
             return -float(self.loss(torch.arange(min(self.rows, 2_048)), 0.0))
