@@ -67,9 +67,9 @@ def implicit(found: Fit) -> str:
     worst, name_of = 0.0, ""
     for cells, j in zip(own.T, bound.coded.order, strict=True):
         column = found.data.schema.columns[j]
-        drawn = made[column.name]
-        drawn = drawn.map({v: i for i, v in enumerate(column.levels)}) if column.labelled else drawn
-        a, b = np.sort(cells), np.sort(drawn.to_numpy(float))
+        drawn = made[column.name].tolist()
+        drawn = [column.levels.index(str(v)) for v in drawn] if column.labelled else drawn
+        a, b = np.sort(cells), np.sort(np.array(drawn, float))
         at = np.concatenate([a, b])
         apart = np.searchsorted(a, at, "right") / len(a) - np.searchsorted(b, at, "right") / len(b)
         if np.abs(apart).max() > worst:

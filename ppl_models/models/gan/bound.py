@@ -214,12 +214,10 @@ class GANBound(Bound):
     ) -> Trained:
         """With the encoder of the best generator; what was interrupted goes on from the end of the game."""
         target.module.load_state_dict({n: v[0] for n, v in found.params.items()}, strict=False)
-        told = None
-        if course.progress is not None:
-            tell = course.progress
 
-            def told(phase: str, step: int, elbo: float, left: float) -> None:
-                tell("encoder", step, float("nan"), float("inf"))
+        def told(phase: str, step: int, elbo: float, left: float) -> None:
+            if course.progress is not None:
+                course.progress("encoder", step, float("nan"), float("inf"))
 
         own = NetworkSettings(
             seed=settings.seed,

@@ -161,7 +161,8 @@ def _modes(seen: np.ndarray, drawn: np.ndarray, seed: int) -> Check:
     from sklearn.cluster import KMeans
 
     number = int(np.clip(len(seen) // 50, 2, GROUPS))
-    means = KMeans(number, n_init=3, random_state=seed).fit(seen)
+    means: Any = KMeans(number, n_init=3, random_state=seed)  # type: ignore[arg-type]
+    means.fit(seen)
     own = np.bincount(means.labels_, minlength=number) / len(seen)
     theirs = np.bincount(means.predict(drawn), minlength=number) / len(drawn)
     error = np.sqrt(own * (1 - own) / len(drawn))

@@ -106,7 +106,14 @@ class Coding(Protocol):
 def rows_of(
     coding: Coding, data: Dataset, target: int | None, rng: np.random.Generator | None = None
 ) -> Rows:
-    """All rows of a data set, on the CPU; `rng` as `Coding.encode` has it."""
+    """All rows of a data set, on the CPU.
+
+    Args:
+        coding: how cells are coded.
+        data: the rows.
+        target: the position of the target, if there is one.
+        rng: of the noise in rounded cells, as `Coding.encode` has it.
+    """
     values = np.asarray(data.values)
     x, seen = coding.encode(values, rng)
     y = None if target is None else torch.from_numpy(np.nan_to_num(values[:, target], nan=-1.0)).long()

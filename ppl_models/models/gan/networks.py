@@ -7,7 +7,7 @@
 A choice is one-hot to the critic, and has the gradient of softmax((logits + g)/τ): the straight-through
 estimator (Jang, Gu & Poole 2017, Categorical reparameterization with Gumbel-softmax, ICLR,
 https://arxiv.org/abs/1611.01144). No layer normalises over a batch: rows are independent, and averaged
-weights need no running moments. Residual layers begin near the identity.
+weights need no running moments.
 """
 
 import math
@@ -128,20 +128,6 @@ class TableGenerator(nn.Module):
         return torch.cat([found[0] * there, chosen], 1)
 
 
-class Residual(nn.Module):
-    """Two 3 × 3 convolutions around which there is a skip."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second.weight.data.mul_(0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Of the same shape."""
-        return x + self.second(leaky_relu(self.first(leaky_relu(x, SLOPE)), SLOPE))
-
-
 def _halves(size: int) -> tuple[int, int, int]:
     return size, size // 2, size // 2 // 2
 
@@ -156,7 +142,7 @@ class ImageBody(nn.Module):
         a, b = CHANNELS
         self.layers = nn.Sequential(
             nn.Conv2d(c * (1 + masked), a, 4, 2, 1), nn.LeakyReLU(SLOPE),
-            nn.Conv2d(a, b, 4, 2, 1), Residual(b), nn.LeakyReLU(SLOPE), nn.Flatten(),
+            nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(SLOPE), nn.Flatten(),
         )  # fmt: skip
         self.dense = Dense(b * _halves(h)[2] * _halves(w)[2], (hidden,), classes)
         self.outputs = hidden
@@ -183,8 +169,7 @@ class ImageGenerator(nn.Module):
         self.spread = nn.Linear(hidden, b * self.h * self.w)
         even = (h1 - 2 * self.h, w1 - 2 * self.w), (h - 2 * h1, w - 2 * w1)
         self.layers = nn.Sequential(
-            nn.LeakyReLU(SLOPE), Residual(b), nn.LeakyReLU(SLOPE),
-            nn.ConvTranspose2d(b, a, 4, 2, 1, output_padding=even[0]), nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE), nn.ConvTranspose2d(b, a, 4, 2, 1, output_padding=even[0]), nn.LeakyReLU(SLOPE),
             nn.ConvTranspose2d(a, c, 4, 2, 1, output_padding=even[1]), nn.Tanh(),
         )  # fmt: skip
 

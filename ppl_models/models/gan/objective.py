@@ -66,7 +66,7 @@ class GANTarget(AdversarialTarget):
         self.train = order[held:].sort().values.to(rows.x.device)
         self.rows = n - held
         self._mean_weight = 1.0 if rows.weight is None else float(rows.weight[self.train].mean())
-        self._judges: tuple[np.ndarray, ...] | None = None
+        self._components: Components | None = None
 
     def players(self) -> tuple[nn.Module, nn.Module]:
         """Critic and generator."""
@@ -102,9 +102,7 @@ class GANTarget(AdversarialTarget):
         labels = np.array([*(self.schema.columns[j].labelled for j in self.coding.order), True])
         labels = labels[: real[0].shape[1]]
         if self.schema.shape is not None:
-            if self._judges is None or len(self._judges) != 1:
-                self._judges = (Components(np.nan_to_num(real[0])),)  # type: ignore[assignment]
-            project = self._judges[0]
+            project = self._components = self._components or Components(np.nan_to_num(real[0]))
             real, fake = ([project(np.nan_to_num(v)) for v in part] for part in (real, fake))
             labels = np.zeros(real[0].shape[1], bool)
         later = (real[1], fake[1]) if len(sets) > 1 else (None, None)

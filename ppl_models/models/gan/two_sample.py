@@ -80,7 +80,7 @@ def _judged(
     classifier = HistGradientBoostingClassifier(
         max_iter=rounds,
         min_samples_leaf=max(2, min(20, len(real) // 10)),
-        early_stopping=False,
+        early_stopping=False,  # type: ignore[arg-type]
         categorical_features=few,
         random_state=seed,
     )
