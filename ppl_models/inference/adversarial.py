@@ -63,19 +63,22 @@ BETAS = 0.0, 0.99
 """Of Adam: no first moment, as the players' gradients turn."""
 
 
+Given = tuple[Tensor | None, ...]
+
+
 class Pair(NamedTuple):
     """Real rows, and generated ones of which each is paired with one of them.
 
     Attributes:
         real: (B, I) as the critic is shown them.
         fake: (B, I) generated, a function of the generator's weights.
-        given: what the critic is shown beside either: labels, masks, or None.
+        given: what the critic is shown beside either, such as labels and masks, (B, ...) each or None.
         weight: (B,) how much each pair counts, of mean one; None if all count alike.
     """
 
     real: Tensor
     fake: Tensor
-    given: Any = None
+    given: Given = ()
     weight: Tensor | None = None
 
 
@@ -104,7 +107,7 @@ class AdversarialTarget(StochasticTarget):
         """
 
     @abstractmethod
-    def critic(self, shown: Tensor, given: Any) -> Tensor:
+    def critic(self, shown: Tensor, given: Given) -> Tensor:
         """D of rows, (B,)."""
 
 
@@ -114,7 +117,7 @@ def relativistic(better: Tensor, worse: Tensor, weight: Tensor | None = None) ->
     return each.mean() if weight is None else (each * weight).mean()
 
 
-def slopes(target: AdversarialTarget, shown: Tensor, given: Any) -> tuple[Tensor, Tensor]:
+def slopes(target: AdversarialTarget, shown: Tensor, given: Given) -> tuple[Tensor, Tensor]:
     """D, and ‖∇_x D(x)‖² of each row, (B,) both, through which gradients flow.
 
     Args:
@@ -130,10 +133,11 @@ def slopes(target: AdversarialTarget, shown: Tensor, given: Any) -> tuple[Tensor
 
 def critic_loss(target: AdversarialTarget, pair: Pair) -> Tensor:
     """The critic's: see the module."""
-    real, r1 = slopes(target, pair.real, pair.given)
-    fake, r2 = slopes(target, pair.fake, pair.given)
-    steep = r1 + r2 if pair.weight is None else (r1 + r2) * pair.weight
-    return relativistic(real, fake, pair.weight) + 0.5 * target.penalty * steep.mean()
+    twice = tuple(None if t is None else torch.cat([t, t]) for t in pair.given)
+    d, steep = slopes(target, torch.cat([pair.real, pair.fake]), twice)  # both at once: rows are independent
+    (real, fake), (r1, r2) = d.chunk(2), steep.chunk(2)
+    penalty = r1 + r2 if pair.weight is None else (r1 + r2) * pair.weight
+    return relativistic(real, fake, pair.weight) + 0.5 * target.penalty * penalty.mean()
 
 
 def generator_loss(target: AdversarialTarget, pair: Pair) -> Tensor:
@@ -156,7 +160,7 @@ class AdversarialRule:
     """
 
     policy: Policy
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-3
     warm_up: int = 100
     batch_size: int = 64
     seed: int = 0
@@ -261,7 +265,7 @@ def train_adversarial(
     settings: AdversarialSettings,
     course: Course = FROM_START,
     *,
-    learning_rate: float = 2e-4,
+    learning_rate: float = 1e-3,
     batch_size: int = 64,
 ) -> Trained:
     """Set the generator against the critic until held-out rows are told from its own no less easily.

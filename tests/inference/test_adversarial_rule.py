@@ -82,10 +82,10 @@ def test_penalties_are_the_squared_slopes_by_differences():
     real, fake, h = torch.randn(4, 3), torch.randn(4, 3), 1e-3
 
     def steep(x):
-        sides = [target.critic(x + s * h * e, None) for e in torch.eye(3) for s in (1, -1)]
+        sides = [target.critic(x + s * h * e, ()) for e in torch.eye(3) for s in (1, -1)]
         return sum(((a - b) / (2 * h)).square() for a, b in zip(sides[::2], sides[1::2], strict=True))
 
-    wanted = relativistic(target.critic(real, None), target.critic(fake, None))
+    wanted = relativistic(target.critic(real, ()), target.critic(fake, ()))
     wanted = wanted + 0.5 * (steep(real) + steep(fake)).mean()
     assert float(critic_loss(target, Pair(real, fake)).detach()) == pytest.approx(
         float(wanted.detach()), rel=1e-3

@@ -30,8 +30,11 @@ from ppl_models.threads import PRODUCTS, threads_for
 LEAST_SIDE = 4
 """Pixels of the shorter side that convolutions need."""
 
-TABLES, IMAGES = (1e-3, 500), (5e-4, 64)
-"""Step size, and pairs of a mini-batch, if not given."""
+TABLES, IMAGES = 500, 64
+"""Pairs of a mini-batch, if not given."""
+
+BEGINNING = 2_000
+"""Steps in which a score that does not rise says nothing: at first all samples are told from the data."""
 
 ENCODING, WAIT = 3_000, 3
 """Steps of the encoder at most, never more than the generator had; looks without a gain before its step size
@@ -197,13 +200,14 @@ class GANBound(Bound):
     def train(self, data: Dataset, settings: AdversarialSettings, course: Course) -> Trained:
         """Generator against critic, stopped by the two-sample test; then the encoder on the generator."""
         target = self.target(data, settings.seed, settings.device)
-        rate, size = TABLES if self.image is None else IMAGES
+        size = settings.batch_size or (TABLES if self.image is None else IMAGES)
+        target.warm_up = BEGINNING * min(size, target.rows) / target.rows
         pixels = max(1, self.coded.width // 8) if self.image is not None else 1
-        products = 12 * (settings.batch_size or size) * self.parameters * pixels
+        products = 12 * size * self.parameters * pixels
         missing = data.rows - len(target.data)
         notes = (f"{missing:,} rows without {self.schema.target} were left out",) if missing else ()
         with threads_for(products, PRODUCTS):
-            found = train_adversarial(target, settings, course, learning_rate=rate, batch_size=size)
+            found = train_adversarial(target, settings, course, batch_size=size)
             found = replace(found, notes=(*found.notes, *self.coded.notes(), *notes))
             if found.status in (Status.INTERRUPTED, Status.DIVERGED):
                 return found

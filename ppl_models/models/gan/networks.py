@@ -24,8 +24,8 @@ TEMPERATURE = 0.5
 SLOPE = 0.2
 """Of the activations, below zero."""
 
-CHANNELS = (32, 64)
-"""Of images halved once and twice."""
+CHANNELS, CRITIC = (32, 64), (16, 32)
+"""Of images halved once and twice: in the generator, and in critic and encoder, which see more of them."""
 
 
 class Dense(nn.Module):
@@ -139,7 +139,7 @@ class ImageBody(nn.Module):
         super().__init__()
         h, w, c = shape
         self.shape, self.masked = shape, masked
-        a, b = CHANNELS
+        a, b = CRITIC
         self.layers = nn.Sequential(
             nn.Conv2d(c * (1 + masked), a, 4, 2, 1), nn.LeakyReLU(SLOPE),
             nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(SLOPE), nn.Flatten(),
@@ -169,7 +169,8 @@ class ImageGenerator(nn.Module):
         self.spread = nn.Linear(hidden, b * self.h * self.w)
         even = (h1 - 2 * self.h, w1 - 2 * self.w), (h - 2 * h1, w - 2 * w1)
         self.layers = nn.Sequential(
-            nn.LeakyReLU(SLOPE), nn.ConvTranspose2d(b, a, 4, 2, 1, output_padding=even[0]), nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE),
+            nn.ConvTranspose2d(b, a, 4, 2, 1, output_padding=even[0]), nn.LeakyReLU(SLOPE),
             nn.ConvTranspose2d(a, c, 4, 2, 1, output_padding=even[1]), nn.Tanh(),
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_models.data import Schema
-from ppl_models.inference.adversarial import AdversarialTarget, Pair
+from ppl_models.inference.adversarial import AdversarialTarget, Given, Pair
 from ppl_models.inference.gradient import GradientTarget
 from ppl_models.models.gan.coding import Coding, Rows
 from ppl_models.models.gan.networks import Players
@@ -79,9 +79,10 @@ class GANTarget(AdversarialTarget):
         weight = None if batch.weight is None else batch.weight / self._mean_weight
         return Pair(batch.x, fake, (batch.y, batch.seen), weight)
 
-    def critic(self, shown: Tensor, given: tuple[Tensor | None, Tensor | None]) -> Tensor:
-        """D, (B,)."""
-        return self.module.criticise(shown, *given)
+    def critic(self, shown: Tensor, given: Given) -> Tensor:
+        """D, (B,), given the label and which cells are there."""
+        y, seen = given
+        return self.module.criticise(shown, y, seen)
 
     def evidence(self) -> float:
         """The two-sample score."""

@@ -16,7 +16,7 @@ import numpy as np
 CATEGORIES = 250
 """Levels that the classifier takes a label with; of more it takes codes for numbers."""
 
-COMPONENTS = 50
+COMPONENTS = 20
 """Principal components of images, by which these are told apart."""
 
 
