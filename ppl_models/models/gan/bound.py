@@ -188,7 +188,8 @@ class GANBound(Bound):
         if rows.y is not None:
             rows = rows.at((rows.y >= 0).nonzero().squeeze(1))
         if len(rows) < 2:
-            raise DataError(f"{data.source}: a GAN needs at least two rows with their label, got {len(rows)}")
+            what = "rows" if rows.y is None else f"rows with their {quoted(str(self.schema.target))}"
+            raise DataError(f"{data.source}: a GAN needs at least two {what}, got {len(rows)}")
         if net is None:
             net = self.networks(device=device)
             if net.class_logits is not None and rows.y is not None:
