@@ -16,6 +16,7 @@ _HOME = {
     "CNN": "models.cnn.model",
     "DataError": "errors",
     "Fit": "api",
+    "GAN": "models.gan.model",
     "GLM": "models.glm.model",
     "GMM": "models.gmm.model",
     "HMM": "models.hmm.model",
@@ -42,6 +43,7 @@ __all__ = [
     "CNN",
     "DataError",
     "Fit",
+    "GAN",
     "GLM",
     "GMM",
     "HMM",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from ppl_models.errors import DataError, PplError, PplWarning, RunError, UsageError
     from ppl_models.model import Model
     from ppl_models.models.cnn.model import CNN
+    from ppl_models.models.gan.model import GAN
     from ppl_models.models.glm.model import GLM
     from ppl_models.models.gmm.model import GMM
     from ppl_models.models.hmm.model import HMM

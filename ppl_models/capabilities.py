@@ -22,6 +22,7 @@ table. Nothing is said by a name or a kind.
     Completes     missing cells                                          impute
     Latents       rows as features                                       transform
     Decodes       rows as their latents have them                        reconstruct
+    Criticises    how much rows look like the data, without a density    anomalies
     Named         parameters in the user's units                         summary
     Summarises    more of them than their moments                        summary
     Priors        draws of the prior                                     sample --prior, Fit.prior
@@ -471,6 +472,20 @@ class Decodes(Protocol):
         Args:
             rows: as the model takes them.
             number: draws of each row's latents.
+            draws: of θ.
+        """
+        ...
+
+
+@runtime_checkable
+class Criticises(Protocol):
+    """Says how much rows look like those of the fit, where it has no density to say it by."""
+
+    def criticise(self, rows: Any, draws: "Draws") -> "np.ndarray":
+        """A score of each row, (n,), the higher the more it looks like the data; its scale means nothing.
+
+        Args:
+            rows: as the model takes them.
             draws: of θ.
         """
         ...

@@ -134,7 +134,8 @@ def check(fit: Fitted, bayesian: bool) -> Report:
 def _converged(fit: Fitted, bayesian: bool) -> Check:
     t = fit.trained
     if t.status == "converged":
-        return Check("converged", t.steps, "ok", f"the ELBO settled after {t.steps} steps")
+        said = f"the {fit.settings.objective} settled after {t.steps} steps"
+        return Check("converged", t.steps, "ok", said)
     memory = fit.calibrated.memory if bayesian and t.status == "max_steps" else None
     if memory is not None and memory[0] <= memory[1]:
         reason = (

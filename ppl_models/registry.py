@@ -31,6 +31,7 @@ GROUP = "ppl_models.models"
 
 BUILT_IN = {
     "cnn": "ppl_models.models.cnn.model:CNN",
+    "gan": "ppl_models.models.gan.model:GAN",
     "glm": "ppl_models.models.glm.model:GLM",
     "gmm": "ppl_models.models.gmm.model:GMM",
     "hmm": "ppl_models.models.hmm.model:HMM",

@@ -58,7 +58,8 @@ def resume(
             raise RunError(f"{name}: {difference}; --force goes on all the same")
     checkpoint = fit.trained.checkpoint
     most = settings.most(STEPS)
-    if checkpoint is not None and most <= checkpoint.numbers["step"]:
+    ended = fit.status is Status.MAX_STEPS  # else what follows the steps was interrupted, and is to be done
+    if ended and checkpoint is not None and most <= checkpoint.numbers["step"]:
         raise UsageError(f"{name} has taken its {most} steps; allow more with --steps to go on")
     if isinstance(settings, GradientSettings):
         settings = replace(settings, checkpoint_every=checkpoint_every)

@@ -146,6 +146,8 @@ SYSTEMS = {
     "svm": System(lambda: ppl.SVM(inducing=20), whole, TARGET),
     "vae": System(lambda: ppl.VAE(latent=2, hidden="8"), mixed, {}, NETWORK),
     "vae with a target": System(lambda: ppl.VAE(latent=2, hidden="8"), mixed, TARGET, NETWORK),
+    "gan": System(lambda: ppl.GAN(latent=2, hidden="8"), mixed, {}, NETWORK),
+    "gan with a target": System(lambda: ppl.GAN(latent=2, hidden="8"), mixed, TARGET, NETWORK),
     "program": System(
         lambda: registry.find(f"{COIN}:Coin", files=True)(), tosses, {}, CONJUGATE, f"{COIN}:Coin"
     ),

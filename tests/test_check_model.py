@@ -36,6 +36,12 @@ def test_a_network_keeps_the_contract():
     assert "reconstruct: 100 rows" in str(found)
 
 
+def test_a_model_without_a_density_keeps_the_contract():
+    found = check_model(ppl.GAN(latent=2, hidden="8"), rows=60, steps=20)
+    assert "program: its rows and those of sample() are" in str(found)
+    assert "reconstruct: 60 rows" in str(found)
+
+
 def test_a_network_with_a_head_keeps_the_contract():
     found = check_model(ppl.MLP(hidden="8", members=2), rows=60, steps=30)
     assert "predict: 60 rows" in str(found)

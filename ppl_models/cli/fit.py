@@ -229,7 +229,8 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
     """
     tolerance, budget = options.get("tolerance", 1e-3), options.get("budget")
     began = time.perf_counter()
-    with Stop() as stop, ProgressLine(options["quiet"], tolerance, plan.labels, budget) as line:
+    objective = type(plan.model).settings.objective
+    with Stop() as stop, ProgressLine(options["quiet"], tolerance, plan.labels, budget, objective) as line:
 
         def progress(phase: str, step: int, elbo: float, left: float) -> None:
             line(phase, step, elbo, left)

@@ -23,6 +23,7 @@ class ProgressLine:
         tolerance: The nats a parameter at which training ends.
         candidates: What is tried one after the other, if there are several.
         budget: Seconds that the fit may take, if that is limited.
+        objective: What the fit raises.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class ProgressLine:
         tolerance: float,
         candidates: Sequence[str] = (),
         budget: float | None = None,
+        objective: str = "ELBO",
     ) -> None:
         self._live: Any = None
         self._shown = (
@@ -38,6 +40,7 @@ class ProgressLine:
         )
         self._tolerance = tolerance
         self._budget = budget
+        self._objective = objective
         self._candidates = candidates
         self._current = 0
         self._began = time.monotonic()
@@ -93,7 +96,7 @@ class ProgressLine:
         """
         parts = [phase, f"step {step}"]
         if math.isfinite(elbo):
-            parts.append(f"ELBO {elbo:,.2f}")
+            parts.append(f"{self._objective} {elbo:,.2f}")
         if len(self._candidates) > 1 and 0 < self._current <= len(self._candidates):
             which = f"{self._candidates[self._current - 1]} ({self._current} of {len(self._candidates)})"
             parts.insert(0, which)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.errors import RunError
-from ppl_models.inference.gradient import GradientState, GradientTarget, put, weights
+from ppl_models.inference.gradient import GradientState, StochasticTarget, put, weights
 
 NUMBERS = ("step", "epoch", "position", "shrink", "failures", "micro", "looked")
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -30,7 +30,7 @@ class Checkpoint:
     numbers: dict[str, float]
 
 
-def capture(state: GradientState, target: GradientTarget) -> Checkpoint:
+def capture(state: GradientState, target: StochasticTarget) -> Checkpoint:
     """A copy of all that the next step depends on."""
     own = weights(target.module)
     tensors = {f"now.{name}": value for name, value in own.items()}
@@ -51,7 +51,7 @@ def capture(state: GradientState, target: GradientTarget) -> Checkpoint:
     return Checkpoint({name: value.detach().cpu().clone() for name, value in tensors.items()}, numbers)
 
 
-def restore(checkpoint: Checkpoint, state: GradientState, target: GradientTarget) -> None:
+def restore(checkpoint: Checkpoint, state: GradientState, target: StochasticTarget) -> None:
     """Put a fresh state, the module and torch's generator where they were.
 
     Raises:

@@ -41,8 +41,8 @@ AVERAGED = 10
 """Every so many steps an iterate enters the average."""
 
 
-class GradientTarget(ABC):
-    """What the rule asks of a model.
+class StochasticTarget(ABC):
+    """What every rule on mini-batches asks of a model.
 
     Attributes:
         module: everything that is learned, as named parameters.
@@ -55,6 +55,18 @@ class GradientTarget(ABC):
     warm_up: float = 0.0
 
     @abstractmethod
+    def evidence(self) -> float:
+        """The ELBO in nats a row, of rows held out where there are any, with the same noise every time."""
+
+    def where(self) -> str:
+        """Which site, column or row is not finite, for the message of a fit that diverged."""
+        return "the ELBO"
+
+
+class GradientTarget(StochasticTarget):
+    """What this rule asks beside it."""
+
+    @abstractmethod
     def loss(self, rows: Tensor, epoch: float) -> Tensor:
         """Minus the ELBO in nats a row, a scalar, differentiable; drawn by torch's global generator.
 
@@ -62,14 +74,6 @@ class GradientTarget(ABC):
             rows: indices (B,) of the batch, int64.
             epoch: passes over the data so far, for what is warmed up.
         """
-
-    @abstractmethod
-    def evidence(self) -> float:
-        """The ELBO in nats a row, of rows held out where there are any, with the same noise every time."""
-
-    def where(self) -> str:
-        """Which site, column or row is not finite, for the message of a fit that diverged."""
-        return "the ELBO"
 
 
 class Rows(NamedTuple):
@@ -94,11 +98,11 @@ class Kept(NamedTuple):
 class Policy(Protocol):
     """When to cut the step size, and when to stop."""
 
-    def seen(self, state: "GradientState", target: GradientTarget) -> None:
+    def seen(self, state: "GradientState", target: StochasticTarget) -> None:
         """Told of every step."""
         ...
 
-    def look(self, state: "GradientState", target: GradientTarget) -> Kept:
+    def look(self, state: "GradientState", target: StochasticTarget) -> Kept:
         """Asked now and then."""
         ...
 
@@ -158,6 +162,34 @@ def put(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     _copy([own[name] for name in values], list(values.values()))
 
 
+def remembered(state: GradientState) -> dict[str, Tensor]:
+    """The best weights that the policy has seen; nothing before it has looked."""
+    return {n.removeprefix("best."): v for n, v in state.tensors.items() if n.startswith("best.")}
+
+
+def shuffled(batch_size: int, seed: int, state: GradientState, target: StochasticTarget) -> Iterator[Rows]:
+    """The rows in an order that follows from the seed and the pass, from where the state is.
+
+    Args:
+        batch_size: B; all rows at once if there are no more than that.
+        seed: of the order.
+        state: how many passes and batches are done.
+        target: how many rows there are.
+    """
+    N = target.rows
+    number = max(1, -(-N // batch_size))
+    device = next(target.module.parameters()).device
+    while True:
+        order = torch.arange(N)
+        if number > 1:
+            generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + state.epoch)
+            order = torch.randperm(N, generator=generator)
+        parts = order.to(device).tensor_split(number)
+        first = state.position
+        for at, part in enumerate(parts[first:], first):
+            yield Rows(part, N / len(part), at == number - 1)
+
+
 @dataclass(frozen=True, eq=False)
 class GradientRule:
     """Adam on mini-batches, averaged.
@@ -212,18 +244,21 @@ class GradientRule:
 
     def batches(self, state: GradientState, target: GradientTarget) -> Iterator[Rows]:
         """The rows in an order that follows from the seed and the pass, from where the state is."""
-        N = target.rows
-        number = max(1, -(-N // self.batch_size))
-        device = next(target.module.parameters()).device
-        while True:
-            order = torch.arange(N)
-            if number > 1:
-                generator = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + state.epoch)
-                order = torch.randperm(N, generator=generator)
-            parts = order.to(device).tensor_split(number)
-            first = state.position
-            for at, part in enumerate(parts[first:], first):
-                yield Rows(part, N / len(part), at == number - 1)
+        return shuffled(self.batch_size, self.seed, state, target)
+
+    def found(self, state: GradientState, target: StochasticTarget) -> tuple[dict[str, Tensor], float]:
+        """The best weights that the policy has seen, and their ELBO; before it has looked, those of now.
+
+        Of the natural-gradient rule the sds of all weights are beside them, as `sd.*`.
+        """
+        own = weights(target.module)
+        best, elbo = remembered(state) or own, float(state.best)
+        if not math.isfinite(elbo):  # the policy has not looked yet
+            elbo = target.evidence() * target.rows
+        if isinstance(state.optimiser, NaturalGradient):
+            sds = zip(own, state.optimiser.sds(), strict=True)
+            best = best | {f"sd.{name}": value.detach() for name, value in sds}
+        return best, elbo
 
     def step(self, problem: GradientTarget, state: GradientState, batch: Rows) -> tuple[GradientState, Info]:
         """One step of Adam, and at the end of a pass a look at the evidence."""

@@ -17,11 +17,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ppl_models.inference.gradient import GradientState, GradientTarget, Kept, copied, put, weights
+from ppl_models.inference.gradient import (
+    GradientState,
+    Kept,
+    StochasticTarget,
+    copied,
+    put,
+    remembered,
+    weights,
+)
 
 
 @torch.no_grad()
-def evidence_of(target: GradientTarget, values: Mapping[str, Tensor]) -> float:
+def evidence_of(target: StochasticTarget, values: Mapping[str, Tensor]) -> float:
     """The evidence at other weights than those of the module, which stay."""
     now = copied(weights(target.module))
     put(target.module, values)
@@ -45,10 +53,10 @@ class Patience:
     cuts: int = 2
     gain: float = 1e-3
 
-    def seen(self, state: GradientState, target: GradientTarget) -> None:
+    def seen(self, state: GradientState, target: StochasticTarget) -> None:
         """Nothing to remember."""
 
-    def look(self, state: GradientState, target: GradientTarget) -> Kept:
+    def look(self, state: GradientState, target: StochasticTarget) -> Kept:
         """Better than before, or one more look to wait."""
         memory = state.numbers
         value = evidence_of(target, state.average)
@@ -69,9 +77,7 @@ class Patience:
                 left = 0.0
             else:
                 state.shrink *= 0.3
-                before = {
-                    n.removeprefix("best."): v for n, v in state.tensors.items() if n.startswith("best.")
-                }
+                before = remembered(state)
                 if before:
                     put(target.module, before)
                     state.average = copied(before)
@@ -96,7 +102,7 @@ class Stationary:
     gain: float = 0.05
     longest: int = 5_000
 
-    def seen(self, state: GradientState, target: GradientTarget) -> None:
+    def seen(self, state: GradientState, target: StochasticTarget) -> None:
         """Remember the iterate; every second one is forgotten when there are too many."""
         x = torch.cat([w.flatten() for w in weights(target.module).values()])
         memory = state.numbers
@@ -114,7 +120,7 @@ class Stationary:
         window[filled] = x
         memory["filled"] = float(filled + 1)
 
-    def look(self, state: GradientState, target: GradientTarget) -> Kept:
+    def look(self, state: GradientState, target: StochasticTarget) -> Kept:
         """At the second half of this stage's iterates: do its halves agree, and is its mean known?"""
         memory = state.numbers
         best, left = memory.get("best", -math.inf), math.inf

@@ -9,12 +9,13 @@ help of an option is the text in `Annotated`, beside which stand the bounds that
     ├── GaussianSettings           Gaussian natural gradient on a likelihood of moments: logistic
     └── GradientSettings           stochastic gradients
         ├── NetworkSettings        of a network, stopped by held-out rows: vae
+        ├── AdversarialSettings    of a generator against a critic: gan
         └── ProgramSettings        of user-defined models, which the Gaussian rule or a guide may fit
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from ppl_models.annotations import AtLeast, Hint, Metavar, Positive, checked, hints
 
@@ -31,10 +32,13 @@ class Training:
         device: where to compute: `auto`, `cpu` or `cuda`.
         steps: at most; by the rule if None.
         tolerance: nats a parameter that may be left to gain; of a network, nats a row that count as a gain.
+        objective: what the rule raises, as people read it.
 
     Raises:
         UsageError: a value cannot be meant; it names the setting.
     """
+
+    objective: ClassVar[str] = "ELBO"
 
     seed: Annotated[int, "Seed of starts, draws and batches.", AtLeast(0)] = 0
     device: Annotated[str, "Where to compute.", Metavar("auto|cpu|cuda")] = "auto"
@@ -125,6 +129,22 @@ class NetworkSettings(GradientSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdversarialSettings(GradientSettings):
+    """Of a generator against a critic, stopped by a two-sample test of held-out rows.
+
+    Attributes:
+        patience: looks at the test without a gain before the step size is cut.
+        tolerance: of the two-sample score, what counts as a gain.
+    """
+
+    objective: ClassVar[str] = "two-sample score"
+
+    patience: Annotated[
+        int, "Looks at held-out rows without a gain before the step size is cut.", AtLeast(1)
+    ] = 10
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProgramSettings(GradientSettings):
     """Of user-defined models.
 
@@ -162,7 +182,13 @@ class ProgramSettings(GradientSettings):
     )
 
 
-RULES: tuple[type[Training], ...] = (ConjugateSettings, GaussianSettings, NetworkSettings, ProgramSettings)
+RULES: tuple[type[Training], ...] = (
+    ConjugateSettings,
+    GaussianSettings,
+    NetworkSettings,
+    AdversarialSettings,
+    ProgramSettings,
+)
 """What `Model.settings` may be."""
 
 

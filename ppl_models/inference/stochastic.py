@@ -1,23 +1,27 @@
 """Training by stochastic gradients: from a target to what it learned, with checkpoints on the way."""
 
-import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ppl_models.inference.checkpoint import capture, restore
+from ppl_models.inference.conjugate import Info
 from ppl_models.inference.convergence import Told
 from ppl_models.inference.gradient import (
     GradientRule,
     GradientState,
     GradientTarget,
+    Rows,
+    StochasticTarget,
+    remembered,
     weights,
 )
 from ppl_models.inference.loop import FROM_START, Course, Log, Status, Trained, loop
-from ppl_models.inference.natural import Natural, NaturalGradient
+from ppl_models.inference.natural import Natural
 from ppl_models.inference.policies import Patience, Stationary
 from ppl_models.inference.settings import GradientSettings, NetworkSettings
 from ppl_models.inference.signals import Whole
@@ -35,11 +39,33 @@ LOGGED = 1_000
 """Lines of history of a phase, about, at most."""
 
 
+class MiniBatches(Protocol):
+    """A rule on mini-batches, of which `start` gives the state that a checkpoint is put into."""
+
+    name: str
+
+    def start(self, target: Any) -> GradientState:
+        """Nothing learned yet."""
+        ...
+
+    def batches(self, state: GradientState, target: Any) -> Iterator[Rows]:
+        """What to step on, from where the state is."""
+        ...
+
+    def step(self, problem: Any, state: GradientState, batch: Rows) -> tuple[GradientState, Info]:
+        """One step."""
+        ...
+
+    def found(self, state: GradientState, target: Any) -> tuple[dict[str, Tensor], float]:
+        """The best weights so far, and what they are worth."""
+        ...
+
+
 @dataclass
 class _Started:
     """The rule with a state that is there already: what the loop's `init` gives."""
 
-    rule: GradientRule
+    rule: MiniBatches
     state: GradientState
     name: str
 
@@ -86,6 +112,29 @@ def train_gradient(
         )
     else:
         rule = GradientRule(Stationary(), rate, warm_up=WARM_UP, batch_size=size, seed=settings.seed)
+    return train_by(rule, target, settings, course, "gradient", settings.most(STEPS))
+
+
+def train_by(
+    rule: MiniBatches,
+    target: StochasticTarget,
+    settings: GradientSettings,
+    course: Course,
+    phase: str,
+    most: int,
+    goes_on: bool = False,
+) -> Trained:
+    """Step by a rule on mini-batches until it says that nothing is left to gain.
+
+    Args:
+        rule: the rule.
+        target: what is learned and how good it is.
+        settings: how often to keep what there is, and what is raised.
+        course: a checkpoint to go on from, and whom to tell.
+        phase: what the history calls it.
+        most: steps at most.
+        goes_on: whether something follows when it has converged, so that a checkpoint is still of use.
+    """
     own = weights(target.module)
     parameters = sum(value.numel() for value in own.values())
     state = rule.start(target)
@@ -94,8 +143,8 @@ def train_gradient(
     log.began -= max((line["seconds"] for line in course.history), default=0.0)
     if course.resume is not None:
         restore(course.resume, state, target)
-    first = {name: value[None].clone() for name, value in _best(state, target).items()}
-    write = log.phase("gradient")
+    first = {name: value[None].clone() for name, value in (remembered(state) or own).items()}
+    write = log.phase(phase)
     told = course.history[-1]["elbo"] if course.history else -float("inf")
     kept = time.monotonic()
 
@@ -105,7 +154,7 @@ def train_gradient(
             told = best
             write(step, best, size, left)
         elif course.progress is not None:
-            course.progress("gradient", step, best, left)
+            course.progress(phase, step, best, left)
 
     with Whole() as whole:
 
@@ -117,37 +166,28 @@ def train_gradient(
             whole.between()
 
         def trained(state: GradientState, status: Status, steps: int) -> Trained:
-            params = {name: value[None].cpu() for name, value in _best(state, target).items()}
-            if isinstance(state.optimiser, NaturalGradient):
-                sds = zip(own, state.optimiser.sds(), strict=True)
-                params |= {f"sd.{name}": value[None].detach().cpu() for name, value in sds}
-            done = status in (Status.CONVERGED, Status.DIVERGED)
-            elbo = float(state.best)
-            if not math.isfinite(elbo):  # the policy has not looked yet
-                elbo = target.evidence() * target.rows
+            found, elbo = rule.found(state, target)
+            params = {name: value[None].cpu() for name, value in found.items()}
+            done = status is Status.DIVERGED or (status is Status.CONVERGED and not goes_on)
             return Trained(
                 params, elbo, status, steps, log.seconds, tuple(log.history), None,
-                _why(status, steps, target), rule.name, checkpoint=None if done else capture(state, target),
+                _why(status, steps, target, settings.objective), rule.name,
+                checkpoint=None if done else capture(state, target),
             )  # fmt: skip
 
         ended = loop(
             _Started(rule, state, rule.name), target, first, rule.batches(state, target), Told(),
-            settings.most(STEPS), report, after,
+            most, report, after,
         )  # fmt: skip
     return trained(ended.state, ended.status, ended.steps)
 
 
-def _best(state: GradientState, target: GradientTarget) -> dict[str, Tensor]:
-    """The best weights that the policy has seen; before it has looked, those that there are."""
-    best = {n.removeprefix("best."): v for n, v in state.tensors.items() if n.startswith("best.")}
-    return best or weights(target.module)
-
-
-def _why(status: Status, steps: int, target: GradientTarget) -> str:
+def _why(status: Status, steps: int, target: StochasticTarget, objective: str) -> str:
     if status is Status.CONVERGED:
         return ""
     if status is Status.DIVERGED:
         return f"{target.where()} was not finite, whatever the step size; the last good state is kept"
     if status is Status.MAX_STEPS:
-        return f"the ELBO was still rising after {steps} steps; `ppl resume` goes on, with more --steps"
+        said = f"the {objective} was still rising after {steps} steps"
+        return f"{said}; `ppl resume` goes on, with more --steps"
     return "stopped before it was done; `ppl resume` goes on"

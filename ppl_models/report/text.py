@@ -30,7 +30,7 @@ def heading(fit: Record, seconds: float | None = None) -> str:
     return (
         f"{fit.model.name} with {fit.bound.describe} on "
         f"{printable(data.source)} ({rows}, {len(data.names)} column{'s' if len(data.names) > 1 else ''}): "
-        f"{t.status} after {t.steps} steps, {waited:.1f} s, ELBO {t.elbo:,.2f}"
+        f"{t.status} after {t.steps} steps, {waited:.1f} s, {fit.settings.objective} {t.elbo:,.2f}"
     )
 
 

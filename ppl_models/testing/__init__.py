@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ppl_models.api import Fit, fit
+from ppl_models.capabilities import Scores
 from ppl_models.model import Model
 from ppl_models.testing import networks, parts
 from ppl_models.testing.contract import ContractError, training
@@ -61,8 +62,10 @@ def check_model(model: Model, data: Any = None, *, rows: int = 100, seed: int = 
     if found.bayesian:
         done = [parts.ended(found), parts.recovered(found, truth), parts.joint(found), parts.saved(found)]
         done += [*parts.verbs(found), parts.order(found, truth, seed, options)]
-    else:
+    elif isinstance(found.bound, Scores):
         done = [parts.ended(found), networks.density(found), networks.bound(found), networks.saved(found)]
         done += parts.verbs(found)
+    else:
+        done = [parts.ended(found), networks.implicit(found), networks.saved(found), *parts.verbs(found)]
     done.append(parts.missing(found, seed, options))
     return Checked(found, tuple(line for line in done if line))

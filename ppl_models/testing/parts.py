@@ -128,7 +128,7 @@ def verbs(found: Fit) -> list[str]:
         require(len(table) > 0, name, "its table is empty")
         numbers = table.select_dtypes("number")
         if name == "summary":  # effects are not of every parameter
-            numbers = numbers[["mean", "sd"] if "kl" not in table else ["sd"]]
+            numbers = numbers[_of_every_row(table)]
         if name == "evaluate":  # whose figures have not all the same columns
             numbers = numbers[["value"]]
         numbers = numbers.to_numpy()
@@ -138,6 +138,13 @@ def verbs(found: Fit) -> list[str]:
             require(len(table) == found.data.rows, name, f"{len(table)} rows for {found.data.rows}")
         done.append(f"{name}: {len(table)} rows, {len(table.columns)} columns")
     return done
+
+
+def _of_every_row(table: Any) -> list[str]:
+    """The columns of a summary that all of its rows have."""
+    if "distance" in table:  # of columns, beside those of samples
+        return ["distance"]
+    return ["mean", "sd"] if "kl" not in table else ["sd"]
 
 
 def order(found: Fit, truth: dict[str, np.ndarray], seed: int, options: dict[str, Any]) -> str:
