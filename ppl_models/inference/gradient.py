@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_models.inference.conjugate import Info
+from ppl_models.inference.muon import Muon
 
 _copy: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
 _multiply: Any = torch._foreach_mul_  # pyright: ignore[reportPrivateImportUsage]
@@ -35,6 +36,9 @@ FAILURES = 8
 
 LEAST = 100
 """Steps between two looks at the evidence, at least."""
+
+LOWEST = 0.01
+"""What is left of a step size that falls on a line, where training goes on beyond its end."""
 
 AVERAGED = 10
 """Every so many steps an iterate enters the average."""
@@ -171,6 +175,8 @@ class GradientRule:
         autocast: the type of the products on a device that is faster in it, or None.
         weight_decay: decoupled decay of the weights, as AdamW has it (Loshchilov & Hutter 2019, ICLR,
             https://arxiv.org/abs/1711.05101); 0 is Adam.
+        decay: steps after which ρ, falling on a line from the first step on, is zero; 0 if it does not fall.
+        matrices: names of the weights that are stepped by Muon (`ppl_models.inference.muon`).
     """
 
     policy: Policy
@@ -181,6 +187,8 @@ class GradientRule:
     seed: int = 0
     autocast: torch.dtype | None = None
     weight_decay: float = 0.0
+    decay: int = 0
+    matrices: frozenset[str] = frozenset()
 
     name = "stochastic gradient (Adam)"
 
@@ -189,7 +197,10 @@ class GradientRule:
         own = weights(target.module)
         device = next(iter(own.values())).device.type
         fused = device in ("cpu", "cuda")
-        if self.weight_decay > 0:
+        if self.matrices:
+            some = [p for name, p in target.module.named_parameters() if name in self.matrices]
+            optimiser = Muon(target.module.parameters(), some, lr=self.learning_rate, fused=fused)
+        elif self.weight_decay > 0:
             optimiser = torch.optim.AdamW(
                 target.module.parameters(),
                 lr=self.learning_rate,
@@ -223,6 +234,8 @@ class GradientRule:
             state.numbers["first"] = problem.evidence()
         epoch = state.epoch + state.position / per_pass
         rate = self.learning_rate * state.shrink * min(1.0, (state.step + 1) / (self.warm_up + 1))
+        if self.decay:
+            rate *= max(1.0 - state.step / self.decay, LOWEST)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         loss, length = self._gradient(problem, state, batch.index, epoch)

@@ -11,13 +11,14 @@ from torch import Tensor
 from ppl_models.inference.checkpoint import capture, restore
 from ppl_models.inference.convergence import Told
 from ppl_models.inference.gradient import (
+    LEAST,
     GradientRule,
     GradientState,
     GradientTarget,
     weights,
 )
 from ppl_models.inference.loop import FROM_START, Course, Log, Status, Trained, loop
-from ppl_models.inference.policies import Patience, Stationary
+from ppl_models.inference.policies import Passes, Patience, Stationary
 from ppl_models.inference.settings import GradientSettings, NetworkSettings
 from ppl_models.inference.signals import Whole
 
@@ -57,6 +58,8 @@ def train_gradient(
     learning_rate: float = 1e-3,
     batch_size: int = BATCH,
     weight_decay: float = 0.0,
+    passes: int | None = None,
+    matrices: frozenset[str] = frozenset(),
 ) -> Trained:
     """Ascend the ELBO until it no longer rises.
 
@@ -67,18 +70,26 @@ def train_gradient(
         learning_rate: if the settings do not say it.
         batch_size: likewise.
         weight_decay: of a network.
+        passes: over the data, in which the step size of a network falls on a line to zero; None where it is
+            cut when held-out rows say so.
+        matrices: names of weights of a network that are stepped by Muon.
     """
     size = min(settings.batch_size or batch_size, target.rows)
     rate = settings.learning_rate or learning_rate
     if isinstance(settings, NetworkSettings):
+        decay = 0 if passes is None else max(passes * -(-target.rows // size), LEAST)
         rule = GradientRule(
-            Patience(settings.patience, gain=settings.tolerance),
+            Patience(settings.patience, gain=settings.tolerance)
+            if passes is None
+            else Passes(passes, settings.patience, gain=settings.tolerance),
             rate,
             warm_up=min(WARM_UP, target.rows // size),
             batch_size=size,
             seed=settings.seed,
             autocast=torch.bfloat16 if settings.precision == "bfloat16" else None,
             weight_decay=weight_decay,
+            decay=decay,
+            matrices=matrices,
         )
     else:
         rule = GradientRule(Stationary(), rate, warm_up=WARM_UP, batch_size=size, seed=settings.seed)

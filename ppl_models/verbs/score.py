@@ -3,7 +3,16 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, cast
 
 from ppl_models.annotations import count
-from ppl_models.capabilities import Bounded, Conditional, Importance, Regresses, Scores, Sequences, Sparing
+from ppl_models.capabilities import (
+    Bounded,
+    Conditional,
+    Importance,
+    Regresses,
+    Scores,
+    Sequences,
+    Sparing,
+    Writes,
+)
 from ppl_models.data import Later
 from ppl_models.errors import UsageError
 from ppl_models.threads import threads_for
@@ -72,7 +81,8 @@ def score(
     Returns:
         `log_density` of every row; before it `elbo`, where the density is an estimate that this bounds from
         below. With a target `log_probability`, log p(y_n | x_n), where there is a label and every predictor;
-        of a continuous target that is a log density, in its units.
+        of a continuous target that is a log density, in its units. Of texts rows are bytes, and totals and
+        summaries have `bits_per_byte` beside the nats.
     """
     import numpy as np
     import pandas as pd
@@ -102,8 +112,13 @@ def score(
             found["log_probability"] = bound.log_probability(rows, theta)
         elif isinstance(bound, Regresses):
             found["log_probability"] = _of_numbers(bound, rows, dataset, theta)
+    if isinstance(bound, Writes) and (by == "sequence" or summary):
+        found["bits_per_byte"] = -found["log_density"] / np.log(2)
     if by == "sequence":
         table = _by_sequence(dataset, found["log_density"])
+        if "bits_per_byte" in found:
+            table["bits_per_byte"] = -table["log_density_per_step"] / np.log(2)
+            return _summary({name: table[name].to_numpy() for name in found}) if summary else table
         return _summary({"log_density": table.iloc[:, -2].to_numpy()}) if summary else table
     if summary:
         blank = np.isnan(dataset.values).all(axis=-1)
