@@ -279,7 +279,7 @@ def read(
                     shape=shape,
                     text=table.text,
                 )
-                return values, notes, found
+                return values, [] if table.text is not None else notes, found  # bytes are what they are
 
             values, notes, schema = first(kinds)
             if len(wide := [name for name in periods(table) if name in schema.names]) > 2:

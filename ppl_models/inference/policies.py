@@ -98,13 +98,18 @@ class Passes:
         """Nothing to remember."""
 
     def look(self, state: GradientState, target: GradientTarget) -> Kept:
-        """Better than before, or one more look to wait."""
+        """Better than before, or one more look to wait: of the average and of the weights as they are.
+
+        The average is behind while much is learned, and with small steps there is nothing left to average.
+        """
         memory = state.numbers
-        value = evidence_of(target, state.average)
+        averaged, now = evidence_of(target, state.average), target.evidence()
+        value = max(averaged, now)
         best, mark = memory.get("best", -math.inf), memory.get("mark", -math.inf)
         found = None
         if value > best:
-            found, memory["best"] = copied(state.average), value
+            found = copied(state.average if averaged >= now else weights(target.module))
+            memory["best"] = value
             remember(state, found)
         if value > mark + self.gain:
             memory["mark"], memory["waited"] = value, 0.0

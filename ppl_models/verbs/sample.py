@@ -36,9 +36,7 @@ def sample(
     draws: Annotated[
         int | None, "Tables that are drawn from DATA; 1 if not given.", Needs((Redraws,))
     ] = None,
-    prompt: Annotated[
-        str | None, "What each text begins with.", Metavar("TEXT"), Needs((Writes,))
-    ] = None,
+    prompt: Annotated[str | None, "What each text begins with.", Metavar("TEXT"), Needs((Writes,))] = None,
     temperature: Annotated[
         float | None,
         "Draw from probabilities to the power of one over this; 0 draws the most probable. 1 if not given.",

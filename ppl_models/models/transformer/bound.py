@@ -150,7 +150,9 @@ class TransformerBound(Bound):
         places = max(target.rows * self.room, 1)
         steps = -(-target.rows // size)
         passes = m.passes or int(np.clip(min(TRAINED // places, MOST_STEPS // steps), 1, MOST_PASSES))
-        matrices = frozenset(name for name, p in net.named_parameters() if name.startswith("blocks.") and p.dim() == 2)
+        matrices = frozenset(
+            name for name, p in net.named_parameters() if name.startswith("blocks.") and p.dim() == 2
+        )
         with threads_for(6 * size * self.room * self.parameters, PRODUCTS):
             found = train_gradient(
                 target, settings, course,
@@ -168,14 +170,16 @@ class TransformerBound(Bound):
         return checks(self.judged(fitted))
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
-        """A row for each column: `mean`, nats of a held-out cell given those before it, and the number of `values`.
+        """A row for each column: `nats` of a held-out cell given those before it, and how many `values` it has.
 
         And a row `weights`, whose `values` are their number. Without the rows of the fit there are no nats.
         """
         v = self.known
         found: dict[str, dict[str, Any]] = {name: {} for name in self.schema.names}
         if fitted.data.rows:
-            for name, nats in zip(self.schema.names, nats_by_field(self.judged(fitted), len(v.sizes)), strict=True):
+            for name, nats in zip(
+                self.schema.names, nats_by_field(self.judged(fitted), len(v.sizes)), strict=True
+            ):
                 found[name]["nats"] = nats
         for name, size in zip(self.schema.names, v.sizes, strict=True):
             found[name]["values"] = size

@@ -41,9 +41,13 @@ def checks(target: TokenTarget) -> list[Check]:
         target: the objective with the weights that were learned.
     """
     if not len(target.held):
-        said = f"none of {len(target.train)} rows or windows were held out: nothing says how it does on others"
+        said = (
+            f"none of {len(target.train)} rows or windows were held out: nothing says how it does on others"
+        )
         return [Check("held-out rows", None, "warn", said, "both")]
-    (seen, n_seen), (unseen, n_unseen) = (_a_value(target, some(part, target)) for part in (target.train, target.held))
+    (seen, n_seen), (unseen, n_unseen) = (
+        _a_value(target, some(part, target)) for part in (target.train, target.held)
+    )
     gap = seen - unseen
     error = float(np.hypot(n_seen, n_unseen))
     said = f"log density a value {seen:.3f} of training rows, {unseen:.3f} of those held out"

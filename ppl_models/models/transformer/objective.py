@@ -63,10 +63,12 @@ def log_prob(net: Transformer, batch: Batch, vectors: Tensor) -> Tensor:
         own = net.log_prob(h.flatten(0, 1), batch.field.flatten(), batch.value.flatten(), vectors)
         return own.view_as(batch.value)
     at = batch.seen.flatten().nonzero()[:, 0]
-    own = net.log_prob(
-        h.flatten(0, 1)[at], batch.field.flatten()[at], batch.value.flatten()[at], vectors
+    own = net.log_prob(h.flatten(0, 1)[at], batch.field.flatten()[at], batch.value.flatten()[at], vectors)
+    return (
+        torch.zeros(batch.seen.numel(), dtype=own.dtype, device=own.device)
+        .index_put((at,), own)
+        .view_as(h[..., 0])
     )
-    return torch.zeros(batch.seen.numel(), dtype=own.dtype, device=own.device).index_put((at,), own).view_as(h[..., 0])
 
 
 class TokenTarget(GradientTarget):
@@ -128,7 +130,9 @@ class TokenTarget(GradientTarget):
         try:
             vectors, batch = net.vectors(), self.fixed(index)
             size = max(1, PLACES // batch.value.shape[1])
-            found = [log_prob(net, part_of(batch, at), vectors) for at in torch.arange(len(index)).split(size)]
+            found = [
+                log_prob(net, part_of(batch, at), vectors) for at in torch.arange(len(index)).split(size)
+            ]
             return torch.cat(found), batch
         finally:
             net.train(training)
@@ -160,11 +164,19 @@ class TableTarget(TokenTarget):
     """
 
     def __init__(
-        self, module: Transformer, codes: Tensor, weight: Tensor | None, last: int | None, seed: int, constant: float
+        self,
+        module: Transformer,
+        codes: Tensor,
+        weight: Tensor | None,
+        last: int | None,
+        seed: int,
+        constant: float,
     ) -> None:
         super().__init__(module, len(codes), seed, constant)
         self.codes, self.last = codes, last
-        self.weight = None if weight is None else (weight / weight[self.train].mean()).float().to(codes.device)
+        self.weight = (
+            None if weight is None else (weight / weight[self.train].mean()).float().to(codes.device)
+        )
 
     def batch(self, index: Tensor) -> Batch:
         """In orders drawn by torch's global generator."""

@@ -63,7 +63,13 @@ class Rows(TransformerBound):
         end = np.cumsum(np.bincount(row, minlength=data.rows))[data.offsets[1:] - 1]
         if v.ends:
             S = len(data.lengths)
-            ends = (np.full(S, v.end), np.zeros(S, np.int64), data.offsets[1:] - 1, np.zeros(S), np.full(S, -np.inf))
+            ends = (
+                np.full(S, v.end),
+                np.zeros(S, np.int64),
+                data.offsets[1:] - 1,
+                np.zeros(S),
+                np.full(S, -np.inf),
+            )
             parts = [np.insert(part, end, more) for part, more in zip(parts, ends, strict=True)]
             end = end + np.arange(1, S + 1)
         start = np.concatenate([[0], end])
@@ -92,7 +98,9 @@ class Rows(TransformerBound):
         k = torch.arange(len(owner)) - torch.repeat_interleave(number.cumsum(0) - number, number)
         last = torch.minimum(rows.start[owner] + size + k * stride, rows.start[owner + 1])
         first = torch.maximum(last - size, rows.start[owner])
-        new = torch.where(k > 0, rows.start[owner] + size + (k - 1) * stride, first)  # the rest was scored before
+        new = torch.where(
+            k > 0, rows.start[owner] + size + (k - 1) * stride, first
+        )  # the rest was scored before
         for at in torch.arange(len(owner)).split(max(1, PLACES // size)):
             batch = at_places(net, rows, first[at], last[at], owner[at])
             place = first[at][:, None] + torch.arange(batch.value.shape[1])
@@ -118,8 +126,11 @@ class Rows(TransformerBound):
 
 
 @final
+@dataclass(frozen=True, eq=False)
 class SequenceBound(Rows):
     """Events and series."""
+
+    form: str = "sequences"
 
     def sample_sequences(self, number: int, steps: int, draws: Draws) -> Sampled:
         """Sequences from their beginning, of `steps` rows; fewer of those that end before."""
@@ -142,8 +153,11 @@ class SequenceBound(Rows):
 
 
 @final
+@dataclass(frozen=True, eq=False)
 class TextBound(Rows):
     """Texts, byte by byte."""
+
+    form: str = "texts"
 
     def sample_sequences(self, number: int, steps: int, draws: Draws) -> Sampled:
         """Texts of `steps` bytes; fewer of those that end before."""

@@ -43,6 +43,7 @@ class Table(TransformerBound):
     """Independent rows, each a sequence of its cells in any order."""
 
     exchangeable: bool = True
+    form: str = "independent rows"
 
     @property
     def room(self) -> int:
@@ -122,7 +123,9 @@ class Table(TransformerBound):
         seen = (codes >= 0).sum(1)
         S = int(np.clip(BUDGET // max(len(holes) * C, 1), min(LEAST, number), number))
         for known in np.unique(seen):
-            for part in np.array_split(np.flatnonzero(seen == known), -(-int((seen == known).sum()) * S * C // BUDGET)):
+            for part in np.array_split(
+                np.flatnonzero(seen == known), -(-int((seen == known).sum()) * S * C // BUDGET)
+            ):
                 own = torch.from_numpy(codes[part])
                 drawn = []
                 for s in np.array_split(np.arange(S), min(self.model.orders, S)):
@@ -134,7 +137,7 @@ class Table(TransformerBound):
 
     @torch.no_grad()
     def of_target(self, rows: TableRows, draws: Draws) -> Tensor:
-        """p of the values of the target given the cells that are there, (n, size): the mean over K orders."""
+        """The mean over K orders of p(y | the cells that are there), (n, values of the target)."""
         t = self.target_index
         net, field = self.net(draws, rows.codes.device), 0 if t is None else t
         vectors, found = net.vectors(), []
@@ -212,7 +215,9 @@ class Histogram(NamedTuple):
     def sample(self) -> Tensor:
         """(1, m) by torch's global generator."""
         codes = torch.multinomial(self.p, 1)[:, 0].numpy()
-        return torch.from_numpy(self.bins.draw(codes, torch.rand(len(codes), dtype=torch.float64).numpy()))[None]
+        return torch.from_numpy(self.bins.draw(codes, torch.rand(len(codes), dtype=torch.float64).numpy()))[
+            None
+        ]
 
 
 @final

@@ -43,7 +43,9 @@ class Values:
         """
         columns = data.schema.columns
         own = None if data.schema.text is None else (None,)
-        bins = (None if c.labelled else bins_of(np.array(data.values[:, j]), most) for j, c in enumerate(columns))
+        bins = (
+            None if c.labelled else bins_of(np.array(data.values[:, j]), most) for j, c in enumerate(columns)
+        )
         return cls(data.schema, own or tuple(bins), ends)
 
     @cached_property
@@ -65,7 +67,7 @@ class Values:
         return int(self.starts[1]) - 1
 
     def smooth(self) -> Tensor | None:
-        """(V,) places from 0 to 1 of bins among those of their column, NaN of labels; None without numbers."""
+        """(V,) places from 0 to 1 of bins in their column, NaN of labels; None without numbers."""
         if not any(self.bins):
             return None
         parts = [
@@ -87,7 +89,7 @@ class Values:
         return found
 
     def densities(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of cells (n, C) log (1 − ε) u_b(x) and log ε c(x): see `Bins`; 0 and −∞ of labels, and where missing."""
+        """Log (1 − ε) u_b(x) and log ε c(x) of cells (n, C): see `Bins`; 0 and −∞ of labels and missing ones."""
         own, outside = np.zeros(cells.shape), np.full(cells.shape, -np.inf)
         for j, bins in enumerate(self.bins):
             seen = ~np.isnan(cells[:, j])
