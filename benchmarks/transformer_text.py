@@ -3,7 +3,7 @@
     python benchmarks/transformer_text.py tinyshakespeare.txt.gz [width=128,context=128,...] ...
 
 The first 90 % of the bytes are what a model may see, early stopping included; the last 10 % are scored once.
-Each further argument is a fit, with fields of `Transformer` and settings of the training. The n-gram is one of
+Each further argument is a fit, with fields of `Transformer` and settings of the training. The n-gram is of
 five bytes, interpolated by the method of Witten & Bell (1991, IEEE Trans. Inform. Theory 37):
 
     p_n(v | c) = (count(c v) + d(c) p_{n−1}(v | c')) / (count(c) + d(c)),   d(c) different bytes after c
@@ -84,11 +84,10 @@ def main(path: str, *specs: str) -> None:
             )
             s, cpu = time.perf_counter() - began, time.process_time() - clock
             nats = -float(fit.score(str(parts[1]))["log_density"].mean())
-            print(
-                f"| transformer {spec} ({fit.bound.parameters:,} weights) | {nats:.3f} | {nats / np.log(2):.3f} "
-                f"| {s:.0f} | {cpu:.0f} | {fit.trained.steps}, {fit.status} |",
-                flush=True,
+            said = (
+                f"transformer {spec} ({fit.bound.parameters:,} weights) | {nats:.3f} | {nats / np.log(2):.3f}"
             )
+            print(f"| {said} | {s:.0f} | {cpu:.0f} | {fit.trained.steps}, {fit.status} |", flush=True)
             print("\n" + fit.sample(prompt="ROMEO:", steps=200, temperature=0.8, seed=1)["text"][0] + "\n")
             print(fit.check().text(110), flush=True)
 

@@ -194,7 +194,14 @@ def read(
         else frozenset([*wanted, *sources(wanted), *kinds, *beside, *targets, *kept]),
         unwanted=frozenset(ignored) - {*beside, *kept},
         as_text=frozenset(
-            [*labelled, *rows_by, *of_texts, *as_written, *kept, *(read_as_text(schema) if schema is not None else ())]
+            [
+                *labelled,
+                *rows_by,
+                *of_texts,
+                *as_written,
+                *kept,
+                *(read_as_text(schema) if schema is not None else ()),
+            ]
         ),
         missing=tokens,
         usual=MISSING if instead is None else ("",),
@@ -212,7 +219,8 @@ def read(
         if of_texts:
             _check_columns(table, of_texts)
             table = of_column(table, of_texts[0])
-        if not (table.text is not None or table.held or table.typed or table.parts is not None or table.matrix is not None):
+        plain = not (table.held or table.typed or table.parts is not None or table.matrix is not None)
+        if plain and table.text is None:
             spoken = {*ignored, *kinds, *beside, *kept}
             table = rearranged(table, wanted, spoken, decimal=decimal)
             if schema is None:
@@ -301,7 +309,14 @@ def read(
         if isinstance(note, Change):
             warn(f"{clean(table.source)}: {note}")
     again = not (
-        own or tokens or instead is not None or date_format or sort or parts or long or written != text_options()
+        own
+        or tokens
+        or instead is not None
+        or date_format
+        or sort
+        or parts
+        or long
+        or written != text_options()
     )
     path = _path(data) if again and (loaded == table.rows or of_texts) else None
     source = clean(table.source)

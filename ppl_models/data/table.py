@@ -70,7 +70,7 @@ class Table:
         held: Whether it was in memory, where a column is there because somebody put it there.
         came: As what the cells of columns came, where the source says so.
         index: The index of the rows, of a pandas data frame.
-        text: Of rows that are the bytes of texts, the column whose cells the texts were; "" if a file was one.
+        text: Of rows that are the bytes of texts, the column that they were; "" if a file was one.
     """
 
     source: str

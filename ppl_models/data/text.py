@@ -1,6 +1,6 @@
 """Texts as rows of bytes."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ppl_models.data.messages import plural
 from ppl_models.data.schema import Kind
@@ -42,7 +42,7 @@ def of_column(table: Table, name: str) -> Table:
     Raises:
         DataError: No cell has a text.
     """
-    cells = table.columns[name]
+    cells: Any = table.columns[name]
     every = cells.tolist() if not hasattr(cells, "to_pylist") else cells.to_pylist()
     texts = [str(each).encode("utf-8", "replace") for each in every if each is not None and each == each]
     texts = [text for text in texts if text]

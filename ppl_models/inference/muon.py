@@ -4,8 +4,8 @@
 
 for a matrix W of r rows and c columns with gradient G: NS(X) ≈ U Vᵀ, where X = U S Vᵀ, by five Newton–Schulz
 iterations (Jordan et al. 2024, Muon: an optimizer for hidden layers, https://kellerjordan.github.io/posts/muon).
-The factor gives steps the size of Adam's, so that ρ is that of both (Liu et al. 2025, Muon is scalable for LLM
-training, https://arxiv.org/abs/2502.16982).
+The factor gives steps the size of Adam's, so that ρ is that of both (Liu et al. 2025, Muon is scalable for
+LLM training, https://arxiv.org/abs/2502.16982).
 """
 
 from collections.abc import Iterable

@@ -99,6 +99,11 @@ class Transformer(nn.Module):
         smooth: (V,) places from 0 to 1 of values that are ordered, NaN of others.
     """
 
+    cos: Tensor
+    sin: Tensor
+    wave: Tensor
+    waves: Tensor
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -123,10 +128,9 @@ class Transformer(nn.Module):
         self.register_buffer("cos", angle.cos(), persistent=False)  # (context, D / 2)
         self.register_buffer("sin", angle.sin(), persistent=False)
         own = torch.repeat_interleave(torch.arange(F), torch.tensor(self.sizes))  # (V,) the field of a value
-        self.register_buffer("field", own, persistent=False)
-        ordered = smooth is not None and bool((~smooth.isnan()).any())
-        self.harmonic = nn.Parameter(torch.zeros(F * HARMONICS, width)) if ordered else None
-        if ordered:
+        self.harmonic = None
+        if smooth is not None:
+            self.harmonic = nn.Parameter(torch.zeros(F * HARMONICS, width))
             order = torch.arange(1, HARMONICS + 1)
             wave = ((math.pi * order * smooth[:, None]).cos() / order).nan_to_num().float()
             self.register_buffer("wave", wave, persistent=False)

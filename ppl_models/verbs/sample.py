@@ -1,7 +1,7 @@
 """New rows from the posterior predictive distribution."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack, cast
 
 from ppl_models.annotations import Metavar, count
 from ppl_models.capabilities import Priors, Redraws, Samples, Sequences, Tempered, Writes
@@ -89,11 +89,12 @@ def sample(
 
     if rows is not None and not isinstance(rows, int | np.integer):
         data, rows = rows, None
-    bound, schema = fit.bound, fit.data.schema
+    schema = fit.data.schema
+    bound: Any = fit.bound
     if data is not None and not isinstance(bound, Redraws):
         raise UsageError(f"{fit.name} makes up rows, and draws nothing given data; leave it out")
     if temperature is not None or top_p is not None:
-        bound = bound.tempered(*_temper(temperature, top_p))
+        bound = cast(Any, bound).tempered(*_temper(temperature, top_p))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(fit, seed, 10))
         if isinstance(bound, Writes):

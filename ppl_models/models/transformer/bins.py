@@ -8,8 +8,8 @@ interquartile range as its scale, and ε is by Good & Turing (1953, Biometrika 4
 value no other row has where each value has a bin to itself, else 1/(n + 1). It is scored and never drawn.
 
 Where all numbers are multiples of a step (whole ones, decimals), bins end half way between two of these, and
-the density of x is the mass of its cell [x − s/2, x + s/2] over s: of a whole number its probability. Of other
-numbers a value that many rows share is a bin without width, whose density is its mass.
+the density of x is the mass of its cell [x − s/2, x + s/2] over s: of a whole number its probability. Of
+other numbers a value that many rows share is a bin without width, whose density is its mass.
 """
 
 from dataclasses import dataclass
@@ -132,8 +132,9 @@ class Bins:
     def of(cls, arrays: dict[str, np.ndarray]) -> "Bins":
         """The inverse of `arrays`."""
         step, *outside = (float(each) for each in arrays["rest"])
-        own = (np.asarray(arrays[name], np.float64) for name in ("low", "high", "share"))
-        return cls(*own, np.asarray(arrays["owner"], np.int64), step, (outside[0], outside[1], outside[2]))
+        low, high, share = (np.asarray(arrays[name], np.float64) for name in ("low", "high", "share"))
+        owner = np.asarray(arrays["owner"], np.int64)
+        return cls(low, high, share, owner, step, (outside[0], outside[1], outside[2]))
 
 
 def step_of(values: np.ndarray) -> float:

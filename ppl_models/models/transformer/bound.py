@@ -137,7 +137,7 @@ class TransformerBound(Bound):
         """The objective of a fit."""
 
     def train(self, data: Dataset, settings: NetworkSettings, course: Course) -> Trained:
-        """By the gradient rule with Muon, its step size falling to zero over the passes; stopped by held-out rows."""
+        """By the gradient rule with Muon, with steps that fall to zero, stopped by held-out rows."""
         net, m = self.network(device=settings.device), self.model
         notes = ()
         if settings.device.startswith("cpu") and (settings.precision != "float32" or settings.compile):
@@ -170,7 +170,7 @@ class TransformerBound(Bound):
         return checks(self.judged(fitted))
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
-        """A row for each column: `nats` of a held-out cell given those before it, and how many `values` it has.
+        """A row for each column: `nats` of a held-out cell given those before it, and its number of `values`.
 
         And a row `weights`, whose `values` are their number. Without the rows of the fit there are no nats.
         """

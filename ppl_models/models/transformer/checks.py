@@ -59,8 +59,8 @@ def checks(target: TokenTarget) -> list[Check]:
     sure, right = confidence(target, some(target.held, target))
     off = calibration_error(sure, right)
     said = (
-        f"of {len(sure):,} held-out values the most probable one comes in {100 * right.mean():.1f} %, and has "
-        f"{100 * sure.mean():.1f} % on average; calibration error {off:.3f}"
+        f"of {len(sure):,} held-out values the most probable one comes in {100 * right.mean():.1f} %, and "
+        f"has {100 * sure.mean():.1f} % on average; calibration error {off:.3f}"
     )
     noise = 0.5 * (PARTS / len(sure)) ** 0.5
     if off > OFF + noise:

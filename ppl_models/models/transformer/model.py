@@ -10,11 +10,11 @@ A table has rows that are independent, and columns without an order. One network
 so that p(x_j | x_S) is there for any columns S (Uria, Murray & Larochelle 2014, A deep and tractable density
 estimator, ICML, https://arxiv.org/abs/1310.1757). What is said of a row is an average over K of them:
 
-    p(x) = (1/K) Σ_k Π_j p(x_σ_k(j) | x_σ_k(1), …, x_σ_k(j−1))     score; a density, as each of its parts is one
+    p(x) = (1/K) Σ_k Π_j p(x_σ_k(j) | x_σ_k(1), …, x_σ_k(j−1))     score: a density, as each part is one
     p(y | x) = (1/K) Σ_k p(y | x_σ_k(1), …, x_σ_k(C−1))            predict
 
 Orders need not agree, as they would for a network that is right: log p(x) is never below the mean over orders
-of the log densities, and rises with K. Rows of sequences have their columns in order, one row after the other:
+of the log densities, and rises with K. Rows of sequences have their columns in order, row after row:
 
     p(x_1, …, x_T) = Π_t Π_j p(x_tj | x_1, …, x_{t−1}, x_t1, …, x_t,j−1)
 

@@ -2,14 +2,14 @@
 
     loss(rows) = −(1/B) Σ_{n ∈ rows} w_n Σ_t log p(v_{σ_n(t)} | v_{σ_n(1)}, …, v_{σ_n(t−1)})
 
-Of a table σ_n is a new order of the columns of row n that are not missing, uniform at each step, so that every
-conditional of some columns given others is trained (Yang et al. 2019, XLNet, NeurIPS,
+Of a table σ_n is a new order of the columns of row n that are not missing, uniform at each step, so that
+every conditional of some columns given others is trained (Yang et al. 2019, XLNet, NeurIPS,
 https://arxiv.org/abs/1906.08237; Hoogeboom et al. 2022, Autoregressive diffusion models, ICLR,
 https://arxiv.org/abs/2110.02037). With a target half of the orders have it last, as `predict` does. Of a text
 or of sequences a row is a window of them, whose place is drawn anew at each step.
 
-A tenth of the rows, 10,000 at most and none of fewer than 20, is held out; of fewer than 20 sequences the last
-tenth of the windows of each.
+A tenth of the rows, 10,000 at most and none of fewer than 20, is held out; of fewer than 20 sequences the
+last tenth of the windows of each.
 """
 
 from abc import abstractmethod
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
 
 def in_order(net: Transformer, codes: Tensor, order: Tensor, weight: Tensor | None = None) -> Batch:
-    """Rows of a table, (B, C) with −1 where missing, with their cells in an order that has missing ones last."""
+    """Rows of a table, (B, C) with −1 where missing, with their cells in an order, missing ones last."""
     value = codes.gather(1, order)
     seen = value >= 0
     value = value.clamp_min(0)
@@ -218,7 +218,7 @@ class Stream(NamedTuple):
 
 
 def windows(start: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """First and last places, (n,) each, of windows of at most `size` that sequences are cut into; the sequence."""
+    """Where windows of at most `size` begin, where they are over, and their sequences, (n,) each."""
     lengths = start.diff()
     number = (lengths + size - 1).div(size, rounding_mode="floor").clamp_min(1)
     owner = torch.repeat_interleave(torch.arange(len(lengths)), number)

@@ -39,8 +39,8 @@ class Rows(TransformerBound):
     def __post_init__(self) -> None:
         if self.schema.target is not None:
             raise UsageError(
-                "transformer predicts a target of independent rows, and these follow one another; leave --target "
-                "out, or predict it with rnn"
+                "transformer predicts a target of independent rows, and these follow one another; leave "
+                "--target out, or predict it with rnn"
             )
 
     @property
@@ -85,7 +85,7 @@ class Rows(TransformerBound):
 
     @torch.no_grad()
     def log_density(self, rows: Stream, draws: Draws) -> Tensor:
-        """Log p of the cells of each row that are there given all before it, (1, n); the last row's with the end.
+        """Log p of the cells of each row given all before it, (1, n); the last row's with the end.
 
         Given the last values at least of the context less a quarter, and at most of the context.
         """

@@ -96,20 +96,21 @@ class Table(TransformerBound):
 
     @torch.no_grad()
     def _by_cell(self, net: Transformer, rows: TableRows, order: Tensor) -> Tensor:
-        """Log density of each cell given those before it in an order, (B, C) in that order; 0 where missing."""
+        """Log density of each cell given those before it, (B, C), in an order; 0 where missing."""
         batch = in_order(net, rows.codes, order)
         found = log_prob(net, batch, net.vectors())
         cells = log_cells(found, rows.own.gather(1, order), rows.outside.gather(1, order))
         return torch.where(batch.seen, cells, 0.0)
 
     def sample(self, number: int, draws: Draws, given: Dataset | None) -> Sampled:
-        """Rows whose columns are drawn one after the other, each row in an order of its own."""
+        """Rows whose columns are drawn one after the other, each in one of the K orders: those of the density."""
         net, C = self.net(draws), self.room
         codes = torch.full((1, C), -1) if given is None else torch.from_numpy(self.known.codes(given.values))
         values = np.empty((number, C))
+        orders = torch.cat([*self.orders(codes)])  # (K, C), what is given first
         for lo, hi in _blocks(number, C):
             some = codes.expand(hi - lo, C)
-            order = (torch.rand(hi - lo, C) + 2.0 * (some < 0)).argsort(1)
+            order = orders[torch.randint(len(orders), (hi - lo,))]
             drawn = completed(net, some.clamp_min(0), order, int((codes >= 0).sum()), self.temper)[0]
             values[lo:hi] = self.known.cells(drawn)
         if given is not None:
@@ -117,7 +118,7 @@ class Table(TransformerBound):
         return Sampled(values, {})
 
     def complete(self, data: Dataset, holes: np.ndarray, number: int, draws: Draws) -> Iterator[Completed]:
-        """The missing cells of rows in turn, given those that are there; each draw in orders of its own."""
+        """The missing cells of rows in turn, given those that are there, by some draws in each of K orders."""
         net, C = self.net(draws), self.room
         codes = self.known.codes(np.asarray(data.values[holes]))
         seen = (codes >= 0).sum(1)
@@ -128,9 +129,11 @@ class Table(TransformerBound):
             ):
                 own = torch.from_numpy(codes[part])
                 drawn = []
-                for s in np.array_split(np.arange(S), min(self.model.orders, S)):
-                    order = (torch.rand(len(part), C) + 2.0 * (own < 0)).argsort(1)
-                    drawn.append(completed(net, own.clamp_min(0), order, int(known), self.temper, len(s)))
+                for s, order in zip(
+                    np.array_split(np.arange(S), self.model.orders), self.orders(own), strict=True
+                ):
+                    if len(s):
+                        drawn.append(completed(net, own.clamp_min(0), order, int(known), self.temper, len(s)))
                 cells = self.known.cells(torch.cat(drawn))
                 there = np.asarray(data.values[holes[part]])
                 yield Completed(holes[part], np.where(np.isnan(there), cells, there), {}, {})

@@ -89,7 +89,7 @@ class Values:
         return found
 
     def densities(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log (1 − ε) u_b(x) and log ε c(x) of cells (n, C): see `Bins`; 0 and −∞ of labels and missing ones."""
+        """Log (1 − ε) u_b(x) and log ε c(x) of cells (n, C): see `Bins`; 0 and −∞ of others."""
         own, outside = np.zeros(cells.shape), np.full(cells.shape, -np.inf)
         for j, bins in enumerate(self.bins):
             seen = ~np.isnan(cells[:, j])

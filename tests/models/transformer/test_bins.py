@@ -60,7 +60,8 @@ def test_draws_keep_to_their_bins_and_are_written_as_the_column_is(name):
         np.testing.assert_allclose(drawn, np.rint(drawn / bins.step) * bins.step, atol=1e-9)
     else:
         wanted = np.quantile(x, np.linspace(0.05, 0.95, 19))
-        assert np.abs((drawn[:, None] <= wanted).mean(0) - np.linspace(0.05, 0.95, 19)).max() < 0.06
+        own, data = ((each[:, None] <= wanted).mean(0) for each in (drawn, x))
+        assert np.abs(own - data).max() < 0.03 + 1 / len(x) ** 0.5
     again = Bins.of(bins.arrays())
     np.testing.assert_array_equal(again.log_density(x)[0], bins.log_density(x)[0])
 

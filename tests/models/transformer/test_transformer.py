@@ -2,6 +2,7 @@
 
 import itertools
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from ppl_models.errors import DataError, Unsupported, UsageError
 from ppl_models.models.transformer.checks import calibration_error, checks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-TINY = {"width": 16, "layers": 1, "heads": 2}
+TINY: dict[str, Any] = {"width": 16, "layers": 1, "heads": 2}
 LABELS = {"a": list("pq"), "b": list("rst"), "c": list("uv")}
 
 
@@ -32,7 +33,7 @@ def labels(n=300, seed=0):
 
 @cache
 def of_labels():
-    return ppl.fit(ppl.Transformer(**TINY, orders=3), labels(), steps=300, batch_size=50)
+    return ppl.fit(ppl.Transformer(**TINY, orders=3), labels(), steps=200, batch_size=50)
 
 
 @cache
@@ -42,12 +43,18 @@ def of_numbers():
     table = pd.DataFrame(
         {"x": rng.normal(3.0 * g), "n": rng.poisson(1 + 4 * g), "g": np.where(g, "hi", "lo")}
     )
-    return ppl.fit(ppl.Transformer(**TINY, orders=2), table, steps=120, batch_size=100)
+    return ppl.fit(ppl.Transformer(**TINY, orders=2), table, steps=30, batch_size=100)
 
 
 def every(columns=tuple(LABELS)):
     rows = itertools.product(*(LABELS[name] for name in columns))
     return pd.DataFrame(rows, columns=list(columns))
+
+
+def frequencies(table):
+    """The shares of the rows of `every` in a table."""
+    count = table.groupby(list(LABELS)).size()
+    return count.reindex(pd.MultiIndex.from_frame(every()), fill_value=0).to_numpy() / len(table)
 
 
 def test_rows_of_labels_have_a_mass_of_one_together():
@@ -94,9 +101,8 @@ def test_drawn_rows_are_as_frequent_as_they_are_probable():
     fit = of_labels()
     drawn = fit.sample(4_000, seed=1)
     assert all(set(drawn[name]) <= set(levels) for name, levels in LABELS.items())
-    share = drawn.groupby(list("abc")).size().reindex(every().itertuples(index=False), fill_value=0) / 4_000
     p = np.exp(fit.score(every())["log_density"]).to_numpy()
-    assert 0.5 * np.abs(share.to_numpy() - p).sum() < 0.06
+    assert 0.5 * np.abs(frequencies(drawn) - p).sum() < 0.03  # 0.017 by 4,000 draws
 
 
 def test_cells_drawn_given_others_and_imputed_ones_follow_the_probabilities_of_a_prediction():
@@ -117,6 +123,7 @@ def test_cells_drawn_given_others_and_imputed_ones_follow_the_probabilities_of_a
     assert set(hardly["b"]) == {LABELS["b"][p.argmax()]}
 
 
+@pytest.mark.slow
 def test_a_number_as_a_target_has_a_distribution():
     rng = np.random.default_rng(2)
     g = rng.integers(2, size=400)
@@ -167,6 +174,7 @@ def test_sequences_of_one_length_have_a_mass_of_one_together():
     assert np.exp(found).sum() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_sequences_end_as_often_as_they_should():
     lengths = np.random.default_rng(3).integers(1, 4, 150)
     fit = ppl.fit(
@@ -195,6 +203,7 @@ def test_what_is_longer_than_the_context_is_scored_given_most_of_it():
     assert found[t] == pytest.approx(float(wanted), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_series_is_forecast_around_what_it_does():
     x = np.tile([0.0, 1.0, 2.0, 3.0], 100)[:, None]
     fit = ppl.fit(ppl.Transformer(**TINY, context=16, rows="sequence"), x, steps=200, batch_size=8)
