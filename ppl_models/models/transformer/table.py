@@ -103,7 +103,7 @@ class Table(TransformerBound):
         return torch.where(batch.seen, cells, 0.0)
 
     def sample(self, number: int, draws: Draws, given: Dataset | None) -> Sampled:
-        """Rows whose columns are drawn one after the other, each in one of the K orders: those of the density."""
+        """Rows whose columns are drawn one after the other, in the K orders of the density."""
         net, C = self.net(draws), self.room
         codes = torch.full((1, C), -1) if given is None else torch.from_numpy(self.known.codes(given.values))
         values = np.empty((number, C))
