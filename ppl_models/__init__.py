@@ -29,6 +29,7 @@ _HOME = {
     "RNN": "models.rnn.model",
     "RunError": "errors",
     "SVM": "models.svm.model",
+    "Transformer": "models.transformer.model",
     "UsageError": "errors",
     "VAE": "models.vae.model",
     "fit": "api",
@@ -56,6 +57,7 @@ __all__ = [
     "RNN",
     "RunError",
     "SVM",
+    "Transformer",
     "UsageError",
     "VAE",
     "fit",
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from ppl_models.models.program.model import PyroModel
     from ppl_models.models.rnn.model import RNN
     from ppl_models.models.svm.model import SVM
+    from ppl_models.models.transformer.model import Transformer
     from ppl_models.models.vae.model import VAE
     from ppl_models.threads import set_threads
 

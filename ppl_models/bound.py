@@ -27,6 +27,7 @@ class Bound(ABC):
         takes_arrays: whether arrays of other shapes than the rows may stand beside them.
         partial_rows: whether later rows may lack columns of the fit, which are then what is asked for.
         numeric_target: whether a target may be a number; else it must be labels.
+        form: of what rows it is, in words, where a system has forms for several.
         ridges: what to do where draws cannot get around in the posterior.
     """
 
@@ -35,6 +36,7 @@ class Bound(ABC):
     takes_arrays: bool = False
     partial_rows: bool = False
     numeric_target: bool = False
+    form: str = ""
     ridges: str = "fit fewer states, or give stronger priors"
 
     def prepare(self, data: Dataset) -> Self:

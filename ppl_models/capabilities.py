@@ -17,6 +17,8 @@ table. Nothing is said by a name or a kind.
     Sequences     new sequences                                          sample, score by sequence
     Conditions    new sequences of a class                               sample --given
     OfSequences   a target of whole sequences, not of rows               predict, score, evaluate
+    Writes        new texts                                              sample, score
+    Tempered      draws less at random than its probabilities            sample
     Redraws       a table with what is random in it drawn anew           sample
     Continues     the rows that follow a sequence                        forecast
     Completes     missing cells                                          impute
@@ -158,10 +160,12 @@ class Sampled(NamedTuple):
     Attributes:
         values: (N, C) cells in the user's units, codes for labels.
         beside: (N,) what else was drawn of each row, by name, such as its state.
+        lengths: rows of each sequence, where these may end by themselves; None if all are of one length.
     """
 
     values: "np.ndarray"
     beside: Mapping[str, "np.ndarray"]
+    lengths: "np.ndarray | None" = None
 
 
 class Ahead(NamedTuple):
@@ -393,6 +397,22 @@ class Conditions(Protocol):
 
 
 @runtime_checkable
+class Writes(Protocol):
+    """Makes up texts, of whose bytes its rows are."""
+
+    def write(self, number: int, length: int, prompt: str, draws: "Draws") -> list[str]:
+        """Texts that begin with a prompt.
+
+        Args:
+            number: how many.
+            length: bytes after the prompt, at most.
+            prompt: what each begins with.
+            draws: of θ.
+        """
+        ...
+
+
+@runtime_checkable
 class OfSequences(Protocol):
     """Has a target of whole sequences: each of the rows of one has its answer."""
 
@@ -401,6 +421,20 @@ class OfSequences(Protocol):
 
         Raises:
             DataError: a sequence has several.
+        """
+        ...
+
+
+@runtime_checkable
+class Tempered(Protocol):
+    """Can draw less at random than its probabilities say."""
+
+    def tempered(self, temperature: float, top_p: float) -> Self:
+        """The same, drawing so.
+
+        Args:
+            temperature: T of p^(1/T), 0 for the most probable value.
+            top_p: what the most probable values, of which alone some are drawn, have together.
         """
         ...
 

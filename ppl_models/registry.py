@@ -39,6 +39,7 @@ BUILT_IN = {
     "mlp": "ppl_models.models.mlp.model:MLP",
     "rnn": "ppl_models.models.rnn.model:RNN",
     "svm": "ppl_models.models.svm.model:SVM",
+    "transformer": "ppl_models.models.transformer.model:Transformer",
     "vae": "ppl_models.models.vae.model:VAE",
 }
 

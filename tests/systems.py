@@ -100,6 +100,7 @@ class System:
 
 CONJUGATE, NETWORK = {"restarts": 2}, {"steps": 60}
 TARGET = {"target": "kind"}
+TINY: dict[str, Any] = {"width": 8, "layers": 1, "heads": 1, "orders": 2}
 
 SYSTEMS = {
     "gmm": System(lambda: ppl.GMM(), mixed, {"ignore": "visits,kind"}, CONJUGATE),
@@ -148,6 +149,12 @@ SYSTEMS = {
     "vae with a target": System(lambda: ppl.VAE(latent=2, hidden="8"), mixed, TARGET, NETWORK),
     "gan": System(lambda: ppl.GAN(latent=2, hidden="8"), mixed, {}, NETWORK),
     "gan with a target": System(lambda: ppl.GAN(latent=2, hidden="8"), mixed, TARGET, NETWORK),
+    "transformer": System(lambda: ppl.Transformer(**TINY), mixed, {}, NETWORK),
+    "transformer with a target": System(lambda: ppl.Transformer(**TINY), mixed, TARGET, NETWORK),
+    "transformer of numbers": System(lambda: ppl.Transformer(**TINY), mixed, {"target": "y"}, NETWORK),
+    "transformer of sequences": System(
+        lambda: ppl.Transformer(context=16, **TINY), walks, {"sequence": "walk"}, NETWORK
+    ),
     "program": System(
         lambda: registry.find(f"{COIN}:Coin", files=True)(), tosses, {}, CONJUGATE, f"{COIN}:Coin"
     ),

@@ -52,6 +52,12 @@ def has(fit: Fit, verb: str) -> bool:
     return isinstance(fit.bound, VERBS[verb].needs)
 
 
+def forms(fit: Fit, verb: str) -> str:
+    """Of what rows a system has a verb, in words."""
+    having = {bound.form for bound in type(fit.model).bounds() if issubclass(bound, VERBS[verb].needs)}
+    return " and ".join(sorted(having))
+
+
 def process_state() -> tuple:
     """All that belongs to the process rather than to a fit."""
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002
@@ -84,7 +90,7 @@ def test_a_system_keeps_to_a_verb_or_refuses_it(opened, places, system, verb):
         assert "\n" not in said
         assert verb in said
         if any(issubclass(bound, VERBS[verb].needs) for bound in type(fit.model).bounds()):
-            assert "--target" in said
+            assert "--target" in said or f"only of {forms(fit, verb)}" in said
         else:
             there = registry.those(lambda bound: issubclass(bound, VERBS[verb].needs))
             assert there
@@ -156,8 +162,8 @@ def test_options_that_a_system_does_not_have_are_refused_with_those_it_has(opene
         with pytest.raises(UsageError) as refused:
             getattr(fit, verb)(**{name: 3})
         said = str(refused.value)
-        assert said.startswith(f"{verb} of {fit.name} has no --{name}")
-        assert all(f"--{other}" in said for other in there)
+        assert said.startswith(f"{verb} of {fit.name} has no --{name.replace('_', '-')}")
+        assert all(f"--{other.replace('_', '-')}" in said for other in there)
         assert "\n" not in said
 
 

@@ -59,7 +59,7 @@ def load(data: Any, request: Request) -> Table:
 
 def _from_path(path: Path, request: Request) -> Table:
     name = clean(path)
-    reader = reader_of(path)
+    reader = reader_of(path, request.whole)
     if not path.is_dir():
         checked(path)
     if reader is None:

@@ -32,6 +32,7 @@ from ppl_models.data.rearranged import longer, periods, rearranged, sources, wit
 from ppl_models.data.schema import LABELLED, Kind, Meaning, Schema
 from ppl_models.data.sequences import check_lengths, joined, ordered_times, runs, sorted_rows
 from ppl_models.data.table import MISSING, UNKNOWN, Table
+from ppl_models.data.text import of_column
 from ppl_models.data.weights import meaning_of, unit_of, weight_array, weight_column, weight_note
 from ppl_models.errors import DataError, UsageError, warn
 
@@ -58,6 +59,7 @@ def read(
     weights: Any = None,
     weights_are: Meaning | None = None,
     lengths: Any = None,
+    text: str | None = None,
     delimiter: str | None = None,
     decimal: str = ".",
     encoding: str = "utf-8",
@@ -102,6 +104,8 @@ def read(
             are scaled to their effective sample size. If not given, whole numbers are counts, unless there
             are over 50 and none is 1: see `ppl_models.data.weights`.
         lengths: The number of rows of each sequence, instead of a column that says it.
+        text: The column whose cells are texts, each of which becomes a sequence of rows, its bytes; or
+            `auto`: a file whose name ends in .txt is one text.
         delimiter: What separates the cells of delimited text, one character; `tab` and `\t` are a tab.
         decimal: The decimal mark of numbers in text, `.` or `,`.
         encoding: The encoding of text.
@@ -160,12 +164,13 @@ def read(
     kinds = {name: Kind.CATEGORICAL for name in order if name != target} | kinds
     sequence, time, target = name_of("sequence", sequence), name_of("time", time), name_of("target", target)
     weights = str(weights) if isinstance(weights, str) else weights
-    text = text_options(delimiter, decimal, encoding)
+    written = text_options(delimiter, decimal, encoding)
     own = own_options(options)
     check_unseen(unseen)
     check_format(date_format)
     check_meaning(weights_are, weights, schema)
     if schema is not None:
+        text = schema.text or ("auto" if schema.text is not None else None)
         sequence = schema.sequence if sequence is None and lengths is None else sequence
         time = schema.time if time is None else time
         weights = schema.weights if weights is None else weights
@@ -175,6 +180,7 @@ def read(
     parts = [] if sequence is None or "," not in sequence else [each.strip() for each in sequence.split(",")]
     rows_by = [name for name in (sequence, time, *parts) if name is not None]
     beside = [*rows_by, *([] if weighted_by is None else [weighted_by])]
+    of_texts = [] if text in (None, "auto") else [str(text)]
     _check_target(target, [*beside, *ignored])
     targets = [] if target is None else [target]
     if positive is not None and target is None and not isinstance(pair, Pair):
@@ -184,16 +190,24 @@ def read(
     as_written = [name for name in targets if kinds.get(name, Kind.CATEGORICAL) in LABELLED]
     request = Request(
         wanted=None
-        if wanted is None or "all" in kept or long is not None
+        if wanted is None or "all" in kept or long is not None or of_texts
         else frozenset([*wanted, *sources(wanted), *kinds, *beside, *targets, *kept]),
         unwanted=frozenset(ignored) - {*beside, *kept},
         as_text=frozenset(
-            [*labelled, *rows_by, *as_written, *kept, *(read_as_text(schema) if schema is not None else ())]
+            [
+                *labelled,
+                *rows_by,
+                *of_texts,
+                *as_written,
+                *kept,
+                *(read_as_text(schema) if schema is not None else ()),
+            ]
         ),
         missing=tokens,
         usual=MISSING if instead is None else ("",),
         target=target if schema is None else schema.target,
-        options=text | own,
+        whole=text == "auto",
+        options=written | own,
     )
     try:
         table = load(data, request)
@@ -202,7 +216,11 @@ def read(
         if long is not None:
             table = longer(table, str(long), decimal)
         loaded = table.rows
-        if not (table.held or table.typed or table.parts is not None or table.matrix is not None):
+        if of_texts:
+            _check_columns(table, of_texts)
+            table = of_column(table, of_texts[0])
+        plain = not (table.held or table.typed or table.parts is not None or table.matrix is not None)
+        if plain and table.text is None:
             spoken = {*ignored, *kinds, *beside, *kept}
             table = rearranged(table, wanted, spoken, decimal=decimal)
             if schema is None:
@@ -267,8 +285,9 @@ def read(
                     weights=weighted_by,
                     weights_are=meaning,
                     shape=shape,
+                    text=table.text,
                 )
-                return values, notes, found
+                return values, [] if table.text is not None else notes, found  # bytes are what they are
 
             values, notes, schema = first(kinds)
             if len(wide := [name for name in periods(table) if name in schema.names]) > 2:
@@ -290,9 +309,16 @@ def read(
         if isinstance(note, Change):
             warn(f"{clean(table.source)}: {note}")
     again = not (
-        own or tokens or instead is not None or date_format or sort or parts or long or text != text_options()
+        own
+        or tokens
+        or instead is not None
+        or date_format
+        or sort
+        or parts
+        or long
+        or written != text_options()
     )
-    path = _path(data) if again and loaded == table.rows else None
+    path = _path(data) if again and (loaded == table.rows or of_texts) else None
     source = clean(table.source)
     return Dataset(
         values,

@@ -98,6 +98,7 @@ class Schema:
         weights_are: What its weights were taken for: counts, or importance.
         shape: Of rows that are images: height, width and, if there are several, channels. The columns but
             the target are their pixels, row after row, the channels of a pixel side by side.
+        text: Of rows that are the bytes of texts, the column that they were; "" if a file was one.
     """
 
     columns: tuple[Column, ...]
@@ -108,6 +109,7 @@ class Schema:
     weights: str | None = None
     weights_are: Meaning | None = None
     shape: tuple[int, ...] | None = None
+    text: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,6 +129,7 @@ class Schema:
             "weights": self.weights,
             "weights_are": self.weights_are,
             "shape": None if self.shape is None else list(self.shape),
+            "text": self.text,
         }
 
     @classmethod
@@ -140,7 +143,8 @@ class Schema:
         """
         columns = tuple(Column.from_dict(column) for column in fields["columns"])
         correlation = tuple(tuple(map(float, row)) for row in fields.get("correlation", ()))
-        named = {name: fields.get(name) for name in ("sequence", "time", "target", "weights", "weights_are")}
+        plain = ("sequence", "time", "target", "weights", "weights_are", "text")
+        named = {name: fields.get(name) for name in plain}
         shape = fields.get("shape")
         shape = None if shape is None else tuple(map(int, shape))
         return cls(columns, correlation=correlation, shape=shape, **named)

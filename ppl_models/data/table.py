@@ -70,6 +70,7 @@ class Table:
         held: Whether it was in memory, where a column is there because somebody put it there.
         came: As what the cells of columns came, where the source says so.
         index: The index of the rows, of a pandas data frame.
+        text: Of rows that are the bytes of texts, the column that they were; "" if a file was one.
     """
 
     source: str
@@ -92,6 +93,7 @@ class Table:
     held: bool = False
     came: dict[str, Came] = field(default_factory=dict)
     index: "pandas.Index | None" = None
+    text: str | None = None
 
     def __post_init__(self) -> None:
         self.names = self.names or list(self.columns)

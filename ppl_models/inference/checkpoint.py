@@ -14,7 +14,7 @@ from ppl_models.errors import RunError
 from ppl_models.inference.gradient import GradientState, StochasticTarget, put, weights
 
 NUMBERS = ("step", "epoch", "position", "shrink", "failures", "micro", "looked")
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_models.inference.conjugate import Info
+from ppl_models.inference.muon import Muon
 from ppl_models.inference.natural import Natural, NaturalGradient
 
 _copy: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
@@ -36,6 +37,9 @@ FAILURES = 8
 
 LEAST = 100
 """Steps between two looks at the evidence, at least."""
+
+LOWEST = 0.01
+"""What is left of a step size that falls on a line, where training goes on beyond its end."""
 
 AVERAGED = 10
 """Every so many steps an iterate enters the average."""
@@ -205,6 +209,8 @@ class GradientRule:
         weight_decay: decoupled decay of the weights, as AdamW has it (Loshchilov & Hutter 2019, ICLR,
             https://arxiv.org/abs/1711.05101); 0 is Adam.
         natural: of a Gaussian over all weights; the weights are its mean then, and Adam is not used.
+        decay: steps after which ρ, falling on a line from the first step on, is zero; 0 if it does not fall.
+        matrices: names of the weights that are stepped by Muon (`ppl_models.inference.muon`).
     """
 
     policy: Policy
@@ -216,6 +222,8 @@ class GradientRule:
     autocast: torch.dtype | None = None
     weight_decay: float = 0.0
     natural: Natural | None = None
+    decay: int = 0
+    matrices: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -230,6 +238,9 @@ class GradientRule:
         optimiser: torch.optim.Optimizer
         if self.natural is not None:
             optimiser = self.natural.optimiser(target.module, self.learning_rate)
+        elif self.matrices:
+            some = [p for name, p in target.module.named_parameters() if name in self.matrices]
+            optimiser = Muon(target.module.parameters(), some, lr=self.learning_rate, fused=fused)
         elif self.weight_decay > 0:
             optimiser = torch.optim.AdamW(
                 target.module.parameters(),
@@ -267,6 +278,8 @@ class GradientRule:
             state.numbers["first"] = problem.evidence()
         epoch = state.epoch + state.position / per_pass
         rate = self.learning_rate * state.shrink * min(1.0, (state.step + 1) / (self.warm_up + 1))
+        if self.decay:
+            rate *= max(1.0 - state.step / self.decay, LOWEST)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         optimiser = state.optimiser

@@ -3,6 +3,8 @@
 - `Patience`, for networks: the ELBO of held-out rows at the averaged weights, after every pass. When it has
   not risen for some passes, the step size is cut and training goes on from the best weights; after two cuts
   it ends. What is kept is the best.
+- `Passes`, for networks whose step size falls on a line: so many passes, or fewer where the ELBO of held-out
+  rows has not risen for some looks. What is kept is the best.
 - `Stationary`, for the guide of a posterior: the iterates are a Markov chain around the optimum. When the
   two halves of the last window agree (split R-hat) and the window is worth enough independent iterates for
   its mean to be known (MCSE), their average is the answer at this step size; then the step size is cut, until
@@ -82,6 +84,47 @@ class Patience:
                     put(target.module, before)
                     state.average = copied(before)
         return Kept(weights_now, max(value, best), left)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Ends a network after so many passes over the data, or when its held-out ELBO no longer rises.
+
+    Attributes:
+        passes: over the data.
+        looks: looks without a gain after which it ends before.
+        gain: nats a row that count as a gain.
+    """
+
+    passes: int
+    looks: int = 10
+    gain: float = 1e-3
+
+    def seen(self, state: GradientState, target: StochasticTarget) -> None:
+        """Nothing to remember."""
+
+    def look(self, state: GradientState, target: StochasticTarget) -> Kept:
+        """Better than before, or one more look to wait: of the average and of the weights as they are.
+
+        The average is behind while much is learned, and with small steps there is nothing left to average.
+        """
+        memory = state.numbers
+        averaged, now = evidence_of(target, state.average), target.evidence()
+        value = max(averaged, now)
+        best, mark = memory.get("best", -math.inf), memory.get("mark", -math.inf)
+        found = None
+        if value > best:
+            found = copied(state.average if averaged >= now else weights(target.module))
+            memory["best"] = value
+            remember(state, found)
+        if value > mark + self.gain:
+            memory["mark"], memory["waited"] = value, 0.0
+        else:
+            memory["waited"] = memory.get("waited", 0.0) + 1
+        left = max(value - mark, self.gain) if math.isfinite(mark) else math.inf
+        if state.epoch >= self.passes or memory["waited"] >= self.looks:
+            left = 0.0
+        return Kept(found, max(value, best), left)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ppl_models.inference.checkpoint import capture, restore
 from ppl_models.inference.conjugate import Info
 from ppl_models.inference.convergence import Told
 from ppl_models.inference.gradient import (
+    LEAST,
     GradientRule,
     GradientState,
     GradientTarget,
@@ -22,7 +23,7 @@ from ppl_models.inference.gradient import (
 )
 from ppl_models.inference.loop import FROM_START, Course, Log, Status, Trained, loop
 from ppl_models.inference.natural import Natural
-from ppl_models.inference.policies import Patience, Stationary
+from ppl_models.inference.policies import Passes, Patience, Stationary
 from ppl_models.inference.settings import GradientSettings, NetworkSettings
 from ppl_models.inference.signals import Whole
 
@@ -85,6 +86,8 @@ def train_gradient(
     batch_size: int = BATCH,
     weight_decay: float = 0.0,
     natural: Natural | None = None,
+    passes: int | None = None,
+    matrices: frozenset[str] = frozenset(),
 ) -> Trained:
     """Ascend the ELBO until it no longer rises.
 
@@ -96,12 +99,18 @@ def train_gradient(
         batch_size: likewise.
         weight_decay: of a network.
         natural: where a Gaussian over all weights is wanted, whose sds are then beside the weights as `sd.*`.
+        passes: over the data, in which the step size of a network falls on a line to zero; None where it is
+            cut when held-out rows say so.
+        matrices: names of weights of a network that are stepped by Muon.
     """
     size = min(settings.batch_size or batch_size, target.rows)
     rate = settings.learning_rate or learning_rate
     if isinstance(settings, NetworkSettings):
+        decay = 0 if passes is None else max(passes * -(-target.rows // size), LEAST)
         rule = GradientRule(
-            Patience(settings.patience, gain=settings.tolerance),
+            Patience(settings.patience, gain=settings.tolerance)
+            if passes is None
+            else Passes(passes, settings.patience, gain=settings.tolerance),
             rate,
             warm_up=min(WARM_UP, target.rows // size),
             batch_size=size,
@@ -109,6 +118,8 @@ def train_gradient(
             autocast=torch.bfloat16 if settings.precision == "bfloat16" else None,
             weight_decay=weight_decay,
             natural=natural,
+            decay=decay,
+            matrices=matrices,
         )
     else:
         rule = GradientRule(Stationary(), rate, warm_up=WARM_UP, batch_size=size, seed=settings.seed)

@@ -181,6 +181,10 @@ def refusal(verb: Any, fit: "Record") -> str:
         return issubclass(bound, verb.needs)
 
     name = verb.__name__
+    forms = {bound.form for bound in type(fit.model).bounds() if has(bound)}
+    if forms and fit.bound.form not in forms:
+        said = f"{fit.name} has {name} only of {' and '.join(sorted(forms))}"
+        return f"{said}, and this one was fitted to {fit.bound.form}"
     if extent(verb, type(fit.model).bounds()) and fit.data.schema.target is not None:
         said = f"{fit.name} has {name} only without a target, and this one was fitted with one"
         return f"{said}; fit it without --target"

@@ -12,6 +12,7 @@ from ppl_models.capabilities import (
     Scores,
     Sequences,
     Sparing,
+    Writes,
 )
 from ppl_models.data import Later
 from ppl_models.errors import UsageError
@@ -82,7 +83,8 @@ def score(
         `log_density` of every row; before it `elbo`, where the density is an estimate that this bounds from
         below. With a target `log_probability`, log p(y_n | x_n), where there is a label and every predictor;
         of a continuous target that is a log density, in its units. Of a target of whole sequences it is that
-        of the sequence, in each of its rows, and counts once in a summary.
+        of the sequence, in each of its rows, and counts once in a summary. Of texts rows are bytes, and
+        totals and summaries have `bits_per_byte` beside the nats.
     """
     import numpy as np
     import pandas as pd
@@ -112,6 +114,8 @@ def score(
             found["log_probability"] = bound.log_probability(rows, theta)
         elif isinstance(bound, Regresses):
             found["log_probability"] = _of_numbers(bound, rows, dataset, theta)
+    if isinstance(bound, Writes) and (by == "sequence" or summary):
+        found["bits_per_byte"] = -found["log_density"] / np.log(2)
     if by == "sequence":
         table = by_sequence(dataset)
         sums = np.add.reduceat(found["log_density"], dataset.offsets[:-1])
@@ -121,6 +125,9 @@ def score(
         if "log_probability" in found:
             own["log_probability"] = found["log_probability"][dataset.offsets[:-1]]
             table.add("log_probability", own["log_probability"])
+        if "bits_per_byte" in found:
+            own["bits_per_byte"] = -sums / dataset.lengths / np.log(2)
+            table.add("bits_per_byte", own["bits_per_byte"])
         return _summary(own) if summary else table.frame()
     if summary:
         if isinstance(bound, OfSequences):  # each counts once

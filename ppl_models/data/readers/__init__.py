@@ -38,17 +38,18 @@ def suffixes(reader: Reader) -> list[str]:
     return [f"*{suffix}" if reader.folder else suffix for suffix in reader.suffixes]
 
 
-def reader_of(path: Path) -> Reader | None:
+def reader_of(path: Path, whole: bool = False) -> Reader | None:
     """The reader of a file or of a directory, by its name; None if there is none.
 
     Args:
         path: Where it is. Only whether it is a directory is looked up.
+        whole: Whether one that takes a file for one text comes first; else none of these is taken.
     """
     if path.is_dir():
         return next((reader for reader in formats() if reader.folder), None)
     suffix, packed = suffix_of(path)
-    for reader in formats():
-        if reader.folder or (packed and not reader.packed):
+    for reader in sorted(formats(), key=lambda reader: not reader.whole):
+        if reader.folder or (reader.whole and not whole) or (packed and not reader.packed):
             continue
         if any(fnmatch(suffix, pattern) for pattern in reader.suffixes):
             return reader

@@ -83,6 +83,7 @@ class Request:
         missing: Further texts that mean a missing cell.
         usual: Texts that mean one unless the user says otherwise.
         target: The column that is to be predicted, if there is one.
+        whole: Whether a file of text is one text, and not a table, where there is a reader of such.
         options: The values of the reader's own options, each of them or its default.
     """
 
@@ -92,6 +93,7 @@ class Request:
     missing: tuple[str, ...] = ()
     usual: tuple[str, ...] = MISSING
     target: str | None = None
+    whole: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def chosen(self, names: list[str]) -> list[str]:
@@ -110,6 +112,7 @@ class Reader:
         read: The columns of a file. It raises `DataError` for whatever is wrong with it.
         packed: Whether `.gz` may follow the suffix: such files are small enough to be read as a whole.
         folder: Whether it reads a directory of files with these suffixes, and not one of them.
+        whole: Whether it takes a file for one text, which it does where that is asked for.
         starts: With what text of this format begins on standard input, white space aside; the reader with
             the longest that fits is taken.
         options: Options of this format; others may declare the same ones.
@@ -123,6 +126,7 @@ class Reader:
     read: Callable[[File, Request], Table]
     packed: bool = False
     folder: bool = False
+    whole: bool = False
     starts: tuple[bytes, ...] = ()
     options: tuple[Option, ...] = ()
     extra: str | None = None
