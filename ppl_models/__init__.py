@@ -32,6 +32,7 @@ _HOME = {
     "VAE": "models.vae.model",
     "fit": "api",
     "load": "api",
+    "pool": "pooling",
     "read": "data",
     "resume": "api",
     "select": "api",
@@ -58,6 +59,7 @@ __all__ = [
     "VAE",
     "fit",
     "load",
+    "pool",
     "read",
     "resume",
     "select",
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from ppl_models.models.rnn.model import RNN
     from ppl_models.models.svm.model import SVM
     from ppl_models.models.vae.model import VAE
+    from ppl_models.pooling import pool
     from ppl_models.threads import set_threads
 
 

@@ -6,6 +6,7 @@ whose options are the parameters. A further verb is a further file and a line he
 
 from collections.abc import Sequence
 
+from ppl_models.verbs.anomalies import anomalies
 from ppl_models.verbs.base import extent
 from ppl_models.verbs.evaluate import evaluate
 from ppl_models.verbs.forecast import forecast
@@ -29,6 +30,7 @@ class Verbs:
     impute = impute
     transform = transform
     reconstruct = reconstruct
+    anomalies = anomalies
     summary = summary
 
 
