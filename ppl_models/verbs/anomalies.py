@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from ppl_models.data import Dataset
     from ppl_models.record import Record
 
-MIXED, DRAWN = 100_000, 2_000
+MIXED, DRAWN = 50_000, 2_000
 """New rows that tails are found by, of models that know their tails by cheap ones, and of others."""
 
 CELLS = 400
 """Draws of each cell given the others."""
+
+SPREAD = 50_000, 200
+"""Draws × rows that the distribution of a number is averaged over, about, and the least draws."""
 
 EXPLAINED = 100
 """Rows that are explained where none are singled out by a rate."""
@@ -80,7 +83,7 @@ def anomalies(
     level: Annotated[float, "Probability of the intervals."] = 0.9,
     draws: Annotated[
         int | None,
-        "New rows by which p-values are found; 100,000 of mixtures and chains, 2,000 of others if not given.",
+        "New rows by which p-values are found; 50,000 of mixtures and chains, 2,000 of others if not given.",
     ] = None,
     seed: Seed = None,
     **reading: Unpack[Later],
@@ -320,7 +323,6 @@ def _numbers(fit: "Record", data: "Dataset") -> "Iterator[tuple[np.ndarray, Any,
     import torch
 
     from ppl_models.tables import some_draws
-    from ppl_models.verbs.predict import SPREAD
 
     y = np.array(data.column(str(data.schema.target)))
     rows = fit.bound.rows(data, fit.settings.device)

@@ -107,6 +107,8 @@ def _made(fit: "Record", rows: int | None, balance: str | None, given: dict[str,
     """The new rows as a data set."""
     import numpy as np
 
+    from ppl_models.tables import given_row
+
     bound, data = fit.bound, fit.data
     whole = replace(data, weight=None, index=None, kept=None, times=None)
     if isinstance(bound, Sequences):
@@ -117,9 +119,11 @@ def _made(fit: "Record", rows: int | None, balance: str | None, given: dict[str,
     asked = {} if balance is None else _lacking(data, balance)
     if balance is None:
         plain = fit.absent if fit.absent is not None else data.rows
-        parts = [_inside(fit, plain if rows is None else count("rows", rows), given)]
+        row = given_row(fit, given) if given else None
+        parts = [_inside(fit, plain if rows is None else count("rows", rows), row)]
     else:
-        parts = [_inside(fit, n, {balance: level}) for level, n in asked.items() if n]
+        at = data.names.index(balance)
+        parts = [_inside(fit, n, _only(data, at, code)) for code, n in enumerate(asked.values()) if n]
         parts = parts or [np.empty((0, len(data.names)))]
     values = _as_it_was(data, np.concatenate(parts))
     schema = replace(data.schema, sequence=None, time=None, weights=None)
@@ -145,14 +149,26 @@ def _lacking(data: "Dataset", name: str) -> dict[str, int]:
     return {level: round(float(each.max() - n)) for level, n in zip(column.levels, each, strict=True)}
 
 
-def _inside(fit: "Record", number: int, given: dict[str, Any]) -> "np.ndarray":
+def _only(data: "Dataset", at: int, code: int) -> "Dataset":
+    """One row of which only the code of one column is known."""
+    import numpy as np
+
+    values = np.full((1, len(data.names)), np.nan)
+    values[0, at] = code
+    lengths = np.ones(1, np.int64)
+    return replace(
+        data, values=values, lengths=lengths, sequence_ids=("",), times=None, weight=None, index=None, kept=None
+    )
+
+
+def _inside(fit: "Record", number: int, row: "Dataset | None") -> "np.ndarray":
     """Rows of which every number that is not given is inside of the range of its column."""
     import numpy as np
 
-    from ppl_models.tables import given_row
-
-    columns, row = fit.data.schema.columns, given_row(fit, given) if given else None
-    free = np.array([not c.labelled and c.name not in given for c in columns])
+    columns = fit.data.schema.columns
+    known = np.zeros(len(columns), dtype=bool) if row is None else ~np.isnan(row.values[0])
+    known |= np.array([c.labelled for c in columns])
+    free = ~known
     low, high = (np.array([getattr(c, end) for c in columns]) for end in ("minimum", "maximum"))
     found, wanted = np.empty((number, len(columns))), np.arange(number)
     for _ in range(ROUNDS):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ppl_models.data import Column, Dataset
     from ppl_models.record import Record
 
+STEPS = 10
+"""Rows ahead, if not given."""
+
 LEAST = 2
 """Rows that a forecast goes on from, at least."""
 
@@ -26,7 +29,9 @@ def backtest(
     data: Any = None,
     *,
     folds: Annotated[int, "Points of the past that are forecast from."] = 5,
-    steps: Annotated[int, "How many rows ahead from each."] = 10,
+    steps: Annotated[
+        int | None, "How many rows ahead from each; 10 if not given, fewer where sequences are short."
+    ] = None,
     by: Annotated[
         Literal["column", "step", "fold"], "A row for each column; also for each step ahead, or fold."
     ] = "column",
@@ -53,7 +58,8 @@ def backtest(
         fit: the fit.
         data: sequences, or None for those of the fit.
         folds: points of the past.
-        steps: how far ahead; windows do not overlap.
+        steps: how far ahead; windows do not overlap. If not given, 10, or so many that half of the longest
+            sequence is before the first point.
         by: what has a row of its own.
         refit: whether the model is fitted again to the rows before each point. Without it, parameters have
             seen the rows that are forecast, if these are the fit's.
@@ -74,11 +80,14 @@ def backtest(
     from ppl_models.tables import later, seeded
 
     count("folds", folds)
-    count("steps", steps)
+    if steps is not None:
+        count("steps", steps)
     if by not in ("column", "step", "fold"):
         raise UsageError(f"by must be column, step or fold, got {by!r}")
     again = data is None if refit is None else refit
     dataset, seed = later(fit, data, reading), seeded(fit, seed, 16)
+    if steps is None:
+        steps = max(1, min(STEPS, dataset.steps // (2 * folds)))
     long = dataset.lengths >= folds * steps + LEAST
     if not long.any():
         raise DataError(
