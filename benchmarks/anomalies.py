@@ -2,8 +2,8 @@
 
     PEERS_PYTHON=peers/bin/python python benchmarks/anomalies.py DATA [FILE.jsonl] [SET ...]
 
-DATA holds `anomaly/*.npz` (`X`, and `y` with 1 for an anomaly). Two protocols: `all` fits and scores all rows;
-`normal` fits the first half of the normal rows in the order of the file, and scores the others and all
+DATA holds `anomaly/*.npz` (`X`, and `y` with 1 for an anomaly). Two protocols: `all` fits and scores all
+rows; `normal` fits the first half of the normal rows in the order of the file, and scores the others and all
 anomalies. Columns are standardised on the rows of the fit. Sets of more than 10,000 rows are a random 10,000;
 a fit of ours has a random 3,000 of its rows. AUC, one setting for all sets: everything at its default but
 
@@ -13,8 +13,8 @@ a fit of ours has a random 3,000 of its rows. AUC, one setting for all sets: eve
 
 An average over sizes needs no choice of one (Emmott, Das, Dietterich, Fern & Wong 2015,
 https://arxiv.org/abs/1503.01158). Densities are means over 40 draws of the guide, uncalibrated, which takes
-less time and changes the order of rows little. Each set and protocol is appended to FILE.jsonl as it is done, so
-that the run can be cut off and gone on with; the table is printed at the end.
+less time and changes the order of rows little. Each set and protocol is appended to FILE.jsonl as it is done,
+so that the run can be cut off and gone on with; the table is printed at the end.
 """
 
 import json
@@ -82,7 +82,12 @@ def one(path: Path, protocol: str) -> dict[str, object]:
     sd = X[train].std(0)
     X = (X - X[train].mean(0)) / np.where(sd > 0, sd, 1.0)
     X = X[:, sd > 0]
-    found: dict[str, object] = {"set": path.stem, "protocol": protocol, "rows": len(train), "columns": X.shape[1]}
+    found: dict[str, object] = {
+        "set": path.stem,
+        "protocol": protocol,
+        "rows": len(train),
+        "columns": X.shape[1],
+    }
     found |= ours(X[train], X[test], y[test])
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "split.npz"

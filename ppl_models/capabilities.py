@@ -461,7 +461,7 @@ class Explains(Protocol):
     def explain(
         self, data: "Dataset", index: "np.ndarray", draws: "Draws", number: int
     ) -> Iterator[Explained]:
-        """The rows at positions `index`, some at a time, with `number` draws of each cell given the others."""
+        """The rows at positions `index`, some at a time, with `number` draws of each cell given others."""
         ...
 
 

@@ -3,7 +3,7 @@
 All of it is of matrices (n, C) of numbers, codes for labels, NaN where missing:
 
     column             1 − max |F_made − F_real| of numbers, 1 − ½ Σ_c |p_made(c) − p_real(c)| of labels
-    pair               1 − |r_made − r_real| / 2 of two numbers; of others 1 − ½ Σ |difference| of their table,
+    pair               1 − |r_made − r_real| / 2 of two numbers; of others 1 − ½ Σ |difference| of tables,
                        numbers cut at deciles of the real rows (Patki, Wedge & Veeramachaneni 2016, DSAA)
     two_sample         AUC of a classifier of made-up against real rows that it has not seen: ½ if it cannot
                        tell (Lopez-Paz & Oquab 2017, ICLR, https://arxiv.org/abs/1610.06545)
@@ -102,7 +102,9 @@ def _pair(first: Column, second: Column, made: np.ndarray, real: np.ndarray) -> 
         None if c.labelled else np.unique(np.quantile(real[:, j], np.arange(1, 10) / 10))
         for j, c in enumerate((first, second))
     ]
-    sizes = [len(c.levels) if cut is None else len(cut) + 1 for c, cut in zip((first, second), cuts, strict=True)]
+    sizes = [
+        len(c.levels) if cut is None else len(cut) + 1 for c, cut in zip((first, second), cuts, strict=True)
+    ]
     for x in (made, real):
         codes = [
             x[:, j].astype(int) if cut is None else np.searchsorted(cut, x[:, j], side="right")
@@ -161,10 +163,18 @@ def _made_to_real(
         if name == "r2":
             value = r2_score(y, model.predict(judged[:, others]))
         elif name == "auc":
-            value = roc_auc_score(y == 1, model.predict_proba(judged[:, others])[:, list(model.classes_).index(1)])
+            value = roc_auc_score(
+                y == 1, model.predict_proba(judged[:, others])[:, list(model.classes_).index(1)]
+            )
         else:
             value = accuracy_score(y, model.predict(judged[:, others]))
-        yield {"figure": figure, "column": target.name, "other": name, "value": float(value), "rows": len(judged)}
+        yield {
+            "figure": figure,
+            "column": target.name,
+            "other": name,
+            "value": float(value),
+            "rows": len(judged),
+        }
 
 
 def _space(columns: tuple[Column, ...], x: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -205,7 +215,10 @@ def _copies(
     near = tree.query(new)[0]
     limit = np.quantile(usual, NEAR)
     yield {"figure": "distance", "value": float(np.median(near)), "rows": len(made)}
-    yield {"figure": "distance_held_out" if test is not None else "distance_training", "value": float(np.median(usual))}
+    yield {
+        "figure": "distance_held_out" if test is not None else "distance_training",
+        "value": float(np.median(usual)),
+    }
     share = float((near < limit).mean())
     error = (NEAR * (1 - NEAR) * (1 / len(made) + 1 / len(usual))) ** 0.5
     yield {"figure": "nearer", "value": share, "standard_error": error, "rows": len(made)}

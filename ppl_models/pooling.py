@@ -48,7 +48,8 @@ def pool(
 
         Q̄ = Σ Q_i / m,   Ū = Σ U_i / m,   B = Σ (Q_i − Q̄)² / (m − 1),   T = Ū + (1 + 1/m) B
         (Q − Q̄) / √T ~ t_ν,   1/ν = 1/ν_m + 1/ν_obs,   ν_m = (m − 1) / λ²,   λ = (1 + 1/m) B / T
-        ν_obs = (1 − λ) ν_com (ν_com + 1) / (ν_com + 3),   γ = (r + 2 / (ν + 3)) / (r + 1),   r = (1 + 1/m) B / Ū
+        ν_obs = (1 − λ) ν_com (ν_com + 1) / (ν_com + 3)
+        γ = (r + 2 / (ν + 3)) / (r + 1),   r = (1 + 1/m) B / Ū
 
     (Rubin 1987, Multiple Imputation for Nonresponse in Surveys, §3.3; Barnard & Rubin 1999, Biometrika 86,
     https://doi.org/10.1093/biomet/86.4.948, for the degrees of freedom in small samples.)
@@ -56,7 +57,8 @@ def pool(
     Args:
         estimates: Q_1 … Q_m, numbers or arrays of one shape.
         variances: U_1 … U_m, squares of their standard errors, of the same shape.
-        dof: ν_com, degrees of freedom that the estimate would have in a complete table; n − p of a regression.
+        dof: ν_com, degrees of freedom that the estimate would have in a complete table: n − p of a
+            regression.
 
     Raises:
         UsageError: fewer than two, of different shapes, or variances that are negative.

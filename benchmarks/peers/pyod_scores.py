@@ -1,4 +1,4 @@
-"""PyOD's detectors with their defaults: python pyod_scores.py FILE.npz NAME; X to fit, Y to score, y labels."""
+"""PyOD at its defaults: python pyod_scores.py FILE.npz; X to fit, Y to score, y labels, same for X = Y."""
 
 import json
 import sys

@@ -40,10 +40,16 @@ def augment(
         Metavar("COL=VALUE,..."),
         Needs((Samples,)),
     ] = None,
-    report: Annotated[bool, "Instead of the rows, how true they are to the data, and whether they copy it."] = False,
-    test: Annotated[str | None, "Real rows that the fit has not seen, for the report.", Metavar("FILE")] = None,
+    report: Annotated[
+        bool, "Instead of the rows, how true they are to the data, and whether they copy it."
+    ] = False,
+    test: Annotated[
+        str | None, "Real rows that the fit has not seen, for the report.", Metavar("FILE")
+    ] = None,
     outcome: Annotated[
-        str | None, "Column that predictors are trained for in the report; the target if not given.", Metavar("COL")
+        str | None,
+        "Column that predictors are trained for in the report; the target if not given.",
+        Metavar("COL"),
     ] = None,
     seed: Seed = None,
 ) -> "pd.DataFrame":
@@ -59,8 +65,8 @@ def augment(
         balance: a column of labels; rows of the fit and new ones together have as many of each level.
         given: values of columns, by name, as in `sample`.
         report: whether to return figures in place of rows: see `ppl_models.fidelity`.
-        test: real rows that the fit has not seen, a path or a table. Without them the report compares with the
-            rows of the fit, and what is near to these with how near they are to one another.
+        test: real rows that the fit has not seen, a path or a table. Without them the report compares with
+            the rows of the fit, and what is near to these with how near they are to one another.
         outcome: the column that predictors on made-up rows are trained for.
         seed: of the draws; the fit's if not given.
 
@@ -93,10 +99,14 @@ def augment(
 
     names, about = fit.data.names, fit.data.schema.target if outcome is None else outcome
     if about is not None and about not in names:
-        raise UsageError(f"outcome names the column {about!r}, which the fit does not have: {', '.join(names)}")
+        raise UsageError(
+            f"outcome names the column {about!r}, which the fit does not have: {', '.join(names)}"
+        )
     held = None if test is None else np.array(later(fit, test, {}).values)
     if not len(made.values):
-        raise UsageError(f"the levels of {balance!r} are balanced already: there are no new rows to report on")
+        raise UsageError(
+            f"the levels of {balance!r} are balanced already: there are no new rows to report on"
+        )
     at = None if about is None else names.index(about)
     figures = fidelity.report(fit.data.schema.columns, made.values, np.array(fit.data.values), held, at, seed)
     order = ["figure", "column", "other", "value", "standard_error", "rows"]
@@ -141,7 +151,9 @@ def _lacking(data: "Dataset", name: str) -> dict[str, int]:
 
     labelled = [c.name for c in data.schema.columns if c.labelled]
     if name not in labelled:
-        there = f"those with levels are {', '.join(labelled)}" if labelled else "none of the columns has levels"
+        there = (
+            f"those with levels are {', '.join(labelled)}" if labelled else "none of the columns has levels"
+        )
         raise UsageError(f"balance needs a column of labels, got {name!r}; {there}")
     column, cells = data.schema.columns[data.names.index(name)], data.column(name)
     weight = data.weight[~np.isnan(cells)] if data.weight is not None else None
@@ -157,7 +169,14 @@ def _only(data: "Dataset", at: int, code: int) -> "Dataset":
     values[0, at] = code
     lengths = np.ones(1, np.int64)
     return replace(
-        data, values=values, lengths=lengths, sequence_ids=("",), times=None, weight=None, index=None, kept=None
+        data,
+        values=values,
+        lengths=lengths,
+        sequence_ids=("",),
+        times=None,
+        weight=None,
+        index=None,
+        kept=None,
     )
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 STEPS = 10
 """Rows ahead, if not given."""
 
+LABELS = ("accuracy", "log_loss", "brier")
+"""Figures of labels."""
+
 LEAST = 2
 """Rows that a forecast goes on from, at least."""
 
@@ -45,14 +48,14 @@ def backtest(
     """How good forecasts would have been from points of the past: CRPS, errors and coverage of intervals.
 
     Rolling-origin evaluation (Tashman 2000, International Journal of Forecasting 16): the last `folds` · `steps`
-    rows of each sequence are forecast `steps` at a time, each time from all rows before, by a fit that has seen
-    no others. Of draws X of a cell that came out as x,
+    rows of each sequence are forecast `steps` at a time, each time from all rows before, by a fit that has seen no
+    others. Of draws X of a cell that came out as x,
 
         crps          E|X − x| − ½ E|X − X'|, in the units of the column (Gneiting & Raftery 2007, JASA 102)
         mae, rmse     of the median, and of the mean
         mae_last      of the last row before, repeated: what a forecast should beat
         coverage_50, coverage_90    share of x inside of equal-tailed intervals
-        accuracy, log_loss, brier   of a label instead: of the most probable one, −log p(x), Σ_c (p_c − [x = c])²
+        accuracy, log_loss, brier   of a label instead: of the likeliest, −log p(x), Σ_c (p_c − [x = c])²
 
     Args:
         fit: the fit.
@@ -91,8 +94,8 @@ def backtest(
     long = dataset.lengths >= folds * steps + LEAST
     if not long.any():
         raise DataError(
-            f"{dataset.source}: {folds} folds of {steps} steps need sequences of {folds * steps + LEAST} rows, "
-            f"and the longest has {dataset.steps}; take fewer --folds or --steps"
+            f"{dataset.source}: {folds} folds of {steps} steps need sequences of {folds * steps + LEAST} "
+            f"rows, and the longest has {dataset.steps}; take fewer --folds or --steps"
         )
     figures: list[dict[str, Any]] = []
     within = np.arange(dataset.rows) - np.repeat(dataset.offsets[:-1], dataset.lengths)
@@ -103,9 +106,9 @@ def backtest(
         figures += _fold(fit, dataset, before, long, origin, steps, again, fold, seed)
     table = pd.DataFrame(figures)
     keys = ["column"] if by == "column" else ["column", by]
-    found = table.groupby(keys, sort=False).apply(_means, include_groups=False).reset_index()
-    empty = [name for name in found if found[name].isna().all()]
-    found = found.drop(columns=empty)
+    groups = table.groupby(keys, sort=False)
+    rows = [dict(zip(keys, name, strict=True)) | dict(_means(group)) for name, group in groups]
+    found = pd.DataFrame(rows).dropna(axis=1, how="all")
     if not long.all():
         found.attrs["notes"] = [f"{int((~long).sum())} of {len(long)} sequences are too short to be forecast"]
     return found
@@ -180,21 +183,19 @@ def crps(drawn: "np.ndarray", x: float) -> float:
     return float(np.abs(drawn - x).mean() - spread)
 
 
-def _means(group: "pd.DataFrame") -> "pd.Series":
+def _means(group: Any) -> "pd.Series":
     """The figures of some cells together."""
     import numpy as np
     import pandas as pd
 
-    names = ["crps", "mae", "square", "mae_last", "coverage_50", "coverage_90", "accuracy", "log_loss", "brier"]
-    mean = group.reindex(columns=names).mean()
     found: dict[str, float] = {"rows": float(len(group))}
-    for name in names:
-        if name == "square":
-            found["rmse"] = float(np.sqrt(mean[name]))
-            continue
-        found[name] = float(mean[name])
+    for name in ("crps", "mae", "square", "mae_last", "coverage_50", "coverage_90", *LABELS):
+        cells = group[name].to_numpy(float) if name in group else np.full(1, np.nan)
+        mean = float(cells.mean())
+        found["rmse" if name == "square" else name] = float(np.sqrt(mean)) if name == "square" else mean
         if name == "crps":
-            folds = group.groupby("fold")["crps"].mean() if "crps" in group and "fold" in group else None
-            several = folds is not None and len(folds) > 1
-            found["crps_error"] = float(folds.std() / len(folds) ** 0.5) if several else np.nan  # type: ignore[union-attr]
+            fold = group["fold"].to_numpy()
+            each = [cells[fold == k].mean() for k in np.unique(fold)] if name in group else []
+            spread = np.std(each, ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.nan
+            found["crps_error"] = float(spread)
     return pd.Series(found)

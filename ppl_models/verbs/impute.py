@@ -45,8 +45,8 @@ def impute(
         draws: of missing cells.
         proposals: draws of the latents of each row from the guide, which are weighed.
         copies: how many completed tables to return instead, each with its missing cells drawn, from a draw of
-            the parameters of its own where these have a posterior: analyse each table, and combine the answers
-            by `ppl_models.pool` (Rubin 1987).
+            the parameters of its own where these have a posterior: analyse each table, and combine the
+            answers by `ppl_models.pool` (Rubin 1987).
         seed: of the draws; the fit's if not given.
         **reading: options of `ppl_models.data.read`.
 
