@@ -45,7 +45,7 @@ def test_what_cannot_be_pooled_is_refused(estimates, variances, dof, said):
 
 
 def test_intervals_cover_where_draws_are_proper():
-    """A mean of 40 normal cells, 15 of them missing at random: 2,000 tables, imputed from the exact posterior."""
+    """A mean of 40 normal cells, 15 of them missing: 2,000 tables, imputed from the exact posterior."""
     rng, n, seen, m, hits = np.random.default_rng(0), 40, 25, 5, 0
     for _ in range(2_000):
         y = rng.normal(size=seen)

@@ -47,9 +47,9 @@ def backtest(
 ) -> "pd.DataFrame":
     """How good forecasts would have been from points of the past: CRPS, errors and coverage of intervals.
 
-    Rolling-origin evaluation (Tashman 2000, International Journal of Forecasting 16): the last `folds` · `steps`
-    rows of each sequence are forecast `steps` at a time, each time from all rows before, by a fit that has seen no
-    others. Of draws X of a cell that came out as x,
+    Rolling-origin evaluation (Tashman 2000, International Journal of Forecasting 16): the last
+    `folds` · `steps` rows of each sequence are forecast `steps` at a time, each time from all rows before, by
+    a fit that has seen no others. Of draws X of a cell that came out as x,
 
         crps          E|X − x| − ½ E|X − X'|, in the units of the column (Gneiting & Raftery 2007, JASA 102)
         mae, rmse     of the median, and of the mean
