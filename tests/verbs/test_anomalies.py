@@ -1,4 +1,4 @@
-"""How surprising rows are, how rarely that happens, and which cells it is: against closed forms and planted rows."""
+"""How surprising rows are, how rarely that happens, and which cells it is, against closed forms."""
 
 import numpy as np
 import pandas as pd
