@@ -461,7 +461,14 @@ class Explains(Protocol):
     def explain(
         self, data: "Dataset", index: "np.ndarray", draws: "Draws", number: int
     ) -> Iterator[Explained]:
-        """The rows at positions `index`, some at a time, with `number` draws of each cell given others."""
+        """The rows at some positions, a part of them at a time.
+
+        Args:
+            data: all rows.
+            index: positions of those to be explained.
+            draws: of θ.
+            number: draws of each cell given the others of its row.
+        """
         ...
 
 

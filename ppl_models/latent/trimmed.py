@@ -73,7 +73,14 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
 
 
 def least_likely(joint: Joint, data: Dataset, params: Params, share: float) -> np.ndarray:
-    """Which rows, a share of those that have any cell, are the least likely given all others, (n,) bool."""
+    """Which rows, a share of those that have any cell, are the least likely given all others, (n,) bool.
+
+    Args:
+        joint: the model.
+        data: the rows.
+        params: expected statistics of the guide, R = 1.
+        share: of the rows.
+    """
     natural = joint.expected_natural(params)
     batch = joint.dataset_batch(data, next(iter(params.values())).device.type, keep=False)
     f = torch.empty(1, data.rows, joint.states, dtype=torch.float64, device=batch.values.device)

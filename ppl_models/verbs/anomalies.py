@@ -123,7 +123,7 @@ def anomalies(
         which = listed[:explain] if flagged is None else listed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
-            cells = cells_of(fit, dataset, np.sort(which), tails, seed)
+            cells = cells_of(fit, dataset, np.sort(which), tails)
         if by == "stretch":
             assert flagged is not None
             table = _stretches(dataset, found, p, flagged, gap, cells)

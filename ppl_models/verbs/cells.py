@@ -39,9 +39,16 @@ class Cell(NamedTuple):
 
 
 def cells_of(
-    fit: "Record", data: "Dataset", index: "np.ndarray", tails: tuple[float, float], seed: int
+    fit: "Record", data: "Dataset", index: "np.ndarray", tails: tuple[float, float]
 ) -> "dict[int, list[Cell]]":
-    """Of rows in increasing order: their cells, what stands out most first."""
+    """Of some rows by their positions: their cells, what stands out most first.
+
+    Args:
+        fit: the fit.
+        data: all rows.
+        index: positions of those to be explained, increasing.
+        tails: the probabilities of the ends of the intervals.
+    """
     if not len(index):
         return {}
     bound = fit.bound

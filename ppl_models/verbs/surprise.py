@@ -36,7 +36,15 @@ class Judged(NamedTuple):
 
 
 def judged(fit: "Record", data: "Dataset", draws: int | None, seed: int, units: bool) -> Judged:
-    """Rows, or sequences: their surprise, and the model's own tail probabilities."""
+    """Rows, or sequences: their surprise, and the model's own tail probabilities.
+
+    Args:
+        fit: the fit.
+        data: the rows.
+        draws: new rows that tails are found by; by the model if None.
+        seed: of the draws of latents.
+        units: whether sequences are judged, and not rows.
+    """
     import numpy as np
 
     surprise = _surprise(fit, data, seed)
@@ -163,7 +171,19 @@ def p_values(
     fit: "Record", data: "Dataset", found: Judged, calibration: Any, folds: int, draws: int | None,
     seed: int, units: bool, own: bool,
 ) -> "tuple[np.ndarray, str]":  # fmt: skip
-    """P-values, and what they rest on."""
+    """P-values, and what they rest on.
+
+    Args:
+        fit: the fit.
+        data: the rows.
+        found: what it says of them.
+        calibration: rows that it has not seen and that are normal, or None.
+        folds: of the rows of the fit, which calibrate in turn; 0 for none.
+        draws: as in `judged`.
+        seed: as in `judged`.
+        units: as in `judged`.
+        own: whether the rows are those of the fit.
+    """
     import numpy as np
 
     from ppl_models.tables import later
