@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ppl_models import conformal
 from ppl_models.annotations import count
 from ppl_models.capabilities import Conditional, Criticises, Regresses, Samples, Scores, Sequences, Tails
 from ppl_models.errors import DataError, Unsupported, UsageError
@@ -119,6 +118,8 @@ def _simulated(
     """The share of new rows of the model that are as surprising, among rows that lack the same cells."""
     import numpy as np
 
+    from ppl_models import conformal
+
     bound, found = fit.bound, np.full(data.rows, np.nan)
     patterns, owner = np.unique(np.isnan(data.values), axis=0, return_inverse=True)
     owner = owner.ravel()
@@ -186,6 +187,7 @@ def p_values(
     """
     import numpy as np
 
+    from ppl_models import conformal
     from ppl_models.tables import later
 
     if calibration is not None:
@@ -227,6 +229,7 @@ def _by_folds(
     """Each row of the fit is scored by a fit that has not seen its fold."""
     import numpy as np
 
+    from ppl_models import conformal
     from ppl_models.engine import fitted
 
     whole = fit.data

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats as ss
+from fits import uncalibrated
 
 import ppl_models as ppl
 from ppl_models import fidelity
@@ -26,7 +27,7 @@ def table(seed, n=400):
 
 @pytest.fixture(scope="module")
 def fit():
-    return ppl.fit(ppl.GMM(components=3), table(1), restarts=2)
+    return uncalibrated(ppl.fit(ppl.GMM(components=3), table(1), restarts=2))
 
 
 def figure(report, name):
