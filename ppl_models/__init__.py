@@ -34,6 +34,7 @@ _HOME = {
     "VAE": "models.vae.model",
     "fit": "api",
     "load": "api",
+    "pool": "pooling",
     "read": "data",
     "resume": "api",
     "select": "api",
@@ -62,6 +63,7 @@ __all__ = [
     "VAE",
     "fit",
     "load",
+    "pool",
     "read",
     "resume",
     "select",
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from ppl_models.models.svm.model import SVM
     from ppl_models.models.transformer.model import Transformer
     from ppl_models.models.vae.model import VAE
+    from ppl_models.pooling import pool
     from ppl_models.threads import set_threads
 
 

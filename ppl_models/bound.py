@@ -95,6 +95,10 @@ class Bound(ABC):
         """What is to be known of what is said of later rows, a sentence each: that it is an extrapolation."""
         return ()
 
+    def learned_from(self, data: Dataset, params: Params, settings: Training) -> Dataset:
+        """The rows of the fit as training saw them, where it left some out."""
+        return data
+
     def learned(self, params: Params) -> dict[str, Any]:
         """Fields of the model that were left to the data, as the parameters of a fit have them."""
         return {}

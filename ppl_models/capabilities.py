@@ -30,6 +30,8 @@ table. Nothing is said by a name or a kind.
     Priors        draws of the prior                                     sample --prior, Fit.prior
     Programmed    is a Pyro program as well                              (contract)
     Selectable    evidence by which sizes are compared                   (selection)
+    Tails         how far out rows are, given those before them          anomalies
+    Explains      which cells of a row are surprising, and what was due  anomalies
     Importance    integrates latents by weighted draws, of any number    score, predict, impute
     Sparing       averages over as few draws of θ as the answer needs    predict, score, transform
     Direct        answers by the guide itself, where no draws are asked  predict, score, transform
@@ -63,6 +65,7 @@ class Fitted(Protocol):
 
     Attributes:
         data: the rows of the fit.
+        learned_from: the same as training saw them.
         trained: parameters, ELBO, status, history.
         settings: seed, device and the like.
         model: with its fields.
@@ -78,6 +81,11 @@ class Fitted(Protocol):
     @property
     def data(self) -> "Dataset":
         """The rows of the fit."""
+        ...
+
+    @property
+    def learned_from(self) -> "Dataset":
+        """The rows as training saw them, which a robust fit leaves some out of."""
         ...
 
     @property
@@ -196,6 +204,22 @@ class Completed(NamedTuple):
     drawn: "np.ndarray"
     best: Mapping[int, "np.ndarray"]
     sure: Mapping[int, "np.ndarray"]
+
+
+class Explained(NamedTuple):
+    """The cells of some rows.
+
+    Attributes:
+        index: (m,) positions of the rows.
+        marginal: (m, C) −log p(x_j), given the rows before; NaN where a cell is missing.
+        conditional: (m, C) −log p(x_j | x_−j), given the row's other cells as well.
+        drawn: (D, m, C) draws of each cell given the others.
+    """
+
+    index: "np.ndarray"
+    marginal: "np.ndarray"
+    conditional: "np.ndarray"
+    drawn: "np.ndarray"
 
 
 class Evidence(NamedTuple):
@@ -483,6 +507,33 @@ class Completes(Protocol):
             holes: positions of the rows that have missing cells.
             number: draws of each of these rows.
             draws: of θ.
+        """
+        ...
+
+
+@runtime_checkable
+class Tails(Protocol):
+    """Knows how far out a row is, given those before it."""
+
+    def tails(self, data: "Dataset", draws: "Draws", number: int) -> "np.ndarray":
+        """P(p(X_t | x_{1:t−1}) ≤ p(x_t | x_{1:t−1})) of each row, (n,), by `number` draws of X."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Says which cells of a row are surprising, and what was expected of them."""
+
+    def explain(
+        self, data: "Dataset", index: "np.ndarray", draws: "Draws", number: int
+    ) -> Iterator[Explained]:
+        """The rows at some positions, a part of them at a time.
+
+        Args:
+            data: all rows.
+            index: positions of those to be explained.
+            draws: of θ.
+            number: draws of each cell given the others of its row.
         """
         ...
 

@@ -105,9 +105,14 @@ class Record:
         return isinstance(self.origin, Bayesian)
 
     @once
+    def learned_from(self) -> Dataset:
+        """The data as training saw it: of a robust fit without the cells of the rows that it left out."""
+        return self.origin.learned_from(self.data, self.params, self.settings)
+
+    @once
     def batch(self) -> Any:
-        """The data on the device, ready to be scored."""
-        return self.bound.dataset_batch(self.data, self.settings.device)
+        """The data that it learned from on the device, ready to be scored."""
+        return self.bound.dataset_batch(self.learned_from, self.settings.device)
 
     @once
     def calibrated(self) -> Calibrated:
@@ -115,7 +120,7 @@ class Record:
         if self._stored_guide is not None:
             method, params = self._stored_guide
             return self.bound.restored(method, self.params, params)
-        return self.bound.calibrate(self.params, self.data, self.settings.device, self.settings.seed)
+        return self.bound.calibrate(self.params, self.learned_from, self.settings.device, self.settings.seed)
 
     @once
     def _stored_guide(self) -> tuple[str, dict[str, torch.Tensor]] | None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from ppl_models.annotations import AtLeast, Hint, Metavar, Positive, checked, hints
+from ppl_models.errors import UsageError
 
 STARTS, MANY = 8, 50
 """Starts that race if nothing is said, and states from which on there is one."""
@@ -65,6 +66,7 @@ class ConjugateSettings(Training):
     Attributes:
         restarts: starts that race; the best is kept. If None eight, and one of more than fifty states.
         batch_size: rows of a mini-batch; all rows at once if None and they fit into memory.
+        robust: share of rows, the least likely, that the fit leaves out; see `ppl_models.latent.trimmed`.
     """
 
     restarts: Annotated[
@@ -73,6 +75,19 @@ class ConjugateSettings(Training):
     batch_size: Annotated[
         int | None, "Rows of a mini-batch; by the rule if not given.", Metavar("ROWS"), AtLeast(1)
     ] = None
+    robust: Annotated[
+        float, "Share of rows, the least likely, that the fit leaves out as outliers.", Metavar("SHARE")
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            share = float(self.robust)
+        except (TypeError, ValueError):
+            share = float("nan")
+        if isinstance(self.robust, bool) or not 0 <= share <= 0.5:
+            raise UsageError(f"robust must be a share of rows between 0 and 0.5, got {self.robust}")
+        object.__setattr__(self, "robust", share)
 
     def starts(self, states: int) -> int:
         """How many starts race: many states have no two starts alike, and one costs what eight of few do."""

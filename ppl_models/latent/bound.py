@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.bound import Bayesian
-from ppl_models.capabilities import Completed, Evidence, Fitted
+from ppl_models.capabilities import Completed, Evidence, Explained, Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, groups, number_of, on_device, select_draws
@@ -19,7 +19,7 @@ from ppl_models.inference.calibration import Calibrated, Learned
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ConjugateSettings, Training
 from ppl_models.kernels.latents import Marginals
-from ppl_models.latent import average, calibrate, checks, train
+from ppl_models.latent import average, calibrate, checks, surprise, train, trimmed
 from ppl_models.latent.influence import influence
 from ppl_models.latent.joint import Batch, Joint
 from ppl_models.latent.tables import states_table
@@ -39,8 +39,16 @@ class LatentBound(Joint, Bayesian):
 
     def train(self, data: Dataset, settings: ConjugateSettings, course: Course) -> Trained:
         """Restarts race, the best exchanges components, then all rows."""
-        found = train.train(self, self.inside.dataset(data, noise=True), settings, course)
+        inside = self.inside.dataset(data, noise=True)
+        found = (trimmed if settings.robust else train).train(self, inside, settings, course)
         return replace(found, notes=(*found.notes, *self.inside.notes()))
+
+    def learned_from(self, data: Dataset, params: Params, settings: Training) -> Dataset:
+        """Of a robust fit without the cells of its least likely rows."""
+        share = getattr(settings, "robust", 0.0)
+        if not share or not data.rows:
+            return data
+        return trimmed.blank(data, trimmed.least_likely(self, data, params, share))
 
     def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
         """The first way that gives draws of the right widths: see `ppl_models.inference.calibration`."""
@@ -139,6 +147,14 @@ class LatentBound(Joint, Bayesian):
             path = self.structure.draw_paths(self.density(batch, natural), natural, batch.rows)
             parts.append(self.emit(some, path[:, where], given))
         yield Completed(holes, torch.cat(parts).numpy(), {}, {})
+
+    def tails(self, data: Dataset, draws: Draws, number: int) -> np.ndarray:
+        """P(p(X_t | x_{1:t−1}) ≤ p(x_t | x_{1:t−1})): see `ppl_models.latent.surprise`."""
+        return surprise.tails(self, data, draws, number)
+
+    def explain(self, data: Dataset, index: np.ndarray, draws: Draws, number: int) -> Iterator[Explained]:
+        """The surprise of each cell, marginal and conditional, exact but for the draws of θ."""
+        return surprise.explained(self, data, index, draws, number)
 
 
 DRAWN = 1_000

@@ -75,7 +75,7 @@ def against_data(joint: Joint, fitted: Fitted) -> list[Check]:
         joint: the model over the columns.
         fitted: with its data and draws.
     """
-    data = fitted.data
+    data = fitted.learned_from
     modelled = [e for e in joint.emissions if not e.is_label]
     width = sum(len(e.columns) for e in modelled)
     if data.weight is not None or not width:

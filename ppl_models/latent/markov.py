@@ -109,6 +109,13 @@ class Chain(Structure):
                 found[name] = factor.masked(found[name])
         return found
 
+    def entered(self, filtered: Tensor, theta: Theta, rows: Rows) -> Tensor:
+        """p(z_t | x_{1:t−1}) = Σ_j p(z_{t−1} = j | x_{1:t−1}) A_j, and π where a sequence begins."""
+        found = torch.empty_like(filtered)
+        found[:, 1:] = filtered[:, :-1] @ theta["transition"]
+        found[:, torch.as_tensor(rows.offsets[:-1])] = theta["start"].unsqueeze(1)
+        return found
+
     def simulate(self, theta: Theta, steps: int, now: Tensor | None = None) -> Tensor:
         """Draw states (R, steps), from the start or going on from probabilities `now` (R, K)."""
         transition = theta["transition"]

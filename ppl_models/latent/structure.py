@@ -80,6 +80,10 @@ class Structure(ABC):
         """Log p(x_t | x_{1:t−1}) (R, n), and the last probabilities of each sequence (R, S, K)."""
         return self.latents.log_predictive(density, natural, rows)
 
+    def entered(self, filtered: Tensor, theta: Theta, rows: Rows) -> Tensor:
+        """p(z_n | rows before n) from p(z_n | rows up to n), (R, n, K): of independent rows p(z_n)."""
+        return theta["weight"].unsqueeze(1).expand(filtered.shape)
+
     @abstractmethod
     def simulate(self, theta: Theta, steps: int, now: Tensor | None = None) -> Tensor:
         """Draw latents (R, steps), from the start or going on from probabilities `now` (R, K)."""

@@ -6,6 +6,9 @@ whose options are the parameters. A further verb is a further file and a line he
 
 from collections.abc import Sequence
 
+from ppl_models.verbs.anomalies import anomalies
+from ppl_models.verbs.augment import augment
+from ppl_models.verbs.backtest import backtest
 from ppl_models.verbs.base import extent
 from ppl_models.verbs.evaluate import evaluate
 from ppl_models.verbs.forecast import forecast
@@ -29,6 +32,9 @@ class Verbs:
     impute = impute
     transform = transform
     reconstruct = reconstruct
+    backtest = backtest
+    anomalies = anomalies
+    augment = augment
     summary = summary
 
 

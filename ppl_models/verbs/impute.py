@@ -29,7 +29,7 @@ def impute(
         "Draws of the latents of each row, from which those are chosen; 1,000 if not given.",
         Needs((Importance,)),
     ] = None,
-    tables: Annotated[int, "Completed tables to return instead, for multiple imputation; 0 for none."] = 0,
+    copies: Annotated[int, "Completed tables to return instead, for multiple imputation; 0 for none."] = 0,
     seed: Seed = None,
     **reading: Unpack[Later],
 ) -> "pd.DataFrame":
@@ -44,14 +44,16 @@ def impute(
         level: probability of the intervals.
         draws: of missing cells.
         proposals: draws of the latents of each row from the guide, which are weighed.
-        tables: how many completed tables to return instead, each with its missing cells drawn.
+        copies: how many completed tables to return instead, each with its missing cells drawn, from a draw of
+            the parameters of its own where these have a posterior: analyse each table, and combine the
+            answers by `ppl_models.pool` (Rubin 1987).
         seed: of the draws; the fit's if not given.
         **reading: options of `ppl_models.data.read`.
 
     Returns:
         The table, followed for each column that had missing cells by `_sd`, `_lower` and `_upper`, or by
-        `_probability` for labels, empty where the cell was observed. With `tables` that many tables one below
-        the other, numbered from 0 in the column `table`.
+        `_probability` for labels, empty where the cell was observed. With `copies` that many tables one below
+        the other, numbered from 0 in the column `copy`.
     """
     import numpy as np
     import pandas as pd
@@ -60,7 +62,7 @@ def impute(
     from ppl_models.draws import free
     from ppl_models.tables import check_level, later, rounded, seeded
 
-    tails, copies = check_level(level), count("tables", tables, 0)
+    tails, copies = check_level(level), count("copies", copies, 0)
     number = max(count("draws", draws), copies)
     dataset, bound, schema = later(fit, data, reading), fit.bound, fit.data.schema
     if isinstance(bound, Importance):
@@ -89,7 +91,7 @@ def impute(
     frames = [_table(dataset, values).frame() for values in (completed if copies else ())]
     if copies:
         for i, frame in enumerate(frames):
-            frame.insert(0, free("table", frame.columns), i)
+            frame.insert(0, free("copy", frame.columns), i)
         return pd.concat(frames, ignore_index=dataset.index is None)
     result = _table(dataset, filled)
     for j, column in enumerate(schema.columns):

@@ -88,32 +88,13 @@ def score(
     """
     import numpy as np
     import pandas as pd
-    import torch
 
-    from ppl_models.tables import averaging, by_row, by_sequence, later, seeded, some_draws
+    from ppl_models.tables import by_row, by_sequence, later, seeded
 
     if by not in (None, "step", "sequence"):
         raise UsageError(f"by must be step or sequence, got {by!r}")
-    dataset, bound = later(fit, data, reading), cast(Any, fit.bound)
-    if isinstance(bound, Importance) and draws is not None:
-        bound, draws = bound.with_particles(count("draws", draws)), None
-    if draws is None and isinstance(bound, Sequences):  # a draw counts by all that came before a row
-        theta = some_draws(fit, dataset, BUDGET, LEAST)
-    else:
-        bound, theta = averaging(fit, dataset, BUDGET, LEAST, draws, bound)
-    rows = bound.rows(dataset, fit.settings.device)
-    found: dict[str, np.ndarray] = {}
-    with torch.random.fork_rng(devices=[]), threads_for(bound.numbers(dataset)):
-        torch.manual_seed(seeded(fit, seed, 14))
-        if isinstance(bound, Bounded):
-            elbo, density = bound.log_density_bounds(rows, theta)
-            found |= {"elbo": elbo.numpy(), "log_density": density.numpy()}
-        elif isinstance(bound, Scores):
-            found["log_density"] = _integrated(bound, rows, dataset, theta)
-        if isinstance(bound, Conditional):
-            found["log_probability"] = bound.log_probability(rows, theta)
-        elif isinstance(bound, Regresses):
-            found["log_probability"] = _of_numbers(bound, rows, dataset, theta)
+    dataset, bound = later(fit, data, reading), fit.bound
+    found = log_scores(fit, dataset, draws, seeded(fit, seed, 14))
     if isinstance(bound, Writes) and (by == "sequence" or summary):
         found["bits_per_byte"] = -found["log_density"] / np.log(2)
     if by == "sequence":
@@ -142,6 +123,42 @@ def score(
     for name, values in found.items():
         table.add(name, values)
     return table.frame()
+
+
+def log_scores(fit: "Record", dataset: "Dataset", draws: int | None, seed: int) -> "dict[str, np.ndarray]":
+    """`elbo`, `log_density` and `log_probability` of rows, those of them that the model has, (n,) each.
+
+    Args:
+        fit: the fit.
+        dataset: the rows.
+        draws: as in `score`.
+        seed: of the draws of latents.
+    """
+    import torch
+
+    from ppl_models.tables import averaging, some_draws
+
+    bound = cast(Any, fit.bound)
+    if isinstance(bound, Importance) and draws is not None:
+        bound, draws = bound.with_particles(count("draws", draws)), None
+    if draws is None and isinstance(bound, Sequences):  # a draw counts by all that came before a row
+        theta = some_draws(fit, dataset, BUDGET, LEAST)
+    else:
+        bound, theta = averaging(fit, dataset, BUDGET, LEAST, draws, bound)
+    rows = bound.rows(dataset, fit.settings.device)
+    found: dict[str, np.ndarray] = {}
+    with torch.random.fork_rng(devices=[]), threads_for(bound.numbers(dataset)):
+        torch.manual_seed(seed)
+        if isinstance(bound, Bounded):
+            elbo, density = bound.log_density_bounds(rows, theta)
+            found |= {"elbo": elbo.numpy(), "log_density": density.numpy()}
+        elif isinstance(bound, Scores):
+            found["log_density"] = _integrated(bound, rows, dataset, theta)
+        if isinstance(bound, Conditional):
+            found["log_probability"] = bound.log_probability(rows, theta)
+        elif isinstance(bound, Regresses):
+            found["log_probability"] = _of_numbers(bound, rows, dataset, theta)
+    return found
 
 
 def _summary(found: "dict[str, np.ndarray]") -> "pd.DataFrame":

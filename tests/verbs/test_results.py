@@ -49,8 +49,8 @@ def test_results_have_the_index_of_the_data(frame, mixture):
     aligned = frame.assign(k=mixture.predict(table.sample(frac=1, random_state=1))["component"])
     assert aligned["k"].tolist() == mixture.predict()["component"].tolist()
     assert mixture.predict(table.reset_index(drop=True)).index.equals(pd.RangeIndex(N))
-    twice = mixture.impute(tables=2)
-    assert twice[twice["table"] == 1].index.equals(frame.index)
+    twice = mixture.impute(copies=2)
+    assert twice[twice["copy"] == 1].index.equals(frame.index)
 
 
 def test_results_have_the_types_of_the_data(frame, mixture):

@@ -99,7 +99,7 @@ def test_completed_tables_vary_where_cells_were_missing_and_only_there(linear):
     fit = linear[0]
     values = fit.data.values[:5].copy()
     values[0, 1] = np.nan
-    tables = fit.impute(replace(fit.data, values=values, lengths=np.array([5])), tables=30)
+    tables = fit.impute(replace(fit.data, values=values, lengths=np.array([5])), copies=30)
     assert tables.shape == (150, D + 1)
     assert tables[tables.index % 5 == 0]["x1"].std() > 0
     assert (tables["x1"][1::5] == values[1, 1]).all()
