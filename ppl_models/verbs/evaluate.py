@@ -99,7 +99,7 @@ def evaluate(
 
     count("bins", bins)
     if isinstance(fit.bound, Conditional):
-        known, rows = _known(fit, data, threshold, reading)
+        known, rows = known_rows(fit, data, threshold, reading)
         used = len(known.y)
         table = pd.DataFrame([*_figures(known, bins), *_confusion(known), *_calibration(known, bins)])
     else:
@@ -112,7 +112,7 @@ def evaluate(
     return table.reindex(columns=order).set_index("figure")
 
 
-def _known(fit: "Record", data: Any, threshold: float | None, reading: Any) -> tuple[Known, int]:
+def known_rows(fit: "Record", data: Any, threshold: float | None, reading: Any) -> tuple[Known, int]:
     """The rows that can be evaluated, and how many there are in all."""
     import numpy as np
     import torch
