@@ -43,6 +43,7 @@ STYLE: dict[str, Any] = {
     "axes.formatter.limits": (-4, 6),
     "figure.facecolor": PAPER,
     "grid.color": FAINT,
+    "image.interpolation": "none",  # in SVG the pixels as they are: small
     "legend.frameon": False,
     "legend.fontsize": 8.0,
     "lines.linewidth": 1.4,

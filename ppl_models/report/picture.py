@@ -12,6 +12,7 @@ the terminal say the same.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppl_models.data import Dataset
@@ -100,7 +101,7 @@ class Wish:
     @property
     def of(self) -> str:
         """Which rows, for titles."""
-        return "rows of the fit" if self.own else self.data.source
+        return "rows of the fit" if self.own else name_of(self.data)
 
     def chosen(self, names: Sequence[str], most: int | None = None) -> list[str]:
         """Those of some names that were asked for, or the first few.
@@ -128,6 +129,7 @@ class Kind:
         telling: the more, the earlier it is in the panel; 0 where it is not to be in it.
         of_rows: whether it needs rows.
         takes: options that it has beside `level` and `seed`.
+        part_of: the kind that shows the same among other things; the panel has only one of them.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Kind:
     telling: float = 0.0
     of_rows: bool = True
     takes: frozenset[str] = field(default_factory=frozenset)
+    part_of: str = ""
 
 
 def kind(
@@ -146,9 +149,15 @@ def kind(
     telling: float = 0.0,
     of_rows: bool = True,
     takes: Sequence[str] = (),
+    part_of: str = "",
 ) -> "Callable[[Callable[[Record, Wish], Picture]], Kind]":
     """Make a function of a fit and a wish a kind of picture: see `Kind`."""
-    return lambda make: Kind(name, about, has, make, telling, of_rows, frozenset(takes))
+    return lambda make: Kind(name, about, has, make, telling, of_rows, frozenset(takes), part_of)
+
+
+def name_of(data: Dataset) -> str:
+    """Where rows are from, without the folders."""
+    return PurePath(data.source).name or data.source
 
 
 def _listed(names: Sequence[Any], most: int = 20) -> str:

@@ -161,8 +161,10 @@ def panel(fit: "Record", wish: Wish, rows: bool) -> Plot:
 
     small = replace(wish, most=2)
     found: list[Picture] = []
-    for each in sorted(kinds(fit, rows), key=lambda kind: -kind.telling):
-        if each.telling and len(found) < PANEL:
+    there = kinds(fit, rows)
+    names = {each.name for each in there}
+    for each in sorted(there, key=lambda kind: -kind.telling):
+        if each.telling and len(found) < PANEL and each.part_of not in names:
             try:
                 found.append(each.make(fit, small))
             except PplError:

@@ -225,10 +225,10 @@ def boundary(fit: "Record", wish: Wish) -> Picture:
     at = [part.names.index(name) for name in own]
     others = [c for c in part.schema.columns if c.name not in own and c.name != part.schema.target]
     base = np.array([_typical(c, part.values[:, j]) for j, c in enumerate(part.schema.columns)])
-    X = np.asarray(part.values)[:, at]
+    X = np.array(part.values[:, at])
     low, high = np.nanmin(X, 0), np.nanmax(X, 0)
     room = 0.05 * (high - low)
-    size = 60
+    size = 80
     xs, ys = (np.linspace(low[i] - room[i], high[i] + room[i], size) for i in (0, 1))
     cells = np.tile(base, (size * size, 1))
     cells[:, at[0]], cells[:, at[1]] = np.tile(xs, size), np.repeat(ys, size)
@@ -240,6 +240,10 @@ def boundary(fit: "Record", wish: Wish) -> Picture:
     p = fit.bound.predictive(fit.bound.rows(rows, fit.settings.device), theta).reshape(size, size, -1)
     y = np.asarray(part.column(part.schema.target or ""))
     labels = fit.bound.labels()
+    rng = np.random.default_rng(0)
+    for i in (0, 1):  # points on a few values would lie upon one another
+        if len(np.unique(X[:, i])) <= 12:
+            X[:, i] = X[:, i] + rng.uniform(-0.02, 0.02, len(X)) * (high[i] - low[i])
     best = p.argmax(-1)
     table = pd.DataFrame(
         [
@@ -259,7 +263,7 @@ def boundary(fit: "Record", wish: Wish) -> Picture:
         hues = np.array([to_rgb(colour(c)) for c in range(C)])
         certain = np.clip((p.max(-1) - 1 / C) / (1 - 1 / C), 0, 1)
         image = np.concatenate([hues[best], (0.08 + 0.42 * certain)[..., None]], -1)
-        ax.imshow(image, origin="lower", aspect="auto", extent=(xs[0], xs[-1], ys[0], ys[-1]), interpolation="bilinear")
+        ax.imshow(image, origin="lower", aspect="auto", extent=(xs[0], xs[-1], ys[0], ys[-1]))
         for c in range(C) if C > 2 else [1]:
             margin = p[..., c] - np.delete(p, c, -1).max(-1)
             if margin.min() < 0 < margin.max():

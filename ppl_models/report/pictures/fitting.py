@@ -9,8 +9,8 @@ from ppl_models.capabilities import Redraws, Samples
 from ppl_models.data import Column, Dataset, Kind
 from ppl_models.draws import number_of, select_draws
 from ppl_models.errors import DataError
-from ppl_models.report.canvas import INK, MAIN, MUTED, histogram, label
-from ppl_models.report.picture import Line, Picture, Wish, kind
+from ppl_models.report.canvas import INK, MAIN, histogram, label
+from ppl_models.report.picture import Line, Picture, Wish, kind, name_of
 from ppl_models.report.shapes import bins
 
 if TYPE_CHECKING:
@@ -63,8 +63,17 @@ def counted(x: np.ndarray, edges: np.ndarray, codes: np.ndarray | None, w: np.nd
     return each[codes] / total
 
 
-def shares(column: Column, x: np.ndarray, w: np.ndarray | None = None) -> tuple[Shares, np.ndarray | None]:
-    """The distribution of a column, and the codes of its labels that are shown."""
+def shares(
+    column: Column, x: np.ndarray, w: np.ndarray | None = None, made: np.ndarray | None = None
+) -> tuple[Shares, np.ndarray | None]:
+    """The distribution of a column, and the codes of its labels that are shown.
+
+    Args:
+        column: which.
+        x: (n,) cells.
+        w: (n,) weights.
+        made: other cells that should have a place in the bins too, but for the furthest of them.
+    """
     missing = float(np.isnan(x).mean()) if len(x) else 0.0
     if column.labelled:
         often = np.bincount(x[np.isfinite(x)].astype(int), minlength=len(column.levels))
@@ -73,6 +82,12 @@ def shares(column: Column, x: np.ndarray, w: np.ndarray | None = None) -> tuple[
         names = tuple(column.levels[c] for c in codes)
         return Shares(column.name, edges, names, counted(x, edges, codes, w), missing), codes
     edges = bins(x[np.isfinite(x)], whole=column.kind is Kind.COUNT)
+    if made is not None and len(edges) > 2:
+        low, high = np.nanquantile(made, [0.005, 0.995])
+        width = edges[1] - edges[0]
+        before = np.ceil(np.clip((edges[0] - low) / width, 0, 15))
+        after = np.ceil(np.clip((high - edges[-1]) / width, 0, 15))
+        edges = edges[0] + width * np.arange(-before, len(edges) + after)
     return Shares(column.name, edges, (), counted(x, edges, None, w), missing), None
 
 
@@ -94,9 +109,11 @@ def _told(s: Shares) -> list[str]:
 
 @kind("data", "how the cells of each column are distributed", has=lambda fit: True, takes=("columns",))
 def data(fit: "Record", wish: Wish) -> Picture:
-    """A histogram of each column."""
+    """A histogram of each column; of images the mean and the sd of each pixel."""
     import pandas as pd
 
+    if wish.data.schema.shape is not None and wish.columns is None:
+        return _of_images(fit, wish)
     names = wish.chosen(wish.data.names, 12 if wish.most > 2 else wish.most)
     part = _some(wish.data, 100_000)
     at = [wish.data.names.index(name) for name in names]
@@ -126,7 +143,30 @@ def data(fit: "Record", wish: Wish) -> Picture:
         f" The first {len(names)} of {len(wish.data.names)} columns are shown." if left and wish.columns is None else ""
     )
     tall = 0.6 + 1.45 * -(-len(found) // 3)
-    return Picture(f"Columns of {label(wish.data.source)}", reading, table, draw, (6.0, max(tall, 2.0)))
+    return Picture(f"Columns of {label(name_of(wish.data))}", reading, table, draw, (6.0, max(tall, 2.0)))
+
+
+def _of_images(fit: "Record", wish: Wish) -> Picture:
+    """The mean image, and the standard deviation of each pixel."""
+    import pandas as pd
+
+    from ppl_models.report.pictures.latents import as_images, mosaic, pixels
+
+    part = _some(wish.data, 20_000)
+    X = np.asarray(part.values)[:, pixels(part.schema)]
+    shape = part.schema.shape or ()
+    mean, sd = np.nanmean(X, 0), np.nanstd(X, 0)
+    table = pd.DataFrame(
+        [{"images": part.rows, "height": shape[0], "width": shape[1], "min": np.nanmin(X), "max": np.nanmax(X)}]
+    )
+
+    def draw(canvas: "Canvas") -> None:
+        for ax, name, image in zip(canvas.grid(2), ("mean", "standard deviation"), (mean, sd), strict=True):
+            mosaic(ax, as_images(image[None], shape), 1, 0.0 if name != "mean" else float(image.min()), float(image.max()))
+            ax.set_title(name, fontsize=8.5)
+
+    reading = "The mean of each pixel, and how much it varies from image to image."
+    return Picture(f"Images of {label(name_of(wish.data))}", reading, table, draw, (4.6, 2.6))
 
 
 def _some(dataset: Dataset, most: int) -> Dataset:
@@ -158,12 +198,12 @@ def replicated(fit: "Record", part: Dataset, tables: int) -> np.ndarray | None:
 def has_replicates(fit: "Record") -> bool:
     """Whether it makes tables like the one of the fit."""
     able = isinstance(fit.bound, Bayesian | Redraws | Samples)
-    return able and fit.data.values.size > 0
+    return able and fit.data.values.size > 0 and not (fit.data.schema.shape and isinstance(fit.bound, Samples))
 
 
 @kind(
     "predictive", "the data beside data that the model makes: a predictive check",
-    has=has_replicates, telling=55, takes=("columns",),
+    has=has_replicates, telling=33, takes=("columns",),
 )  # fmt: skip
 def predictive(fit: "Record", wish: Wish) -> Picture:
     """Histograms of observed cells, and the interval that each bin has in data sets made by the model."""
@@ -180,7 +220,7 @@ def predictive(fit: "Record", wish: Wish) -> Picture:
         hole = np.isnan(x)
         if hole.all() or (np.nan_to_num(drawn[:, :, j]) == np.nan_to_num(x)).all():
             continue  # given, not made
-        own, codes = shares(column, x, part.weight)
+        own, codes = shares(column, x, part.weight, drawn[:, ~hole, j])
         made = np.array([counted(np.where(hole, np.nan, d), own.edges, codes, part.weight) for d in drawn[:, :, j]])
         spread = np.sqrt(own.seen * (1 - own.seen) / max((~hole).sum(), 1)) + made.std(0) + 1e-12
         found.append((own, made, float(np.abs((own.seen - made.mean(0)) / spread).mean())))
@@ -209,10 +249,9 @@ def predictive(fit: "Record", wish: Wish) -> Picture:
     def draw(canvas: "Canvas") -> None:
         for ax, (s, made, _) in zip(canvas.grid(len(found)), found, strict=True):
             low, high = np.quantile(made, tails, axis=0)
-            histogram(ax, s.edges, s.seen, MUTED, alpha=0.35)
             ax.stairs(high, s.edges, baseline=low, fill=True, color=MAIN, alpha=0.35, linewidth=0)
             ax.stairs(made.mean(0), s.edges, color=MAIN, linewidth=1.2, baseline=None)
-            ax.stairs(s.seen, s.edges, color=INK, linewidth=0.8, baseline=None)
+            ax.stairs(s.seen, s.edges, color=INK, linewidth=1.0)
             ax.set_yticks([])
             ax.set_ylim(0, None)
             ax.spines["left"].set_visible(False)
@@ -220,7 +259,7 @@ def predictive(fit: "Record", wish: Wish) -> Picture:
             axis_of(ax, s)
 
     reading = (
-        f"Grey with a black edge: the data. Blue: the mean and {wish.level:.0%} interval of {tables} data sets that "
+        f"Black: the data. Blue: the mean and {wish.level:.0%} interval of {tables} data sets that "
         f"the model makes. {off:.0%} of the bars are outside of it. Where many are, another family, more states or "
         "a transformation may be needed."
     )

@@ -124,7 +124,7 @@ def groups(fit: "Record", wish: Wish) -> Picture:
             values, vectors = np.linalg.eigh(cov[k])
             angle = float(np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])))
             centre = mean[k][own]
-            for inside, line in zip(ELLIPSES, ("-", (0, (4, 2))), strict=True):
+            for inside, line in list(zip(ELLIPSES, ("-", (0, (4, 2))), strict=True))[: 1 if K > 6 else 2]:
                 # P(|z|² ≤ r²) = 1 − exp(−r²/2) of a normal in two dimensions
                 radius = np.sqrt(-2 * np.log(1 - inside) * np.maximum(values, 0))
                 ax.add_patch(
@@ -146,7 +146,11 @@ def groups(fit: "Record", wish: Wish) -> Picture:
         f"{ELLIPSES[1]:.0%} (dashes) of normal groups."
     )
     bars = (Line("share", None, share[kept], tuple(names[k] for k in kept)),)
-    return Picture(f"{noun.capitalize()}s in {label(chosen[0])} and {label(chosen[1])}", reading, table, draw, (5.4, 4.2), bars)
+    return Picture(f"{_title(fit, noun)} in {label(chosen[0])} and {label(chosen[1])}", reading, table, draw, (5.4, 4.2), bars)
+
+
+def _title(fit: "Record", noun: str) -> str:
+    return f"Classes of {label(noun)}" if isinstance(fit.bound, Conditional) else f"{noun.capitalize()}s"
 
 
 def _one(
@@ -174,4 +178,4 @@ def _one(
             ax.legend()
 
     reading = f"Grey: the data. Lines: each {noun}'s density times its share; together they should be like the data."
-    return Picture(f"{noun.capitalize()}s in {label(name)}", reading, table, draw, (5.4, 3.0))
+    return Picture(f"{_title(fit, noun)} in {label(name)}", reading, table, draw, (5.4, 3.0))

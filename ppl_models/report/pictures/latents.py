@@ -24,18 +24,14 @@ def has_latents(fit: "Record") -> bool:
     return isinstance(fit.bound, Latents) and isinstance(fit.bound, Decodes)
 
 
-def image_shape(schema: "Schema") -> tuple[int, ...] | None:
-    """Height and width of rows that are images: by their schema."""
-    return schema.shape
-
-
-def _grey(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def as_images(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(n, h, w) or (n, h, w, c) of rows of pixels."""
     return cells.reshape(len(cells), *shape)
 
 
-def _pixels(fit: "Record") -> list[int]:
-    return [j for j, c in enumerate(fit.data.schema.columns) if c.name != fit.data.schema.target]
+def pixels(schema: "Schema") -> list[int]:
+    """The columns that are pixels: all but the target."""
+    return [j for j, c in enumerate(schema.columns) if c.name != schema.target]
 
 
 def mosaic(ax: Any, images: np.ndarray, across: int, low: float, high: float) -> None:
@@ -58,9 +54,9 @@ def mosaic(ax: Any, images: np.ndarray, across: int, low: float, high: float) ->
     grid = np.clip((grid - low) / max(high - low, 1e-12), 0, 1)
     if colours:
         alpha = np.isfinite(grid).all(-1, keepdims=True).astype(float)
-        ax.imshow(np.concatenate([np.nan_to_num(grid), alpha], -1), interpolation="nearest")
+        ax.imshow(np.concatenate([np.nan_to_num(grid), alpha], -1))
     else:
-        ax.imshow(grid[..., 0] if grid.ndim == 3 else grid, cmap=shades(INK), vmin=0, vmax=1, interpolation="nearest")
+        ax.imshow(grid[..., 0] if grid.ndim == 3 else grid, cmap=shades(INK), vmin=0, vmax=1)
     ax.axis("off")
 
 
@@ -87,7 +83,7 @@ def latent(fit: "Record", wish: Wish) -> Picture:
         groups = [np.ones(len(x), bool)] if codes is None else [codes == c for c in range(len(column.levels))]
         for k, own in enumerate(groups[:20]):
             hue = MUTED if codes is None else colour(k)
-            if wish.aggregate or own.sum() > ROWS:
+            if wish.aggregate or own.sum() > 2 * ROWS:
                 z, a, b = np.histogram2d(x[own], y[own], 36, range=[(v.min(), v.max() + 1e-9) for v in (x, y)])
                 ax.imshow(
                     np.sqrt(z.T), origin="lower", aspect="auto", cmap=shades(hue), extent=(a[0], a[-1], b[0], b[-1])
@@ -102,6 +98,7 @@ def latent(fit: "Record", wish: Wish) -> Picture:
         for r in (1, 2):
             ax.plot(r * np.cos(turn), r * np.sin(turn), color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)))
         ax.set(xlabel=chosen[0], ylabel=chosen[1] if len(chosen) > 1 else "")
+        ax.set_aspect("equal", adjustable="datalim")
         if codes is not None:
             ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title=label(column.name, 16), title_fontsize=8)
 
@@ -129,7 +126,7 @@ def reconstructions(fit: "Record", wish: Wish) -> Picture:
     import pandas as pd
     import torch
 
-    shape = image_shape(fit.data.schema)
+    shape = fit.data.schema.shape
     part = wish.part(fit, 16 if shape else ROWS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.settings.seed + 13)
@@ -149,7 +146,7 @@ def reconstructions(fit: "Record", wish: Wish) -> Picture:
         rows.append({"column": c.name, "kept": kept, "what": "share of labels" if c.labelled else "R²"})
     table = pd.DataFrame(rows)
     if shape:
-        own = _pixels(fit)
+        own = pixels(fit.data.schema)
         seen, made = part.values[:16, own], back[:16, own]
         low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
         whole = table["kept"].mean()
@@ -157,7 +154,7 @@ def reconstructions(fit: "Record", wish: Wish) -> Picture:
 
         def draw_images(canvas: "Canvas") -> None:
             both = np.concatenate(
-                [_grey(v[lo : lo + 8], shape) for lo in range(0, len(seen), 8) for v in (seen, made)]
+                [as_images(v[lo : lo + 8], shape) for lo in range(0, len(seen), 8) for v in (seen, made)]
             )
             mosaic(canvas.one(), both, min(8, len(seen)), low, high)
 
@@ -181,19 +178,19 @@ def reconstructions(fit: "Record", wish: Wish) -> Picture:
 
 @kind(
     "samples", "new images made by the model, beside images of the data",
-    has=lambda fit: isinstance(fit.bound, Samples) and image_shape(fit.data.schema) is not None, telling=50,
+    has=lambda fit: isinstance(fit.bound, Samples) and fit.data.schema.shape is not None, telling=50,
 )  # fmt: skip
 def samples(fit: "Record", wish: Wish) -> Picture:
     """Thirty-two new images; with a target as many of each class as there is room for."""
     import pandas as pd
     import torch
 
-    shape, own = image_shape(fit.data.schema), _pixels(fit)
+    shape, own = fit.data.schema.shape, pixels(fit.data.schema)
     assert shape is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.settings.seed + 17 if wish.seed is None else wish.seed)
         made = fit.bound.sample(32, select_draws(fit.draws, slice(0, number_of(fit.draws))), None).values
-    part = wish.part(fit, 16)
+    part = wish.part(fit, 32)
     seen = part.values[:32, own]
     if not np.isfinite(seen).any():
         raise DataError(f"{part.source}: every pixel is missing")
@@ -207,11 +204,11 @@ def samples(fit: "Record", wish: Wish) -> Picture:
 
     def draw(canvas: "Canvas") -> None:
         if wish.aggregate or wish.most < 2:
-            mosaic(canvas.one(), _grey(made[:, own], shape), 8, low, high)
+            mosaic(canvas.one(), as_images(made[:, own], shape), 8, low, high)
             return
         first, second = canvas.grid(2)
-        mosaic(first, _grey(seen, shape), 8, low, high)
-        mosaic(second, _grey(made[:, own], shape), 8, low, high)
+        mosaic(first, as_images(seen, shape), 8, low, high)
+        mosaic(second, as_images(made[:, own], shape), 8, low, high)
         first.set_title("data", fontsize=8.5)
         second.set_title("made by the model", fontsize=8.5)
 

@@ -55,7 +55,9 @@ def training(fit: "Record", wish: Wish) -> Picture:
             ax = axes[1]
             own = fit.trained.restarts.within  # type: ignore[union-attr]
             ax.barh(np.arange(len(gap)), gap, color=[MAIN if g < own else SECOND for g in gap], height=0.7)
-            ax.plot(np.zeros(len(gap)), np.arange(len(gap)), ".", color=MUTED, markersize=3)
+            ax.plot(gap, np.arange(len(gap)), "o", color=INK, markersize=3)
+            ax.axvline(own, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
+            ax.set(xlim=(-0.03 * max(gap.max(), own), 1.1 * max(gap.max(), own)))
             ax.set(xlabel="nats below the best", ylabel="start", yticks=[0, len(gap) - 1])
             ax.set_yticklabels(["1", str(len(gap))])
             ax.invert_yaxis()

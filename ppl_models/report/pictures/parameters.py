@@ -21,6 +21,9 @@ DRAWS = 2_000
 TOGETHER = 8
 """States or components that are drawn in one place, at most."""
 
+MEMBERS = 30
+"""Intervals below one another, at most."""
+
 
 def identified(fit: "Record") -> bool:
     """Whether it has a posterior of parameters that mean something."""
@@ -35,12 +38,14 @@ class Parameter(NamedTuple):
         members: what the states are called; ("",) of a number by itself.
         draws: (S, M) of them.
         variable: the variable that it is of.
+        share: whether it is a probability that adds up to 1 with others.
     """
 
     name: str
     members: tuple[str, ...]
     draws: np.ndarray
     variable: str
+    share: bool = False
 
 
 def parameters(fit: "Record", prior: bool = False, together: bool = True) -> list[Parameter]:
@@ -57,7 +62,8 @@ def parameters(fit: "Record", prior: bool = False, together: bool = True) -> lis
     variables, coords = bound.variables(theta)
     found: list[Parameter] = []
     for name, (dims, values) in variables.items():
-        sizes = [[str(c) for c in coords.get(d, range(n))] for d, n in zip(dims, values.shape[1:], strict=True)]
+        share = values.ndim > 1 and bool((values >= 0).all()) and np.allclose(values.sum(-1), 1)
+        sizes = [_members(coords, d, n) for d, n in zip(dims, values.shape[1:], strict=True)]
         grouped = together and bool(dims) and not _named(coords, dims[0]) and len(sizes[0]) <= TOGETHER
         inner = sizes[1:] if grouped else sizes
         for at in np.ndindex(*map(len, inner)):
@@ -66,9 +72,15 @@ def parameters(fit: "Record", prior: bool = False, together: bool = True) -> lis
             each = values[(slice(None), slice(None), *at)] if grouped else values[(slice(None), *at)][:, None]
             if np.isfinite(each).all() and np.ptp(each, axis=0).max() > 0:
                 where = ", ".join(labels[i] for labels, i in zip(inner, at, strict=True))
-                members = tuple(f"{dims[0]} {m}" for m in sizes[0]) if grouped else ("",)
-                found.append(Parameter(f"{name}[{where}]" if where else name, members, each, name))
+                members = tuple(sizes[0]) if grouped else ("",)
+                found.append(Parameter(f"{name}[{where}]" if where else name, members, each, name, share))
     return found
+
+
+def _members(coords: Any, dim: str, size: int) -> list[str]:
+    """What the places along a dimension are called: `age`, `state 1`, `to 2`."""
+    names = [str(c) for c in coords.get(dim, range(size))]
+    return names if _named(coords, dim) else [f"to {n}" if dim.endswith("_to") else f"{dim} {n}" for n in names]
 
 
 def _named(coords: Any, dim: str) -> bool:
@@ -77,13 +89,16 @@ def _named(coords: Any, dim: str) -> bool:
 
 
 def telling(found: list[Parameter]) -> list[Parameter]:
-    """One of each variable first, then the second of each, …: a few of them then show something of all."""
+    """One of each variable first, then the second of each, …: a few of them then show something of all.
+
+    Shares, which say how often and not what, come after the others.
+    """
     order: dict[str, int] = {}
     ranks = []
     for each in found:
         order[each.variable] = order.get(each.variable, -1) + 1
-        ranks.append(order[each.variable])
-    return [found[i] for i in np.argsort(ranks, kind="stable")]
+        ranks.append((each.share, order[each.variable]))
+    return [found[i] for i in sorted(range(len(found)), key=lambda i: ranks[i])]
 
 
 def _rows(found: list[Parameter], level: float) -> Any:
@@ -96,7 +111,7 @@ def _rows(found: list[Parameter], level: float) -> Any:
             low, high = shortest(x, level)
             rows.append(
                 {
-                    "parameter": f"{p.name}{', ' * bool(member)}{member}",
+                    "parameter": f"{p.name}{', ' if member else ''}{member}",
                     "mean": x.mean(), "sd": x.std(), "lower": low, "upper": high,
                 }  # fmt: skip
             )
@@ -141,14 +156,17 @@ def marginals(fit: "Record", wish: Wish) -> Picture:
             for m, (grid, height) in enumerate(own):
                 hue = colour(m) if len(own) > 1 else MAIN
                 tall = height / max(height.max(), 1e-300)
-                ax.plot(grid, tall, color=hue, label=p.members[m])
+                ax.plot(grid, tall, color=hue, label=p.members[m] or "posterior")
                 inside = shortest(p.draws[:, m], wish.level)
                 use = (grid >= inside[0]) & (grid <= inside[1])
-                ax.fill_between(grid, 0, tall, where=list(use), color=hue, alpha=0.18, linewidth=0)
+                if len(own) <= 4:
+                    ax.fill_between(grid, 0, tall, where=list(use), color=hue, alpha=0.18, linewidth=0)
             if p.name in prior:
-                grid, height = density(prior[p.name], 256)
-                use = (grid > low - 3 * room) & (grid < high + 3 * room)
-                if use.sum() > 2:
+                x = prior[p.name]
+                near = x[(x > low - 3 * room) & (x < high + 3 * room)]
+                if len(near) > 20:
+                    grid, height = density(near, 256)
+                    use = (grid > low - 2 * room) & (grid < high + 2 * room)
                     tall = height / max(height[use].max(), 1e-300)
                     ax.plot(grid[use], 0.5 * tall[use], color=MUTED, linestyle=(0, (3, 2)), label="prior")
             ax.set_xlim(low - room, high + room)
@@ -183,37 +201,45 @@ def marginals(fit: "Record", wish: Wish) -> Picture:
 )  # fmt: skip
 def forest(fit: "Record", wish: Wish) -> Picture:
     """Means, the inner half and the interval of each parameter, a scale for each variable."""
-    chosen = _chosen(fit, wish, together=False, most=36 if wish.most > 2 else 12)
-    rows = _rows(chosen, wish.level)
-    inner = [shortest(p.draws[:, 0], 0.5) for p in chosen]
-    names = list(dict.fromkeys(p.variable for p in chosen))[: wish.most]
-    groups = [[i for i, p in enumerate(chosen) if p.variable == name] for name in names]
+    every = _chosen(fit, wish, most=10_000)
+    blocks: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for p in every:  # one for each number of all states, one for each variable of other things
+        name = p.name if len(p.members) > 1 else p.variable
+        for m, member in enumerate(p.members):
+            shown = member or p.name.removeprefix(p.variable).strip("[]") or p.name
+            blocks.setdefault(name, []).append((shown, p.draws[:, m]))
+    names = list(blocks)[: wish.most] if wish.columns is None else list(blocks)
+    groups = [blocks[name][: MEMBERS if wish.most > 2 else 12] for name in names]
+    rows = _rows(
+        [
+            Parameter(name if name == member else f"{name}[{member}]", ("",), x[:, None], name)
+            for name, own in zip(names, groups, strict=True)
+            for member, x in own
+        ],
+        wish.level,
+    )
 
     def draw(canvas: "Canvas") -> None:
         across = 1 if len(groups) == 1 else 2
         tall = [max(map(len, groups[i : i + across])) for i in range(0, len(groups), across)]
-        axes = canvas.grid(len(groups), across, height_ratios=[n + 1.2 for n in tall])
+        axes = canvas.grid(len(groups), across, height_ratios=[n + 1.6 for n in tall])
         for ax, name, own in zip(axes, names, groups, strict=True):
-            for y, i in enumerate(own):
-                row = rows.iloc[i]
-                ax.plot([row["lower"], row["upper"]], [y, y], color=MAIN, linewidth=1.2)
-                ax.plot(inner[i], [y, y], color=MAIN, linewidth=3.2, solid_capstyle="butt")
-                ax.plot(row["mean"], y, "o", color=INK, markersize=3.5)
-            shown = [chosen[i].name.removeprefix(name).strip("[]") or name for i in own]
-            ax.set_yticks(range(len(own)), [label(each, 22) for each in shown])
+            ends = np.array([shortest(x, wish.level) for _, x in own])
+            for y, (_, x) in enumerate(own):
+                ax.plot(ends[y], [y, y], color=MAIN, linewidth=1.2)
+                ax.plot(shortest(x, 0.5), [y, y], color=MAIN, linewidth=3.2, solid_capstyle="butt")
+                ax.plot(x.mean(), y, "o", color=INK, markersize=3.5)
+            ax.set_yticks(range(len(own)), [label(member, 18) for member, _ in own])
             ax.set_ylim(len(own) - 0.4, -0.6)
-            low, high = rows.loc[own, "lower"].min(), rows.loc[own, "upper"].max()
-            if low < 0 < high:
+            if ends.min() < 0 < ends.max():
                 ax.axvline(0, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
-            ax.set_title(label(name), fontsize=8.5)
+            ax.set_title(label(name, 26), fontsize=8.5)
             ax.locator_params(axis="x", nbins=4)
 
     reading = f"Dots are posterior means, thick lines hold half, thin ones {wish.level:.0%} of the posterior."
     bars = (Line("mean", None, rows["mean"].to_numpy(), tuple(rows["parameter"])),)
-    tall = sum(max(map(len, groups[i : i + 2])) + 1.6 for i in range(0, len(groups), 2)) if len(groups) > 1 else (
-        len(chosen) + 2
-    )
-    return Picture("Parameters", reading, rows, draw, (6.0, min(max(0.6 + 0.19 * tall, 2.0), 8.0)), bars)
+    down = [max(map(len, groups[i : i + 2])) for i in range(0, len(groups), 2)]
+    return Picture("Parameters", reading, rows, draw, (6.0, min(max(0.5 + sum(0.2 * n + 0.45 for n in down), 1.8), 8.5)), bars)
 
 
 @kind(
@@ -227,6 +253,8 @@ def pairs(fit: "Record", wish: Wish) -> Picture:
     every = parameters(fit, together=False)
     if wish.columns is not None:
         every = _chosen(fit, wish, together=False)
+    elif sum(not p.share for p in every) > 1:  # that shares hang together is no news
+        every = [p for p in every if not p.share]
     X = np.column_stack([p.draws[:, 0] for p in every])
     keep = np.arange(X.shape[1])
     most = 2 if wish.most < 4 else 4
@@ -266,7 +294,7 @@ def pairs(fit: "Record", wish: Wish) -> Picture:
                 else:
                     z, x, y = counts[i, j]
                     ax.imshow(
-                        z.T, origin="lower", aspect="auto", cmap=shades(MAIN), interpolation="bilinear",
+                        z.T, origin="lower", aspect="auto", cmap=shades(MAIN),
                         extent=(x[0], x[-1], y[0], y[-1]),
                     )  # fmt: skip
                     r = corr[keep[i], keep[j]]
@@ -289,7 +317,9 @@ def has_coefficients(fit: "Record") -> bool:
     """Whether it has coefficients of columns, with their sds."""
     from ppl_models.capabilities import Coefficients
 
-    return fit.bayesian and isinstance(fit.bound, Coefficients)
+    if not (fit.bayesian and isinstance(fit.bound, Coefficients)):
+        return False
+    return bool(fit.bound.coefficients(select_draws(fit.draws, slice(0, 1))).names)
 
 
 @kind(

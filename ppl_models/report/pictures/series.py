@@ -176,7 +176,8 @@ def states(fit: "Record", wish: Wish) -> Picture:
     assigned = bound.assign(bound.rows(part, fit.settings.device), theta, fit.params)
     p = next(iter(assigned.shares.values()))
     at = _columns(fit, wish)
-    steps = wish.steps if wish.steps is not None else max(1, min(STEPS, part.rows // 5))
+    seen = part.rows <= 30 * STEPS  # else what is ahead is too narrow to be seen
+    steps = wish.steps if wish.steps is not None else max(1, min(STEPS, part.rows // 5)) if seen else 0
     f = fan(fit, series, steps, wish.seed) if isinstance(bound, Continues) and steps else None
     most = 500 if wish.most > 2 else 250
     cuts = binned(part.rows, most)
@@ -254,7 +255,7 @@ def _weighted(x: np.ndarray, w: np.ndarray) -> float:
 
 @kind(
     "forecast", "what follows the last row, with intervals",
-    has=lambda fit: isinstance(fit.bound, Continues), telling=65, takes=("columns", "steps"),
+    has=lambda fit: isinstance(fit.bound, Continues), telling=65, takes=("columns", "steps"), part_of="states",
 )  # fmt: skip
 def forecast(fit: "Record", wish: Wish) -> Picture:
     """The end of the longest sequence, and a fan of what follows it."""
@@ -369,23 +370,23 @@ def _graph(ax: Any, A: np.ndarray) -> None:
     angle = np.pi / 2 + 2 * np.pi * np.arange(K) / K if K > 2 else np.pi * np.arange(K)
     place = np.column_stack([np.cos(angle), np.sin(angle)])
     size = 0.26 if K <= 5 else 0.18
+    rings = []
+    for k in range(K):
+        ax.add_patch(Circle(place[k], size, facecolor=colour(k), alpha=0.2, linewidth=0))
+        ring = Circle(place[k], size, fill=False, edgecolor=colour(k), linewidth=0.8 + 4 * A[k, k])
+        rings.append(ax.add_patch(ring))
+        ax.text(*place[k], f"{k}\n{A[k, k]:.2f}", ha="center", va="center", fontsize=8)
     for i in range(K):
         for j in range(K):
-            if i == j or A[i, j] < 0.02:
-                continue
-            ax.add_patch(
-                FancyArrowPatch(
-                    place[i], place[j], connectionstyle="arc3,rad=0.22", arrowstyle="-|>,head_width=3,head_length=5",
-                    mutation_scale=1, linewidth=0.6 + 5 * A[i, j], color=colour(i), alpha=0.75,
-                    shrinkA=0, shrinkB=0, patchA=Circle(place[i], size), patchB=Circle(place[j], size),
-                )  # fmt: skip
-            )
-    for k in range(K):
-        ax.add_patch(
-            Circle(place[k], size, facecolor=colour(k), alpha=0.25, linewidth=0)
-        )
-        ax.add_patch(Circle(place[k], size, fill=False, edgecolor=colour(k), linewidth=0.8 + 4 * A[k, k]))
-        ax.text(*place[k], f"{k}\n{A[k, k]:.2f}", ha="center", va="center", fontsize=8)
+            if i != j and A[i, j] >= 0.02:
+                head = 2.5 + 5 * A[i, j]
+                ax.add_patch(
+                    FancyArrowPatch(
+                        place[i], place[j], connectionstyle="arc3,rad=0.22", mutation_scale=1,
+                        arrowstyle=f"-|>,head_width={head},head_length={2 * head}", patchA=rings[i], patchB=rings[j],
+                        linewidth=0.6 + 5 * A[i, j], color=colour(i), shrinkA=2, shrinkB=2,
+                    )  # fmt: skip
+                )
     ax.set(xlim=(-1.5, 1.5), ylim=(-1.45, 1.45))
     ax.set_aspect("equal")
     ax.axis("off")
