@@ -129,6 +129,7 @@ class Kind:
         telling: the more, the earlier it is in the panel; 0 where it is not to be in it.
         of_rows: whether it needs rows.
         takes: options that it has beside `level` and `seed`.
+        section: of the report that it stands in; "" for none.
         part_of: the kind that shows the same among other things; the panel has only one of them.
     """
 
@@ -140,6 +141,7 @@ class Kind:
     of_rows: bool = True
     takes: frozenset[str] = field(default_factory=frozenset)
     part_of: str = ""
+    section: str = "posterior"
 
 
 def kind(
@@ -150,9 +152,10 @@ def kind(
     of_rows: bool = True,
     takes: Sequence[str] = (),
     part_of: str = "",
+    section: str = "posterior",
 ) -> "Callable[[Callable[[Record, Wish], Picture]], Kind]":
     """Make a function of a fit and a wish a kind of picture: see `Kind`."""
-    return lambda make: Kind(name, about, has, make, telling, of_rows, frozenset(takes), part_of)
+    return lambda make: Kind(name, about, has, make, telling, of_rows, frozenset(takes), part_of, section)
 
 
 def name_of(data: Dataset) -> str:

@@ -146,13 +146,20 @@ def planned(
             what = f"the picture {chosen.name}" if chosen else "the panel"
             raise UsageError(f"{what} has no --{option}; {', '.join(having) or 'none of this fit'} has it")
     wish = Wish(
-        dataset, data is None, None if columns is None else tuple(columns),
+        dataset, data is None, _names(columns),
         None if steps is None else count("steps", steps), level, seed, 9, aggregate,
     )  # fmt: skip
     if chosen is not None:
         picture = chosen.make(fit, wish)
         return Plot((picture,), picture.size)
     return panel(fit, wish, there)
+
+
+def _names(columns: Any) -> tuple[str, ...] | None:
+    """Names as a list, or as text with commas between them."""
+    if isinstance(columns, str):
+        columns = [name.strip() for name in columns.split(",") if name.strip()]
+    return None if columns is None else tuple(columns)
 
 
 def panel(fit: "Record", wish: Wish, rows: bool) -> Plot:
@@ -173,3 +180,23 @@ def panel(fit: "Record", wish: Wish, rows: bool) -> Plot:
         raise Unsupported(f"this {fit.name} has no picture of these rows")
     down = -(-len(found) // 2)
     return Plot(tuple(found), (8.0, 2.9 * down) if len(found) > 1 else found[0].size)
+
+
+def drawn(
+    fit: "Record", kind: str | None, data: Any, wish: dict[str, Any], ax: Any, figure: Any, file: Any
+) -> Drawn:
+    """Draw into a figure of its own, or one that is given: see `Fit.plot`."""
+    from ppl_models.report.canvas import ending, write
+
+    form = None if file is None else ending(file)[1:]
+    if ax is not None and kind is None:
+        raise UsageError("a panel takes a figure: give figure= instead of ax=, or a kind")
+    plan = planned(fit, kind, data, **wish)
+    own = new_figure(plan.size) if ax is None and figure is None else figure
+    axes = plan.draw(Canvas(own, ax))
+    if form is not None:
+        top = axes.figure
+        while getattr(top, "figure", top) is not top:
+            top = top.figure
+        write(file, rendered(top, form))
+    return axes

@@ -86,7 +86,7 @@ def binned(number: int, most: int = 400) -> np.ndarray:
 
     Example:
         >>> binned(10, 4).tolist()
-        [0, 2, 5, 8]
+        [0, 2, 5, 7]
     """
     parts = min(number, most)
     return (np.arange(parts) * number / parts).astype(int)

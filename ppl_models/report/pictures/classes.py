@@ -46,6 +46,7 @@ def flatters(wish: Wish) -> str:
 
 @kind(
     "calibration", "whether probabilities, or intervals, are as often right as they say",
+    section="checks",
     has=predicts, telling=50,
 )  # fmt: skip
 def calibration(fit: "Record", wish: Wish) -> Picture:
@@ -106,7 +107,7 @@ def _thin(x: np.ndarray) -> np.ndarray:
     return np.unique(np.linspace(0, len(x) - 1, min(300, len(x))).astype(int))
 
 
-@kind("roc", "true against false positive rate at every threshold", has=has_classes, telling=30)
+@kind("roc", "true against false positive rate at every threshold", section="predictions", has=has_classes, telling=30)
 def roc(fit: "Record", wish: Wish) -> Picture:
     """Receiver operating characteristic, one against the rest, with the area under it."""
     import pandas as pd
@@ -138,7 +139,7 @@ def roc(fit: "Record", wish: Wish) -> Picture:
     return Picture(f"ROC on {label(wish.of)}", reading, table, draw, (4.2, 4.2), lines)
 
 
-@kind("pr", "precision against recall at every threshold", has=has_classes)
+@kind("pr", "precision against recall at every threshold", section="", has=has_classes)
 def pr(fit: "Record", wish: Wish) -> Picture:
     """Precision against recall, one against the rest, with average precision Σ (R_i − R_{i−1}) P_i."""
     import pandas as pd
@@ -170,7 +171,7 @@ def pr(fit: "Record", wish: Wish) -> Picture:
     return Picture(f"Precision and recall on {label(wish.of)}", reading, table, draw, (4.2, 4.2), lines)
 
 
-@kind("confusion", "which classes are taken for which", has=has_classes)
+@kind("confusion", "which classes are taken for which", section="predictions", has=has_classes)
 def confusion(fit: "Record", wish: Wish) -> Picture:
     """Shares of each class by the class that is predicted."""
     import pandas as pd

@@ -120,6 +120,7 @@ def effect(fit: "Record", part: Dataset, column: Column, theta: Draws, tails: tu
 
 @kind(
     "effects", "what predictions are on average as each column goes through its values",
+    section="predictions",
     has=has_effects, telling=40, takes=("columns",),
 )  # fmt: skip
 def effects(fit: "Record", wish: Wish) -> Picture:
@@ -200,6 +201,7 @@ def has_boundary(fit: "Record") -> bool:
 
 @kind(
     "boundary", "which class is predicted where, in two columns",
+    section="predictions",
     has=has_boundary, telling=20, takes=("columns",),
 )  # fmt: skip
 def boundary(fit: "Record", wish: Wish) -> Picture:

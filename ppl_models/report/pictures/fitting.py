@@ -107,7 +107,7 @@ def _told(s: Shares) -> list[str]:
     return list(s.names) or [f"{a:.4g} to {b:.4g}" for a, b in zip(s.edges[:-1], s.edges[1:], strict=True)]
 
 
-@kind("data", "how the cells of each column are distributed", has=lambda fit: True, takes=("columns",))
+@kind("data", "how the cells of each column are distributed", section="data", has=lambda fit: True, takes=("columns",))
 def data(fit: "Record", wish: Wish) -> Picture:
     """A histogram of each column; of images the mean and the sd of each pixel."""
     import pandas as pd
@@ -203,6 +203,7 @@ def has_replicates(fit: "Record") -> bool:
 
 @kind(
     "predictive", "the data beside data that the model makes: a predictive check",
+    section="checks",
     has=has_replicates, telling=33, takes=("columns",),
 )  # fmt: skip
 def predictive(fit: "Record", wish: Wish) -> Picture:

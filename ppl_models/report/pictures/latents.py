@@ -56,7 +56,7 @@ def mosaic(ax: Any, images: np.ndarray, across: int, low: float, high: float) ->
         alpha = np.isfinite(grid).all(-1, keepdims=True).astype(float)
         ax.imshow(np.concatenate([np.nan_to_num(grid), alpha], -1))
     else:
-        ax.imshow(grid[..., 0] if grid.ndim == 3 else grid, cmap=shades(INK), vmin=0, vmax=1)
+        ax.imshow(grid[..., 0] if grid.ndim == 3 else grid, cmap=shades(INK), vmin=0, vmax=1, gid="ink")
     ax.axis("off")
 
 
@@ -119,6 +119,7 @@ def _label_of(fit: "Record") -> Any:
 
 @kind(
     "reconstructions", "rows beside what their latents say of them",
+    section="checks",
     has=lambda fit: isinstance(fit.bound, Decodes), telling=60, takes=("columns",),
 )  # fmt: skip
 def reconstructions(fit: "Record", wish: Wish) -> Picture:
@@ -178,6 +179,7 @@ def reconstructions(fit: "Record", wish: Wish) -> Picture:
 
 @kind(
     "samples", "new images made by the model, beside images of the data",
+    section="predictions",
     has=lambda fit: isinstance(fit.bound, Samples) and fit.data.schema.shape is not None, telling=50,
 )  # fmt: skip
 def samples(fit: "Record", wish: Wish) -> Picture:

@@ -17,6 +17,7 @@ POINTS = 500
 
 @kind(
     "training", "the ELBO step by step, and where each start ended",
+    section="checks",
     has=lambda fit: any("elbo" in line for line in fit.trained.history), telling=10, of_rows=False,
 )  # fmt: skip
 def training(fit: "Record", wish: Wish) -> Picture:

@@ -72,6 +72,7 @@ def seen(fit: "Record", wish: Wish) -> Seen:
 
 @kind(
     "fitted", "observed against expected values of a number",
+    section="checks",
     has=lambda fit: isinstance(fit.bound, Regresses), telling=45,
 )  # fmt: skip
 def fitted(fit: "Record", wish: Wish) -> Picture:
@@ -94,7 +95,7 @@ def fitted(fit: "Record", wish: Wish) -> Picture:
         if wish.aggregate or len(s.y) > 600:
             z, x, y = np.histogram2d(s.mean, s.y, 40)
             ax.imshow(
-                np.sqrt(z.T), origin="lower", aspect="auto", cmap=shades(INK), extent=(x[0], x[-1], y[0], y[-1])
+                np.sqrt(z.T), origin="lower", aspect="auto", cmap=shades(INK), gid="ink", extent=(x[0], x[-1], y[0], y[-1])
             )
         else:
             ax.plot(s.mean, s.y, "o", color=INK, markersize=2.5, alpha=0.5, markeredgewidth=0)

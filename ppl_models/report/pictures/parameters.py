@@ -244,6 +244,7 @@ def forest(fit: "Record", wish: Wish) -> Picture:
 
 @kind(
     "pairs", "parameters against one another, those that hang together most",
+    section="",
     has=identified, of_rows=False, takes=("columns",),
 )  # fmt: skip
 def pairs(fit: "Record", wish: Wish) -> Picture:

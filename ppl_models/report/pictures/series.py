@@ -164,6 +164,7 @@ def _areas(ax: Any, t: np.ndarray, p: np.ndarray) -> None:
 
 @kind(
     "states", "hidden states over the series, how sure they are, and what is ahead",
+    section="predictions",
     has=has_states, telling=75, takes=("columns", "steps"),
 )  # fmt: skip
 def states(fit: "Record", wish: Wish) -> Picture:
@@ -255,6 +256,7 @@ def _weighted(x: np.ndarray, w: np.ndarray) -> float:
 
 @kind(
     "forecast", "what follows the last row, with intervals",
+    section="predictions",
     has=lambda fit: isinstance(fit.bound, Continues), telling=65, takes=("columns", "steps"), part_of="states",
 )  # fmt: skip
 def forecast(fit: "Record", wish: Wish) -> Picture:

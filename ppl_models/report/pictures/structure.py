@@ -76,7 +76,7 @@ def graph_of(fit: "Record") -> tuple[list[Node], list[tuple[str, str]]]:
     return nodes, edges
 
 
-@kind("graph", "what is random, what is given, and what hangs on what", has=lambda fit: True, of_rows=False)
+@kind("graph", "what is random, what is given, and what hangs on what", section="model", has=lambda fit: True, of_rows=False)
 def graph(fit: "Record", wish: Wish) -> Picture:
     """Circles are random, filled ones observed, squares given; the box repeats for every row."""
     import pandas as pd
