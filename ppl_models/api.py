@@ -17,7 +17,7 @@ from ppl_models.inference.loop import Course, Progress
 from ppl_models.inference.settings import every_setting
 from ppl_models.model import Model
 from ppl_models.record import Record
-from ppl_models.report.text import fit_html, fit_text
+from ppl_models.report.text import fit_text
 from ppl_models.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class Fit(Verbs, Record):
         is touched.
 
         Args:
-            kind: `states`, `calibration`, …; the panel if None. One that the fit cannot have is refused, naming
-                those that it has.
+            kind: `states`, `calibration`, …; the panel if None. One that the fit cannot have is refused,
+                naming those that it has.
             data: later rows, test data for calibration say; those of the fit if None.
             columns: columns or parameters to be shown, the most telling ones if None.
             steps: how many rows ahead, of `states` and `forecast`.
@@ -114,7 +114,7 @@ class Fit(Verbs, Record):
     def to_html(self, path: Any = None, other: "Fit | None" = None) -> str:
         """The report of the fit as one page of HTML that needs nothing else: see docs/report.md.
 
-        Verdict, model, data, posterior, checks, predictions, and how it is reproduced. Only aggregates enter it.
+        Verdict, model, data, posterior, checks, predictions, and how it is reproduced, from aggregates alone.
 
         Args:
             path: a file to write it to.
@@ -128,6 +128,8 @@ class Fit(Verbs, Record):
         return page(self, other, path)
 
     def _repr_html_(self) -> str:
+        from ppl_models.report.notebook import fit_html
+
         return fit_html(self)
 
     def __repr__(self) -> str:

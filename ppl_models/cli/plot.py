@@ -19,7 +19,8 @@ TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".feather", ".xlsx")
 @click.command(
     cls=Command,
     help="A picture of a fit: a panel of the most telling ones, or one of a KIND.\n\n"
-    f"{ABOUT_RUN} Which kinds there are follows from what the model can do; one that it has not is refused, naming "
+    f"{ABOUT_RUN} Which kinds there are follows from what the model can do; one that it has not is "
+    "refused, naming "
     "those that it has. DATA is a file with other rows to be drawn, test data for calibration say. Without a "
     "file it is sketched in the terminal, or else its numbers are printed.",
     example="ppl plot latest -o fit.png\nppl plot latest calibration test.csv -o calibration.svg",
@@ -30,9 +31,9 @@ TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".feather", ".xlsx")
 @together(
     option(
         "--output", "-o", default="-", metavar="FILE",
-        help="Write to a file: .png, .svg or .pdf, or the numbers of one KIND as a table: .csv, .parquet and so on.",
+        help="Write to a file: .png, .svg or .pdf, or the numbers of one KIND: .csv, .parquet and so on.",
     ),
-    option("--columns", type=Names(), metavar="A,B", help="Columns or parameters to be shown; the most telling ones if not given."),
+    option("--columns", type=Names(), metavar="A,B", help="Columns or parameters; the most telling if not given."),
     option("--steps", type=int, metavar="N", help="How many rows ahead, of states and forecast."),
     option("--level", type=float, default=0.9, help="Probability of the intervals."),
     option("--seed", type=int, metavar="N", help="Seed of the draws; follows from the fit's if not given."),

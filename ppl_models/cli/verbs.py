@@ -86,7 +86,7 @@ def verb_command(name: str) -> click.Command:
 
 
 PICTURED = ("forecast",)
-"""Verbs that have a picture of their name, of which `--plot` is a shortcut; it takes those of their options."""
+"""Verbs that have a picture of their name, of which `--plot` is a shortcut"""
 
 
 def plot_option(name: str) -> Any:

@@ -76,7 +76,7 @@ class NormalPrior:
         return -0.5 * ((b / self.scale[:, None]) ** 2).sum((-1, -2)) - b.shape[-1] * _log_scale(self.scale)
 
     def sample(self, draws: int, K: int) -> Tensor:
-        """b (draws, p, K), by torch's global generator."""
+        """B (draws, p, K), by torch's global generator."""
         return self.scale[:, None] * torch.randn(draws, len(self.scale), K, dtype=self.scale.dtype)
 
     def majoriser(self, b: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class StudentPrior:
         return self._constant(K) - (self.df + K) / 2 * ratio.log1p().sum(-1)
 
     def sample(self, draws: int, K: int) -> Tensor:
-        """b (draws, p, K), a normal divided by the root of χ²/df, by torch's global generator."""
+        """B (draws, p, K), a normal divided by the root of χ²/df, by torch's global generator."""
         chi2 = torch.distributions.Chi2(torch.as_tensor(self.df, dtype=self.scale.dtype))
         root = (chi2.sample((draws, len(self.scale), 1)) / self.df).sqrt()
         return NormalPrior(self.scale).sample(draws, K) / root

@@ -1,4 +1,4 @@
-"""Where pictures are drawn: matplotlib's figures without pyplot, one style, colours that everybody can tell apart.
+"""Where pictures are drawn: matplotlib's figures without pyplot, one style, colours for every eye.
 
 Colours are those of Okabe & Ito (2008, Color Universal Design, https://jfly.uni-koeln.de/color/), in an order
 in which neighbours differ in lightness too. In the report each becomes a variable of the page's style, so

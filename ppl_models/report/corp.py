@@ -1,7 +1,7 @@
 """Reliability of probabilities: CORP diagrams (Dimitriadis, Gneiting & Jordan 2021, PNAS 118,
 https://doi.org/10.1073/pnas.2016191118).
 
-    recalibrated    p̂ = argmin over nondecreasing functions g of Σ_n w_n (y_n − g(p_n))²  (isotonic regression,
+    recalibrated    p̂ = argmin over nondecreasing functions g of Σ_n w_n (y_n − g(p_n))²  (isotonic,
                     by pooling adjacent violators: no bins to be chosen)
     mean score      S̄ = MCB − DSC + UNC,  with the Brier score of p, of p̂ and of the share r:
                     MCB = S̄(p) − S̄(p̂), DSC = S̄(r) − S̄(p̂), UNC = S̄(r)

@@ -72,8 +72,8 @@ def page(fit: "Record", other: "Record | None" = None, path: Any = None) -> str:
     if path is not None:
         check_name(path)
     environment = Environment(
-        loader=PackageLoader("ppl_models.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=PackageLoader("ppl_models.report", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["shown"] = shown
     fits = [fit] if other is None else [fit, other]
@@ -131,13 +131,14 @@ def told(fit: "Record", name: str, bytes_: int) -> dict[str, Any]:
     with at_a_terminal():
         report = fit.report
         checks = [
-            {"name": c.name, "level": c.level, "reason": spoken(c.reason), "about": c.about} for c in report.checks
+            {"name": c.name, "level": c.level, "reason": spoken(c.reason), "about": c.about}
+            for c in report.checks
         ]
     pictures, left = _pictures(fit, name, bytes_)
     return {
         "id": name,
         "title": f"{fit.name} on {printable(name_of(fit.data))}",
-        "heading": heading(fit),
+        "heading": heading(fit).replace(printable(fit.data.source), printable(name_of(fit.data))),
         "verdict": report.verdict,
         "predicts": report.predictions,
         "checks": checks,
@@ -155,7 +156,9 @@ def told(fit: "Record", name: str, bytes_: int) -> dict[str, Any]:
         "sequences": len(fit.data.lengths),
         "target": fit.data.schema.target,
         "posterior": _quiet(lambda: table_of(_summary(fit), "Parameters")),
-        "evaluation": _quiet(lambda: table_of(_evaluation(fit), "How good predictions are on rows of the fit")),
+        "evaluation": _quiet(
+            lambda: table_of(_evaluation(fit), "How good predictions are on rows of the fit")
+        ),
         "forecast": _quiet(lambda: table_of(_forecast(fit), "Ten rows ahead")),
         "command": command(fit),
         "python": python(fit),
@@ -183,7 +186,9 @@ def _pictures(fit: "Record", name: str, most: int) -> tuple[dict[str, list[dict[
     left: list[str] = []
     wish = Wish(fit.data, most=6, aggregate=True)
     there = kinds(fit)
-    for each in sorted(there, key=lambda kind: -(kind.telling or 1 + (kind.section in ("model", "data")) * 100)):
+    for each in sorted(
+        there, key=lambda kind: -(kind.telling or 1 + (kind.section in ("model", "data")) * 100)
+    ):
         if each.section not in SECTIONS:
             continue
         with warnings.catch_warnings():
@@ -199,8 +204,12 @@ def _pictures(fit: "Record", name: str, most: int) -> tuple[dict[str, list[dict[
         most -= len(drawn)
         found[each.section].append(
             {
-                "id": f"{name}-{each.name}", "title": picture.title, "svg": drawn, "reading": picture.reading,
-                "table": table_of(picture.table, f"Numbers of: {picture.title}"), "wide": picture.size[0] > 5.5,
+                "id": f"{name}-{each.name}",
+                "title": picture.title,
+                "svg": drawn,
+                "reading": picture.reading,
+                "table": table_of(picture.table, f"Numbers of: {picture.title}"),
+                "wide": picture.size[0] > 5.5,
             }  # fmt: skip
         )
     order = [each.name for each in there]
@@ -210,7 +219,7 @@ def _pictures(fit: "Record", name: str, most: int) -> tuple[dict[str, list[dict[
 
 
 def formula(model: Any) -> str:
-    """The density of a model: the indented lines at the beginning of what its module, or it, says of itself."""
+    """The density of a model: the indented lines with which its module, or it, begins."""
     module = sys.modules.get(type(model).__module__)
     for text in (getattr(module, "__doc__", None), type(model).__doc__):
         lines: list[str] = []
@@ -271,9 +280,15 @@ def _columns(fit: "Record") -> "pd.DataFrame":
     total = max(fit.absent or fit.data.rows, 1)
     for c in fit.data.schema.columns:
         numbers = {"mean": c.mean, "sd": c.sd, "min": c.minimum, "max": c.maximum}
-        levels = ", ".join(map(printable, c.levels[:6])) + (f", … ({len(c.levels)})" if len(c.levels) > 6 else "")
+        levels = ", ".join(map(printable, c.levels[:6])) + (
+            f", … ({len(c.levels)})" if len(c.levels) > 6 else ""
+        )
         rows.append(
-            {"column": c.name, "kind": str(c.kind), "missing": f"{c.missing / total:.1%}" if c.missing else "none"}
+            {
+                "column": c.name,
+                "kind": str(c.kind),
+                "missing": f"{c.missing / total:.1%}" if c.missing else "none",
+            }
             | (dict.fromkeys(numbers, np.nan) if c.labelled else numbers)
             | {"labels": levels}
         )
@@ -318,13 +333,17 @@ def _last(fit: "Record") -> np.ndarray:
 
 
 def command(fit: "Record") -> str:
-    """The command that makes such a fit again, as far as the fit knows: columns and roles, fields, settings."""
+    """The command that makes such a fit again, as far as it is known: columns, roles, fields, settings."""
     import shlex
 
     from ppl_models.registry import reference
 
     reference_ = reference(type(fit.model))
-    name = reference_ if ":" not in reference_ else f"{PurePath(reference_.rpartition(':')[0]).name}:{type(fit.model).__name__}"
+    name = (
+        reference_
+        if ":" not in reference_
+        else f"{PurePath(reference_.rpartition(':')[0]).name}:{type(fit.model).__name__}"
+    )
     words = ["ppl", "fit", name, name_of(fit.data)]
     schema = fit.data.schema
     for option in ("target", "sequence", "time", "weights"):
@@ -335,7 +354,11 @@ def command(fit: "Record") -> str:
     given = {n: v for n, v in _given(fit).items() if n not in ("target", "seed")}
     for option, value in given.items():
         flag = option.replace("_", "-")
-        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", _plain(value)]
+        words += (
+            [f"--{flag}" if value else f"--no-{flag}"]
+            if isinstance(value, bool)
+            else [f"--{flag}", _plain(value)]
+        )
     return shlex.join([*words, "--seed", str(fit.settings.seed)])
 
 
@@ -343,11 +366,17 @@ def python(fit: "Record") -> str:
     """The same in Python."""
     own = ", ".join(f"{n}={v!r}" for n, v in _differing(fit.model))
     schema = fit.data.schema
-    roles = {o: getattr(schema, o) for o in ("target", "sequence", "time", "weights") if getattr(schema, o) is not None}
+    roles = {
+        o: getattr(schema, o)
+        for o in ("target", "sequence", "time", "weights")
+        if getattr(schema, o) is not None
+    }
     rest = {n: v for n, v in _differing(fit.settings) if n not in ("device", "seed") and v is not None}
     options = ", ".join(f"{n}={v!r}" for n, v in (roles | rest | {"seed": fit.settings.seed}).items())
     path = name_of(fit.data)
-    return f"import ppl_models as ppl\n\nfit = ppl.fit({type(fit.model).__name__}({own}), {path!r}, {options})"
+    return (
+        f"import ppl_models as ppl\n\nfit = ppl.fit({type(fit.model).__name__}({own}), {path!r}, {options})"
+    )
 
 
 def _facts(fit: "Record") -> list[tuple[str, str]]:
@@ -380,7 +409,9 @@ def _compared(fits: "list[Record]") -> "pd.DataFrame":
         table = _quiet(lambda fit=fit: _evaluation(fit))
         if table is not None:
             own |= {
-                f"{row.figure} (rows of the fit)": shown(row.value) for row in table.itertuples() if row.figure != "not_evaluated"
+                f"{row.figure} (rows of the fit)": shown(row.value)
+                for row in table.itertuples()
+                if row.figure != "not_evaluated"
             }
         columns.append(own)
     names = list(dict.fromkeys(name for own in columns for name in own))

@@ -6,8 +6,8 @@ A kind of picture is a function in a file of `ppl_models.report.pictures`:
     def roc(fit, wish): ... return Picture(...)
 
 Which fits can have it is asked of their capabilities. It computes aggregates, and gives a `Picture`: what is
-drawn, the same as a table, how it is read, and lines for a terminal. So the plot, the report, the notebook and
-the terminal say the same.
+drawn, the same as a table, how it is read, and lines for a terminal. So the plot, the report, the notebook
+and the terminal say the same.
 """
 
 from collections.abc import Callable, Sequence

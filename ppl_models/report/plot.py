@@ -100,7 +100,9 @@ def the_kind(fit: "Record", name: str, rows: bool) -> Kind:
         return found
     there = ", ".join(each.name for each in has)
     if found.of_rows and not rows and found.has(fit):
-        raise Unsupported(f"{name} is a picture of rows, and {fit.path} has none (--slim): give DATA, or one of {there}")
+        raise Unsupported(
+            f"{name} is a picture of rows, and {fit.path} has none (--slim): give DATA, or one of {there}"
+        )
     raise Unsupported(f"this {fit.name} has no picture {name}; it has {there}")
 
 
@@ -162,8 +164,15 @@ def _names(columns: Any) -> tuple[str, ...] | None:
     return None if columns is None else tuple(columns)
 
 
-def panel(fit: "Record", wish: Wish, rows: bool) -> Plot:
-    """The most telling pictures of a fit side by side; one that cannot be had of these rows is left out."""
+def panel(fit: "Record", wish: Wish, rows: bool, most: int = PANEL) -> Plot:
+    """The most telling pictures of a fit side by side; one that cannot be had of these rows is left out.
+
+    Args:
+        fit: of what.
+        wish: what is asked of each.
+        rows: whether there are rows.
+        most: pictures.
+    """
     from dataclasses import replace
 
     small = replace(wish, most=2)
@@ -171,7 +180,7 @@ def panel(fit: "Record", wish: Wish, rows: bool) -> Plot:
     there = kinds(fit, rows)
     names = {each.name for each in there}
     for each in sorted(there, key=lambda kind: -kind.telling):
-        if each.telling and len(found) < PANEL and each.part_of not in names:
+        if each.telling and len(found) < most and each.part_of not in names:
             try:
                 found.append(each.make(fit, small))
             except PplError:
@@ -180,6 +189,16 @@ def panel(fit: "Record", wish: Wish, rows: bool) -> Plot:
         raise Unsupported(f"this {fit.name} has no picture of these rows")
     down = -(-len(found) // 2)
     return Plot(tuple(found), (8.0, 2.9 * down) if len(found) > 1 else found[0].size)
+
+
+def most_telling(fit: "Record") -> Picture:
+    """The picture that comes first in the panel, of as few axes as may be.
+
+    Raises:
+        Unsupported: there is none.
+    """
+    there = fit.data.rows > 0 or bool(fit.data.arrays)
+    return panel(fit, Wish(fit.data), there, 1).pictures[0]
 
 
 def drawn(

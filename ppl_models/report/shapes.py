@@ -8,8 +8,8 @@ def density(x: np.ndarray, points: int = 128) -> tuple[np.ndarray, np.ndarray]:
 
         f(g) = (1/S) Σ_s N(g | x_s, h²),   h = 0.9 min(sd, IQR/1.34) S^(−1/5)
 
-    (Silverman 1986, Density estimation for statistics and data analysis, 3.31.) Reflecting leaves nothing beyond
-    the ends, where a probability or a scale cannot be.
+    (Silverman 1986, Density estimation for statistics and data analysis, 3.31.) Reflecting leaves nothing
+    beyond the ends, where a probability or a scale cannot be.
 
     Args:
         x: (S,) draws.
@@ -56,7 +56,7 @@ def shortest(x: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def bins(values: np.ndarray, most: int = 30, whole: bool = False) -> np.ndarray:
-    """Edges for a histogram of numbers: Freedman & Diaconis' (1981), at most so many; of counts at the halves.
+    """Edges for a histogram of numbers: Freedman & Diaconis' (1981), of counts at the halves.
 
     Args:
         values: without missing ones.

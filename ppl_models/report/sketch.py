@@ -43,12 +43,16 @@ def braille(lines: Sequence[Line], width: int = 60, height: int = 10) -> str:
     for line in kept:
         order = np.argsort(line.x, kind="stable")
         at = np.linspace(left, right, columns)
-        inside = (at >= line.x.min() - (right - left) / columns) & (at <= line.x.max() + (right - left) / columns)
+        inside = (at >= line.x.min() - (right - left) / columns) & (
+            at <= line.x.max() + (right - left) / columns
+        )
         y = np.interp(at, line.x[order], line.y[order])
         up = np.rint((y - low) / (high - low or 1) * (rows - 1)).astype(int)
         for c in np.flatnonzero(inside):
             before = up[c - 1] if c and inside[c - 1] else up[c]
-            for r in range(min(before, up[c]), max(before, up[c]) + 1) if abs(before - up[c]) > 1 else [up[c]]:
+            for r in (
+                range(min(before, up[c]), max(before, up[c]) + 1) if abs(before - up[c]) > 1 else [up[c]]
+            ):
                 row, dot = divmod(rows - 1 - r, 4)
                 cells[row, c // 2] |= DOTS[dot][c % 2]
     said = []

@@ -1,4 +1,4 @@
-"""A picture as SVG inside of a page: its colours variables of the page's style, its text text, its names its own."""
+"""A picture as SVG inside of a page: its colours are variables of the page's style."""
 
 import re
 from html import escape
@@ -7,7 +7,9 @@ from typing import Any
 from ppl_models.report.canvas import COLOURS, FAINT, INK, MUTED, PAPER, rendered
 from ppl_models.report.picture import Picture
 
-NAMES = {INK: "ink", MUTED: "muted", FAINT: "faint", PAPER: "paper"} | {c: f"c{i}" for i, c in enumerate(COLOURS)}
+NAMES = {INK: "ink", MUTED: "muted", FAINT: "faint", PAPER: "card"} | {
+    c: f"c{i}" for i, c in enumerate(COLOURS)
+}
 """Colours of pictures -> variables of the page."""
 
 _COLOUR = re.compile("|".join(NAMES), re.IGNORECASE)
@@ -27,10 +29,12 @@ def svg(picture: Picture, name: str) -> str:
     with styled():
         figure = new_figure(picture.size)
         picture.draw(Canvas(figure))
-    return inlined(rendered(figure, "svg").decode("utf-8"), name, picture.title, picture.reading)
+    return inlined(
+        rendered(figure, "svg").decode("utf-8"), name, picture.title, picture.reading, 7.5 * picture.size[0]
+    )
 
 
-def inlined(text: str, name: str, title: str, about: str) -> str:
+def inlined(text: str, name: str, title: str, about: str, width: float = 45.0) -> str:
     """The SVG of matplotlib, fit to stand in a page.
 
     Args:
@@ -38,6 +42,7 @@ def inlined(text: str, name: str, title: str, about: str) -> str:
         name: what the identifiers in it are to begin with.
         title: of the picture.
         about: what is seen in it.
+        width: at most, in the size of the page's letters.
     """
     body = text[text.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
@@ -51,11 +56,12 @@ def inlined(text: str, name: str, title: str, about: str) -> str:
     head, _, rest = body.partition(">")
     box = re.search(r'viewBox="([^"]*)"', head)
     view = box[1] if box else "0 0 432 288"
-    label = f"<title id={name}-title>{escape(title)}</title><desc id={name}-desc>{escape(about)}</desc>"
-    label = label.replace(f"id={name}-title", f'id="{name}-title"').replace(f"id={name}-desc", f'id="{name}-desc"')
+    label = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(about)}</desc>'
     opening = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{view}" '
-        f'role="img" aria-labelledby="{name}-title" aria-describedby="{name}-desc">'
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{view}" '
+        f'style="max-width: {width:.0f}rem" role="img" aria-labelledby="{name}-title" '
+        f'aria-describedby="{name}-desc">'
     )
     return opening + label + rest
 

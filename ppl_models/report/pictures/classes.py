@@ -41,7 +41,9 @@ def known(fit: "Record", wish: Wish) -> "Known":
 
 def flatters(wish: Wish) -> str:
     """What is to be remembered of rows that a model was fitted to."""
-    return " These are the rows of the fit, on which predictions flatter: give other rows." if wish.own else ""
+    return (
+        " These are the rows of the fit, on which predictions flatter: give other rows." if wish.own else ""
+    )
 
 
 @kind(
@@ -78,13 +80,15 @@ def calibration(fit: "Record", wish: Wish) -> Picture:
         histogram(ax, edges, 0.16 * heights / heights.max(), SECOND, alpha=0.4)
         ax.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of rows that were")
         ax.set_xlabel(f"probability of {label(name)}")
-        said = f"miscalibration {r.miscalibration:.3f}\ndiscrimination {r.discrimination:.3f}\nuncertainty {r.uncertainty:.3f}"
+        parts = ("miscalibration", "discrimination", "uncertainty")
+        said = "\n".join(f"{name} {getattr(r, name):.3f}" for name in parts)
         ax.text(0.03, 0.97, said, transform=ax.transAxes, va="top", fontsize=7.5, color=INK)
         ax.set_aspect("equal", adjustable="box")
 
     reading = (
         f"Of rows with this probability so many were of the class, by isotonic regression. In the grey band "
-        f"{wish.level:.0%} of reliable forecasts would be; {r.outside:.0%} of the rows are outside. Below the "
+        f"{wish.level:.0%} of reliable forecasts would be; {r.outside:.0%} of the rows are outside. Below "
+        "the "
         f"diagonal probabilities are too high. Bars: where the probabilities are.{flatters(wish)}"
     )
     line = Line("share", r.forecast[thin], r.recalibrated[thin])
@@ -107,7 +111,13 @@ def _thin(x: np.ndarray) -> np.ndarray:
     return np.unique(np.linspace(0, len(x) - 1, min(300, len(x))).astype(int))
 
 
-@kind("roc", "true against false positive rate at every threshold", section="predictions", has=has_classes, telling=30)
+@kind(
+    "roc",
+    "true against false positive rate at every threshold",
+    section="predictions",
+    has=has_classes,
+    telling=30,
+)
 def roc(fit: "Record", wish: Wish) -> Picture:
     """Receiver operating characteristic, one against the rest, with the area under it."""
     import pandas as pd
@@ -132,7 +142,8 @@ def roc(fit: "Record", wish: Wish) -> Picture:
         ax.legend(loc="lower right")
 
     reading = (
-        "The nearer to the upper left corner, the better the classes are told apart; on the dashed line they are "
+        "The nearer to the upper left corner, the better the classes are told apart; on the dashed line "
+        "they are "
         f"not at all. AUC is the chance that a row of the class has the higher probability.{flatters(wish)}"
     )
     lines = tuple(Line(n, c["alarm"], c["hit"]) for n, c, _ in found[:1])
@@ -156,7 +167,10 @@ def pr(fit: "Record", wish: Wish) -> Picture:
         for k, (name, c, share) in enumerate(found):
             at = _thin(c["hit"])
             ax.plot(
-                c["hit"][at], c["precision"][at], color=colour(k), label=f"{label(name, 18)}: {mean[name]:.3f}"
+                c["hit"][at],
+                c["precision"][at],
+                color=colour(k),
+                label=f"{label(name, 18)}: {mean[name]:.3f}",
             )
             ax.axhline(share, color=colour(k), linewidth=0.7, linestyle=(0, (3, 2)), alpha=0.6)
         ax.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
@@ -164,7 +178,8 @@ def pr(fit: "Record", wish: Wish) -> Picture:
         ax.legend(loc="lower left", title="average precision", title_fontsize=8)
 
     reading = (
-        "Of the rows that are taken for the class, the share that is right, against the share of the class that is "
+        "Of the rows that are taken for the class, the share that is right, against the share of the class "
+        "that is "
         f"found. Dashed: the share of the class, which guessing has.{flatters(wish)}"
     )
     lines = tuple(Line(n, c["hit"], c["precision"]) for n, c, _ in found[:1])
@@ -200,7 +215,13 @@ def confusion(fit: "Record", wish: Wish) -> Picture:
 
 
 def heat(
-    ax: Any, share: np.ndarray, rows: list[str], columns: list[str], x: str, y: str, said: np.ndarray | None = None
+    ax: Any,
+    share: np.ndarray,
+    rows: list[str],
+    columns: list[str],
+    x: str,
+    y: str,
+    said: np.ndarray | None = None,
 ) -> None:
     """A matrix of shares as shades of one colour, with the numbers in it where they have room.
 
@@ -214,7 +235,13 @@ def heat(
         said: what is written in the cells, if not the shares.
     """
     ax.imshow(share, cmap=shades(MAIN), vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(len(columns)), columns, rotation=0 if max(map(len, columns)) < 6 else 40, ha="center" if max(map(len, columns)) < 6 else "right", rotation_mode="anchor")
+    ax.set_xticks(
+        range(len(columns)),
+        columns,
+        rotation=0 if max(map(len, columns)) < 6 else 40,
+        ha="center" if max(map(len, columns)) < 6 else "right",
+        rotation_mode="anchor",
+    )
     ax.set_yticks(range(len(rows)), rows)
     ax.set(xlabel=x, ylabel=y)
     for name in ("left", "bottom"):

@@ -1,4 +1,4 @@
-"""What predictions hang on: marginal effects of each column, and boundaries between classes in two columns."""
+"""What predictions hang on: marginal effects of columns, and boundaries of classes in two of them."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,7 +40,7 @@ class Effect(NamedTuple):
 
 
 def expected(fit: "Record", rows: Dataset, theta: Draws) -> np.ndarray:
-    """Predictions (S, n, C): probabilities of classes, or what is expected of a number; NaN where there is none."""
+    """Predictions (S, n, C): probabilities of classes, or what is expected of a number; NaN without."""
     bound: Any = fit.bound
     encoded = bound.rows(rows, fit.settings.device)
     found: np.ndarray | None = None
@@ -94,7 +94,7 @@ def effect(fit: "Record", part: Dataset, column: Column, theta: Draws, tails: tu
         column: which is set.
         theta: draws of θ.
         tails: probabilities of the ends of the interval.
-    """  # noqa: D413
+    """
     from dataclasses import replace
 
     j = part.names.index(column.name)
@@ -110,9 +110,18 @@ def effect(fit: "Record", part: Dataset, column: Column, theta: Draws, tails: tu
     cells = np.tile(np.asarray(part.values), (G, 1))
     cells[:, j] = np.repeat(values, n)
     rows = replace(
-        part, values=cells, lengths=np.array([G * n]), sequence_ids=("",), times=None, weight=None, index=None, kept=None
+        part,
+        values=cells,
+        lengths=np.array([G * n]),
+        sequence_ids=("",),
+        times=None,
+        weight=None,
+        index=None,
+        kept=None,
     )
-    p = expected(fit, rows, theta).reshape(-1, G, n, 1 if isinstance(fit.bound, Regresses) else len(fit.bound.labels()))
+    p = expected(fit, rows, theta).reshape(
+        -1, G, n, 1 if isinstance(fit.bound, Regresses) else len(fit.bound.labels())
+    )
     each = np.nanmean(p, 2)  # (S, G, C)
     lower, upper = np.quantile(each, tails, axis=0)
     return Effect(column, values, each.mean(0), lower, upper)
@@ -151,8 +160,12 @@ def effects(fit: "Record", wish: Wish) -> Picture:
                 value = e.column.levels[int(e.values[g])] if e.column.labelled else f"{e.values[g]:.4g}"
                 rows.append(
                     {
-                        "column": e.column.name, "value": value, **({"class": classes[c]} if len(shown) > 1 else {}),
-                        "prediction": e.mean[g, c], "lower": e.lower[g, c], "upper": e.upper[g, c],
+                        "column": e.column.name,
+                        "value": value,
+                        **({"class": classes[c]} if len(shown) > 1 else {}),
+                        "prediction": e.mean[g, c],
+                        "lower": e.lower[g, c],
+                        "upper": e.upper[g, c],
                     }  # fmt: skip
                 )
     table = pd.DataFrame(rows)
@@ -174,7 +187,12 @@ def effects(fit: "Record", wish: Wish) -> Picture:
             if e.column.labelled:
                 shown_ = [label(e.column.levels[int(v)], 10) for v in e.values]
                 crowded = sum(map(len, shown_)) > 22
-                ax.set_xticks(range(len(shown_)), shown_, rotation=40 if crowded else 0, ha="right" if crowded else "center")
+                ax.set_xticks(
+                    range(len(shown_)),
+                    shown_,
+                    rotation=40 if crowded else 0,
+                    ha="right" if crowded else "center",
+                )
                 ax.set_xlim(-0.5, len(shown_) - 0.5)
             else:
                 ax.locator_params(axis="x", nbins=4)
@@ -184,9 +202,14 @@ def effects(fit: "Record", wish: Wish) -> Picture:
         if len(shown) > 1:
             axes[0].legend(fontsize=7)
 
-    band = f" Bands hold {wish.level:.0%} of the posterior." if isinstance(fit.bound, Uncertain | Regresses) else ""
+    band = (
+        f" Bands hold {wish.level:.0%} of the posterior."
+        if isinstance(fit.bound, Uncertain | Regresses)
+        else ""
+    )
     reading = (
-        f"The mean prediction of {part.rows} rows when the column is set to each value and the others stay as they "
+        f"The mean prediction of {part.rows} rows when the column is set to each value and the others stay "
+        "as they "
         f"are; the columns that change it most come first.{band}"
     )
     tall = 0.7 + 1.8 * -(-len(found) // 3) if len(found) != 4 else 4.2
@@ -206,8 +229,9 @@ def has_boundary(fit: "Record") -> bool:
 )  # fmt: skip
 def boundary(fit: "Record", wish: Wish) -> Picture:
     """Probabilities over two columns, the others at their means or most frequent labels, and the rows."""
-    import pandas as pd
     from dataclasses import replace
+
+    import pandas as pd
 
     numbers = [c for c in predictors(fit) if not c.labelled]
     part = wish.part(fit, 400)
@@ -217,7 +241,9 @@ def boundary(fit: "Record", wish: Wish) -> Picture:
         few = part.subset(np.linspace(0, part.rows - 1, min(part.rows, 60)).astype(int))
         tried = numbers[:TRIED]
         tails = (0.5, 0.5)
-        span = [float(np.nan_to_num(np.ptp(effect(fit, few, c, theta, tails).mean, axis=0).max())) for c in tried]
+        span = [
+            float(np.nan_to_num(np.ptp(effect(fit, few, c, theta, tails).mean, axis=0).max())) for c in tried
+        ]
         chosen = [tried[i].name for i in np.sort(np.argsort(span)[::-1][:2])]
     own = wish.chosen([c.name for c in numbers]) if wish.columns else chosen
     if len(own) != 2:
@@ -237,7 +263,14 @@ def boundary(fit: "Record", wish: Wish) -> Picture:
     if part.schema.target is not None:
         cells[:, part.names.index(part.schema.target)] = np.nan
     rows = replace(
-        part, values=cells, lengths=np.array([size * size]), sequence_ids=("",), times=None, weight=None, index=None, kept=None
+        part,
+        values=cells,
+        lengths=np.array([size * size]),
+        sequence_ids=("",),
+        times=None,
+        weight=None,
+        index=None,
+        kept=None,
     )
     p = fit.bound.predictive(fit.bound.rows(rows, fit.settings.device), theta).reshape(size, size, -1)
     y = np.asarray(part.column(part.schema.target or ""))
@@ -283,12 +316,15 @@ def boundary(fit: "Record", wish: Wish) -> Picture:
             ax.legend(loc="best", frameon=True, framealpha=0.8, edgecolor="none")
 
     rest = (
-        f" The other {len(others)} columns are at their means or most frequent labels, so that rows may lie on the "
+        f" The other {len(others)} columns are at their means or most frequent labels, so that rows may "
+        "lie on the "
         "wrong side because of them."
         if others
         else ""
     )
-    reading = f"Colour: the class that is predicted, paler where it is not sure; lines: where two are as probable.{rest}"
+    reading = (
+        f"Colour: the predicted class, paler where it is not sure; lines: where two are as probable.{rest}"
+    )
     return Picture("Decision boundary", reading, table, draw, (5.4, 4.2))
 
 

@@ -96,7 +96,9 @@ def axis_of(ax: Any, s: Shares) -> None:
     if s.names:
         shown = [label(n, 10) for n in s.names]
         crowded = sum(map(len, shown)) > 22
-        ax.set_xticks(range(len(shown)), shown, rotation=40 if crowded else 0, ha="right" if crowded else "center")
+        ax.set_xticks(
+            range(len(shown)), shown, rotation=40 if crowded else 0, ha="right" if crowded else "center"
+        )
         ax.tick_params(axis="x", labelsize=7)
     else:
         ax.locator_params(axis="x", nbins=4)
@@ -107,7 +109,13 @@ def _told(s: Shares) -> list[str]:
     return list(s.names) or [f"{a:.4g} to {b:.4g}" for a, b in zip(s.edges[:-1], s.edges[1:], strict=True)]
 
 
-@kind("data", "how the cells of each column are distributed", section="data", has=lambda fit: True, takes=("columns",))
+@kind(
+    "data",
+    "how the cells of each column are distributed",
+    section="data",
+    has=lambda fit: True,
+    takes=("columns",),
+)
 def data(fit: "Record", wish: Wish) -> Picture:
     """A histogram of each column; of images the mean and the sd of each pixel."""
     import pandas as pd
@@ -140,7 +148,9 @@ def data(fit: "Record", wish: Wish) -> Picture:
 
     left = len(wish.data.names) - len(names)
     reading = "Shares of the cells of each column that are not missing." + (
-        f" The first {len(names)} of {len(wish.data.names)} columns are shown." if left and wish.columns is None else ""
+        f" The first {len(names)} of {len(wish.data.names)} columns are shown."
+        if left and wish.columns is None
+        else ""
     )
     tall = 0.6 + 1.45 * -(-len(found) // 3)
     return Picture(f"Columns of {label(name_of(wish.data))}", reading, table, draw, (6.0, max(tall, 2.0)))
@@ -157,12 +167,26 @@ def _of_images(fit: "Record", wish: Wish) -> Picture:
     shape = part.schema.shape or ()
     mean, sd = np.nanmean(X, 0), np.nanstd(X, 0)
     table = pd.DataFrame(
-        [{"images": part.rows, "height": shape[0], "width": shape[1], "min": np.nanmin(X), "max": np.nanmax(X)}]
+        [
+            {
+                "images": part.rows,
+                "height": shape[0],
+                "width": shape[1],
+                "min": np.nanmin(X),
+                "max": np.nanmax(X),
+            }
+        ]
     )
 
     def draw(canvas: "Canvas") -> None:
         for ax, name, image in zip(canvas.grid(2), ("mean", "standard deviation"), (mean, sd), strict=True):
-            mosaic(ax, as_images(image[None], shape), 1, 0.0 if name != "mean" else float(image.min()), float(image.max()))
+            mosaic(
+                ax,
+                as_images(image[None], shape),
+                1,
+                0.0 if name != "mean" else float(image.min()),
+                float(image.max()),
+            )
             ax.set_title(name, fontsize=8.5)
 
     reading = "The mean of each pixel, and how much it varies from image to image."
@@ -177,7 +201,7 @@ def _some(dataset: Dataset, most: int) -> Dataset:
 
 
 def replicated(fit: "Record", part: Dataset, tables: int) -> np.ndarray | None:
-    """Data sets as the model makes them, of the size of one, (tables, n, C); None where they are no tables."""
+    """Data sets as the model makes them, of the size of one, (tables, n, C); None if no tables."""
     import torch
 
     bound = fit.bound
@@ -198,7 +222,9 @@ def replicated(fit: "Record", part: Dataset, tables: int) -> np.ndarray | None:
 def has_replicates(fit: "Record") -> bool:
     """Whether it makes tables like the one of the fit."""
     able = isinstance(fit.bound, Bayesian | Redraws | Samples)
-    return able and fit.data.values.size > 0 and not (fit.data.schema.shape and isinstance(fit.bound, Samples))
+    return (
+        able and fit.data.values.size > 0 and not (fit.data.schema.shape and isinstance(fit.bound, Samples))
+    )
 
 
 @kind(
@@ -214,7 +240,9 @@ def predictive(fit: "Record", wish: Wish) -> Picture:
     tables = int(np.clip(number_of(fit.draws), 20, TABLES))
     drawn = replicated(fit, part, tables)
     if drawn is None:
-        raise DataError(f"{fit.name}: what it makes is no table like {part.source}; there is nothing to compare")
+        raise DataError(
+            f"{fit.name}: what it makes is no table like {part.source}; there is nothing to compare"
+        )
     found: list[tuple[Shares, np.ndarray, float]] = []
     for j, column in enumerate(part.schema.columns):
         x = np.asarray(part.values[:, j])
@@ -222,7 +250,9 @@ def predictive(fit: "Record", wish: Wish) -> Picture:
         if hole.all() or (np.nan_to_num(drawn[:, :, j]) == np.nan_to_num(x)).all():
             continue  # given, not made
         own, codes = shares(column, x, part.weight, drawn[:, ~hole, j])
-        made = np.array([counted(np.where(hole, np.nan, d), own.edges, codes, part.weight) for d in drawn[:, :, j]])
+        made = np.array(
+            [counted(np.where(hole, np.nan, d), own.edges, codes, part.weight) for d in drawn[:, :, j]]
+        )
         spread = np.sqrt(own.seen * (1 - own.seen) / max((~hole).sum(), 1)) + made.std(0) + 1e-12
         found.append((own, made, float(np.abs((own.seen - made.mean(0)) / spread).mean())))
     if not found:
@@ -240,8 +270,12 @@ def predictive(fit: "Record", wish: Wish) -> Picture:
         for k, name in enumerate(_told(s)):
             rows.append(
                 {
-                    "column": s.name, "cells": name, "observed": s.seen[k], "model": made[:, k].mean(),
-                    "lower": low[k], "upper": high[k],
+                    "column": s.name,
+                    "cells": name,
+                    "observed": s.seen[k],
+                    "model": made[:, k].mean(),
+                    "lower": low[k],
+                    "upper": high[k],
                 }  # fmt: skip
             )
     table = pd.DataFrame(rows)
@@ -260,8 +294,9 @@ def predictive(fit: "Record", wish: Wish) -> Picture:
             axis_of(ax, s)
 
     reading = (
-        f"Black: the data. Blue: the mean and {wish.level:.0%} interval of {tables} data sets that "
-        f"the model makes. {off:.0%} of the bars are outside of it. Where many are, another family, more states or "
+        f"Outline: the data. Blue: the mean and {wish.level:.0%} interval of {tables} data sets that "
+        f"the model makes. {off:.0%} of the bars are outside of it. Where many are, another family, more "
+        "states or "
         "a transformation may be needed."
     )
     s, made, _ = found[0]

@@ -29,7 +29,12 @@ def has_groups(fit: "Record") -> bool:
     """Whether it makes rows in groups: of independent rows, with at least one number."""
     bound = fit.bound
     numbers = any(not c.labelled for c in fit.data.schema.columns)
-    return isinstance(bound, Samples) and isinstance(bound, Assigns | Conditional) and bound.exchangeable and numbers
+    return (
+        isinstance(bound, Samples)
+        and isinstance(bound, Assigns | Conditional)
+        and bound.exchangeable
+        and numbers
+    )
 
 
 def _grouped(fit: "Record") -> tuple[str, list[str], np.ndarray, np.ndarray]:
@@ -60,7 +65,7 @@ def _responsible(fit: "Record", rows: Any) -> np.ndarray:
     has=has_groups, telling=70, takes=("columns",),
 )  # fmt: skip
 def groups(fit: "Record", wish: Wish) -> Picture:
-    """Rows coloured by their probabilities of the groups, with the ellipses of these; of one column densities."""
+    """Rows coloured by their probabilities of the groups, with their ellipses; of one column densities."""
     import pandas as pd
 
     noun, names, made, group = _grouped(fit)
@@ -69,8 +74,12 @@ def groups(fit: "Record", wish: Wish) -> Picture:
     K = len(names)
     share = np.array([(group == k).mean() for k in range(K)])
     kept = [k for k in range(K) if share[k] > 0.002]
-    mean = np.array([made[group == k][:, numbers].mean(0) if k in kept else np.zeros(len(numbers)) for k in range(K)])
-    sd = np.array([made[group == k][:, numbers].std(0) if k in kept else np.ones(len(numbers)) for k in range(K)])
+    mean = np.array(
+        [made[group == k][:, numbers].mean(0) if k in kept else np.zeros(len(numbers)) for k in range(K)]
+    )
+    sd = np.array(
+        [made[group == k][:, numbers].std(0) if k in kept else np.ones(len(numbers)) for k in range(K)]
+    )
     weight = share[kept] / share[kept].sum()
     middle = weight @ mean[kept]
     apart = weight @ (mean[kept] - middle) ** 2 / np.maximum(weight @ sd[kept] ** 2, 1e-300)
@@ -117,7 +126,9 @@ def groups(fit: "Record", wish: Wish) -> Picture:
                 )  # fmt: skip
         else:
             grey = np.array(to_rgb(FAINT))
-            certain = np.clip((p.max(1) - 1 / K) / (1 - 1 / K), 0, 1)[:, None] if K > 1 else np.ones((len(p), 1))
+            certain = (
+                np.clip((p.max(1) - 1 / K) / (1 - 1 / K), 0, 1)[:, None] if K > 1 else np.ones((len(p), 1))
+            )
             mixed = certain * hues[best] + (1 - certain) * (0.5 * grey + 0.5 * (p @ hues))
             ax.scatter(X[:, 0], X[:, 1], c=mixed, s=12, linewidths=0, alpha=0.8)
         for k in kept:
@@ -129,8 +140,14 @@ def groups(fit: "Record", wish: Wish) -> Picture:
                 radius = np.sqrt(-2 * np.log(1 - inside) * np.maximum(values, 0))
                 ax.add_patch(
                     Ellipse(
-                        centre, 2 * radius[1], 2 * radius[0], angle=angle, fill=False, edgecolor=colour(k),
-                        linestyle=line, linewidth=1.3,
+                        centre,
+                        2 * radius[1],
+                        2 * radius[0],
+                        angle=angle,
+                        fill=False,
+                        edgecolor=colour(k),
+                        linestyle=line,
+                        linewidth=1.3,
                     )  # fmt: skip
                 )
             ax.plot(*centre, marker="+", color=INK, markersize=7)
@@ -146,7 +163,14 @@ def groups(fit: "Record", wish: Wish) -> Picture:
         f"{ELLIPSES[1]:.0%} (dashes) of normal groups."
     )
     bars = (Line("share", None, share[kept], tuple(names[k] for k in kept)),)
-    return Picture(f"{_title(fit, noun)} in {label(chosen[0])} and {label(chosen[1])}", reading, table, draw, (5.4, 4.2), bars)
+    return Picture(
+        f"{_title(fit, noun)} in {label(chosen[0])} and {label(chosen[1])}",
+        reading,
+        table,
+        draw,
+        (5.4, 4.2),
+        bars,
+    )
 
 
 def _title(fit: "Record", noun: str) -> str:
@@ -154,8 +178,8 @@ def _title(fit: "Record", noun: str) -> str:
 
 
 def _one(
-    fit: "Record", wish: Wish, name: str, x: np.ndarray, made: np.ndarray, group: np.ndarray, names: list[str],
-    kept: list[int], table: Any, noun: str,
+    fit: "Record", wish: Wish, name: str, x: np.ndarray, made: np.ndarray, group: np.ndarray,
+    names: list[str], kept: list[int], table: Any, noun: str,
 ) -> Picture:  # fmt: skip
     """Densities of one column, times the shares of the groups."""
     column = fit.data.schema.columns[fit.data.names.index(name)]
@@ -177,5 +201,5 @@ def _one(
         if len(kept) > 1:
             ax.legend()
 
-    reading = f"Grey: the data. Lines: each {noun}'s density times its share; together they should be like the data."
+    reading = f"Grey: the data. Lines: each {noun}'s density times its share; together like the data."
     return Picture(f"{_title(fit, noun)} in {label(name)}", reading, table, draw, (5.4, 3.0))

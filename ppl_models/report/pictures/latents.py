@@ -84,9 +84,15 @@ def latent(fit: "Record", wish: Wish) -> Picture:
         for k, own in enumerate(groups[:20]):
             hue = MUTED if codes is None else colour(k)
             if wish.aggregate or own.sum() > 2 * ROWS:
-                z, a, b = np.histogram2d(x[own], y[own], 36, range=[(v.min(), v.max() + 1e-9) for v in (x, y)])
+                z, a, b = np.histogram2d(
+                    x[own], y[own], 36, range=[(v.min(), v.max() + 1e-9) for v in (x, y)]
+                )
                 ax.imshow(
-                    np.sqrt(z.T), origin="lower", aspect="auto", cmap=shades(hue), extent=(a[0], a[-1], b[0], b[-1])
+                    np.sqrt(z.T),
+                    origin="lower",
+                    aspect="auto",
+                    cmap=shades(hue),
+                    extent=(a[0], a[-1], b[0], b[-1]),
                 )
             else:
                 marks = "os^DvPX*"[(k // 8) % 8]
@@ -100,14 +106,24 @@ def latent(fit: "Record", wish: Wish) -> Picture:
         ax.set(xlabel=chosen[0], ylabel=chosen[1] if len(chosen) > 1 else "")
         ax.set_aspect("equal", adjustable="datalim")
         if codes is not None:
-            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title=label(column.name, 16), title_fontsize=8)
+            ax.legend(
+                loc="center left", bbox_to_anchor=(1.0, 0.5), title=label(column.name, 16), title_fontsize=8
+            )
 
     used = sum(v > 0.1 for v in spread.values())
     reading = (
-        f"Dots are the means of rows given their cells; dashed circles are 1 and 2 sds of the prior, which together "
+        "Dots are the means of rows given their cells; dashed circles are 1 and 2 sds of the prior, which "
+        "together "
         f"they should fill. {used} of {len(names)} latents vary over the rows: the others are not used."
     )
-    return Picture("Latent space", reading, table, draw, (5.6, 4.2), (Line("sd over rows", None, np.array([spread[n] for n in order]), tuple(order)),))
+    return Picture(
+        "Latent space",
+        reading,
+        table,
+        draw,
+        (5.6, 4.2),
+        (Line("sd over rows", None, np.array([spread[n] for n in order]), tuple(order)),),
+    )
 
 
 def _label_of(fit: "Record") -> Any:
@@ -123,7 +139,7 @@ def _label_of(fit: "Record") -> Any:
     has=lambda fit: isinstance(fit.bound, Decodes), telling=60, takes=("columns",),
 )  # fmt: skip
 def reconstructions(fit: "Record", wish: Wish) -> Picture:
-    """Of images the first ones with their reconstructions below; of tables how much of each column is kept."""
+    """Of images some with their reconstructions below; of tables how much of each column is kept."""
     import pandas as pd
     import torch
 
@@ -141,8 +157,12 @@ def reconstructions(fit: "Record", wish: Wish) -> Picture:
         use = np.isfinite(x) & np.isfinite(y)
         if c.name == part.schema.target or not use.any():
             continue
-        kept = float((x[use] == y[use]).mean()) if c.labelled else float(
-            1 - ((x[use] - y[use]) ** 2).sum() / max(((x[use] - x[use].mean()) ** 2).sum(), 1e-300)
+        kept = (
+            float((x[use] == y[use]).mean())
+            if c.labelled
+            else float(
+                1 - ((x[use] - y[use]) ** 2).sum() / max(((x[use] - x[use].mean()) ** 2).sum(), 1e-300)
+            )
         )
         rows.append({"column": c.name, "kept": kept, "what": "share of labels" if c.labelled else "R²"})
     table = pd.DataFrame(rows)
@@ -166,11 +186,20 @@ def reconstructions(fit: "Record", wish: Wish) -> Picture:
 
     def draw(canvas: "Canvas") -> None:
         ax = canvas.one()
-        ax.barh(range(len(shown)), shown["kept"].clip(lower=0), color=[colour(0) if w == "R²" else colour(2) for w in shown["what"]], height=0.65)
+        ax.barh(
+            range(len(shown)),
+            shown["kept"].clip(lower=0),
+            color=[colour(0) if w == "R²" else colour(2) for w in shown["what"]],
+            height=0.65,
+        )
         for y, value in enumerate(shown["kept"]):
             ax.text(max(value, 0) + 0.01, y, f"{value:.2f}", va="center", fontsize=7.5)
         ax.set_yticks(range(len(shown)), [label(n, 22) for n in names])
-        ax.set(xlim=(0, 1.08), ylim=(len(shown) - 0.4, -0.6), xlabel="R² of numbers, share of labels that are kept")
+        ax.set(
+            xlim=(0, 1.08),
+            ylim=(len(shown) - 0.4, -0.6),
+            xlabel="R² of numbers, share of labels that are kept",
+        )
 
     reading = "How much of each column the latents keep: 1 is all, 0 no more than its mean says."
     bars = (Line("kept", None, shown["kept"].to_numpy(), tuple(names)),)
@@ -214,5 +243,7 @@ def samples(fit: "Record", wish: Wish) -> Picture:
         first.set_title("data", fontsize=8.5)
         second.set_title("made by the model", fontsize=8.5)
 
-    reading = "Made by the model: do they look like those of the data, and are they as different from one another?"
+    reading = (
+        "Made by the model: do they look like those of the data, and are they as different from one another?"
+    )
     return Picture("Samples", reading, table, draw, (6.4, 2.4))

@@ -64,7 +64,8 @@ def training(fit: "Record", wish: Wish) -> Picture:
             ax.invert_yaxis()
 
     reading = (
-        "The curve should have levelled off. Of several starts at least two should end within a nat of the best "
+        "The curve should have levelled off. Of several starts at least two should end within a nat of the "
+        "best "
         "(blue); else there may be a better optimum: more restarts, or a smaller model."
         if len(ends) > 1
         else "The curve should have levelled off; if it still rises, give the fit more steps."

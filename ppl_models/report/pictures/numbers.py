@@ -95,7 +95,12 @@ def fitted(fit: "Record", wish: Wish) -> Picture:
         if wish.aggregate or len(s.y) > 600:
             z, x, y = np.histogram2d(s.mean, s.y, 40)
             ax.imshow(
-                np.sqrt(z.T), origin="lower", aspect="auto", cmap=shades(INK), gid="ink", extent=(x[0], x[-1], y[0], y[-1])
+                np.sqrt(z.T),
+                origin="lower",
+                aspect="auto",
+                cmap=shades(INK),
+                gid="ink",
+                extent=(x[0], x[-1], y[0], y[-1]),
             )
         else:
             ax.plot(s.mean, s.y, "o", color=INK, markersize=2.5, alpha=0.5, markeredgewidth=0)
@@ -104,7 +109,8 @@ def fitted(fit: "Record", wish: Wish) -> Picture:
         ax.set(xlabel=f"expected {label(target)}", ylabel=f"observed {label(target)}")
 
     reading = (
-        f"Rows should lie around the dashed line. The band holds {wish.level:.0%} of new observations by the model; "
+        f"Rows should lie around the dashed line. The band holds {wish.level:.0%} of new observations by "
+        "the model; "
         f"{inside:.0%} of {len(s.y):,} rows are inside of their own."
     )
     line = Line("observed", middle[0], middle[3])
@@ -138,11 +144,14 @@ def pit(fit: "Record", wish: Wish) -> Picture:
 
     shape = "leaves it: " if out else "stays in it. "
     what = (
-        "first over, then under 0 says that intervals are too narrow, first under, then over that they are too "
+        "first over, then under 0 says that intervals are too narrow, first under, then over that they are "
+        "too "
         "wide, and one side alone that expected values are off. "
     )
     reading = (
         f"Of calibrated predictions the curve stays in the band with probability {wish.level:.0%}; it {shape}"
         f"{what if out else ''}{n:,} {wish.of}."
     )
-    return Picture(f"Calibration on {label(wish.of)}", reading, table, draw, (5.0, 3.2), (Line("difference", u, gap),))
+    return Picture(
+        f"Calibration on {label(wish.of)}", reading, table, draw, (5.0, 3.2), (Line("difference", u, gap),)
+    )

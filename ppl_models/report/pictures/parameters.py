@@ -80,7 +80,9 @@ def parameters(fit: "Record", prior: bool = False, together: bool = True) -> lis
 def _members(coords: Any, dim: str, size: int) -> list[str]:
     """What the places along a dimension are called: `age`, `state 1`, `to 2`."""
     names = [str(c) for c in coords.get(dim, range(size))]
-    return names if _named(coords, dim) else [f"to {n}" if dim.endswith("_to") else f"{dim} {n}" for n in names]
+    return (
+        names if _named(coords, dim) else [f"to {n}" if dim.endswith("_to") else f"{dim} {n}" for n in names]
+    )
 
 
 def _named(coords: Any, dim: str) -> bool:
@@ -112,7 +114,10 @@ def _rows(found: list[Parameter], level: float) -> Any:
             rows.append(
                 {
                     "parameter": f"{p.name}{', ' if member else ''}{member}",
-                    "mean": x.mean(), "sd": x.std(), "lower": low, "upper": high,
+                    "mean": x.mean(),
+                    "sd": x.std(),
+                    "lower": low,
+                    "upper": high,
                 }  # fmt: skip
             )
     return pd.DataFrame(rows)
@@ -142,7 +147,7 @@ def _prior(fit: "Record") -> dict[str, np.ndarray]:
     has=identified, telling=35, of_rows=False, takes=("columns",),
 )  # fmt: skip
 def marginals(fit: "Record", wish: Wish) -> Picture:
-    """Densities of the posterior, those of states or components in one place, and of the prior if it is known."""
+    """Densities of the posterior, those of states in one place, and of the prior if it is known."""
     chosen = _chosen(fit, wish)
     prior = _prior(fit)
     curves = [[density(p.draws[:, m]) for m in range(len(p.members))] for p in chosen]
@@ -206,7 +211,7 @@ def forest(fit: "Record", wish: Wish) -> Picture:
     for p in every:  # one for each number of all states, one for each variable of other things
         name = p.name if len(p.members) > 1 else p.variable
         for m, member in enumerate(p.members):
-            shown = member or p.name.removeprefix(p.variable).strip("[]") or p.name
+            shown = member or p.name.removeprefix(p.variable)[1:-1] or p.name
             blocks.setdefault(name, []).append((shown, p.draws[:, m]))
     names = list(blocks)[: wish.most] if wish.columns is None else list(blocks)
     groups = [blocks[name][: MEMBERS if wish.most > 2 else 12] for name in names]
@@ -239,7 +244,14 @@ def forest(fit: "Record", wish: Wish) -> Picture:
     reading = f"Dots are posterior means, thick lines hold half, thin ones {wish.level:.0%} of the posterior."
     bars = (Line("mean", None, rows["mean"].to_numpy(), tuple(rows["parameter"])),)
     down = [max(map(len, groups[i : i + 2])) for i in range(0, len(groups), 2)]
-    return Picture("Parameters", reading, rows, draw, (6.0, min(max(0.5 + sum(0.2 * n + 0.45 for n in down), 1.8), 8.5)), bars)
+    return Picture(
+        "Parameters",
+        reading,
+        rows,
+        draw,
+        (6.0, min(max(0.5 + sum(0.2 * n + 0.45 for n in down), 1.8), 8.5)),
+        bars,
+    )
 
 
 @kind(
@@ -271,9 +283,7 @@ def pairs(fit: "Record", wish: Wish) -> Picture:
         keep = np.array(order)
     names = [label(every[i].name, 18) for i in keep]
     n = len(keep)
-    counts = {
-        (i, j): np.histogram2d(X[:, keep[j]], X[:, keep[i]], 24) for i in range(n) for j in range(i)
-    }
+    counts = {(i, j): np.histogram2d(X[:, keep[j]], X[:, keep[i]], 24) for i in range(n) for j in range(i)}
     rows = [
         {"first": every[keep[j]].name, "second": every[keep[i]].name, "correlation": corr[keep[i], keep[j]]}
         for i in range(n)
@@ -308,7 +318,8 @@ def pairs(fit: "Record", wish: Wish) -> Picture:
                     ax.set_ylabel(names[i], fontsize=7.5)
 
     reading = (
-        "Darker is more probable; the number is the correlation. Ridges say that the data fix a combination of "
+        "Darker is more probable; the number is the correlation. Ridges say that the data fix a "
+        "combination of "
         "two parameters and not each, several islands that there are several explanations."
     )
     return Picture("Pairs of parameters", reading, pd.DataFrame(rows), draw, (6.0, 5.4))
@@ -344,9 +355,12 @@ def coefficients(fit: "Record", wish: Wish) -> Picture:
             low, high = shortest(scaled[:, j, k], wish.level)
             rows.append(
                 {
-                    "column": own.names[j], **({"class": own.outcomes[k]} if K > 1 else {}),
-                    "coefficient": own.values[:, j, k].mean(), "a_sd": scaled[:, j, k].mean(),
-                    "lower": low, "upper": high,
+                    "column": own.names[j],
+                    **({"class": own.outcomes[k]} if K > 1 else {}),
+                    "coefficient": own.values[:, j, k].mean(),
+                    "a_sd": scaled[:, j, k].mean(),
+                    "lower": low,
+                    "upper": high,
                 }  # fmt: skip
             )
     table = pd.DataFrame(rows)
@@ -376,5 +390,3 @@ def coefficients(fit: "Record", wish: Wish) -> Picture:
     bars = (Line("a sd", None, table["a_sd"].to_numpy(), tuple(table["column"])),)
     tall = min(max(1.1 + 0.2 * len(at) * max(1.0, 0.6 * K), 2.2), 8.0)
     return Picture("Coefficients", reading, table, draw, (6.0, tall), bars)
-
-

@@ -56,7 +56,10 @@ def the_series(wish: Wish) -> Series:
 
         read = read_dates(part.times)
         if not isinstance(read, int):
-            t, name = np.asarray(read.when).astype("datetime64[s]").astype(float), label(data.schema.time or "time")
+            t, name = (
+                np.asarray(read.when).astype("datetime64[s]").astype(float),
+                label(data.schema.time or "time"),
+            )
             name += " (date)"
     return Series(part, t, name, len(data.lengths) - 1)
 
@@ -78,7 +81,7 @@ def dated(ax: Any, series: Series) -> None:
 
 
 def thinned(t: np.ndarray, x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Where parts of a series begin, and the mean, smallest and largest of each; NaN where all are missing."""
+    """Where parts of a series begin, mean, smallest and largest of each; NaN where all are missing."""
     at = binned(len(t), most)
     known = np.isfinite(x)
     number = np.add.reduceat(known.astype(float), at)
@@ -168,7 +171,7 @@ def _areas(ax: Any, t: np.ndarray, p: np.ndarray) -> None:
     has=has_states, telling=75, takes=("columns", "steps"),
 )  # fmt: skip
 def states(fit: "Record", wish: Wish) -> Picture:
-    """The longest sequence with each row's most probable state, the states' probabilities, and a forecast fan."""
+    """The longest sequence with most probable states, probabilities, and a forecast fan."""
     import pandas as pd
 
     series = the_series(wish)
@@ -232,20 +235,34 @@ def states(fit: "Record", wish: Wish) -> Picture:
         dated(ax, series)
         for k in range(K):
             axes[0].plot([], [], "s", color=colour(k), markersize=5, label=f"{assigned.name} {k}")
-        axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(K, 6), handletextpad=0.1, columnspacing=1)
+        axes[0].legend(
+            loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(K, 6), handletextpad=0.1, columnspacing=1
+        )
 
     more = f" The longest of {series.more + 1} sequences is shown." if series.more else ""
-    thin = f" Of each part of {part.rows // len(cuts)} rows the range is shaded." if len(cuts) < part.rows else ""
-    ahead = f" To the right of the dashed line, {steps} rows ahead: mean, 50 % and {wish.level:.0%}." if f else ""
+    thin = (
+        f" Of each part of {part.rows // len(cuts)} rows the range is shaded."
+        if len(cuts) < part.rows
+        else ""
+    )
+    ahead = (
+        f" To the right of the dashed line, {steps} rows ahead: mean, 50 % and {wish.level:.0%}." if f else ""
+    )
     reading = (
-        f"Below, the probability of each {assigned.name} given all rows; in {sure:.0%} of the rows one of them has "
+        f"Below, the probability of each {assigned.name} given all rows; in {sure:.0%} of the rows one of "
+        "them has "
         f"over 90 %.{ahead}{thin}{more}"
     )
     at_, mean, _, _ = thinned(series.t, np.asarray(part.values[:, at[0]]), 120)
     line = Line(fit.data.names[at[0]], at_, mean)
     path = Line(f"most probable {assigned.name}", series.t[cuts], q.argmax(1).astype(float))
     return Picture(
-        f"{assigned.name.capitalize()}s over the series", reading, table, draw, (6.4, 1.7 + 1.5 * len(at)), (line, path)
+        f"{assigned.name.capitalize()}s over the series",
+        reading,
+        table,
+        draw,
+        (6.4, 1.7 + 1.5 * len(at)),
+        (line, path),
     )
 
 
@@ -257,7 +274,8 @@ def _weighted(x: np.ndarray, w: np.ndarray) -> float:
 @kind(
     "forecast", "what follows the last row, with intervals",
     section="predictions",
-    has=lambda fit: isinstance(fit.bound, Continues), telling=65, takes=("columns", "steps"), part_of="states",
+    has=lambda fit: isinstance(fit.bound, Continues), telling=65, takes=("columns", "steps"),
+    part_of="states",
 )  # fmt: skip
 def forecast(fit: "Record", wish: Wish) -> Picture:
     """The end of the longest sequence, and a fan of what follows it."""
@@ -306,7 +324,8 @@ def forecast(fit: "Record", wish: Wish) -> Picture:
 
     more = f" Of {series.more + 1} sequences the longest is shown." if series.more else ""
     reading = (
-        f"Black: the last rows. Blue: mean of what follows, with intervals of 50 % and {wish.level:.0%} that hold the "
+        f"Line: the last rows. Blue: mean of what follows, with intervals of 50 % and {wish.level:.0%} "
+        "that hold the "
         f"uncertainty of parameters too.{more}"
     )
     at_, mean, _, _ = thinned(t, np.asarray(series.data.values[-back:, at[0]]), 100)
@@ -315,7 +334,7 @@ def forecast(fit: "Record", wish: Wish) -> Picture:
 
 
 def chain_of(fit: "Record") -> tuple[str, str, np.ndarray] | None:
-    """The variable that says how one of K follows another, what these are called, and (S, K, K) draws of it."""
+    """The variable that says how one of K follows another, what these are called, and draws (S, K, K)."""
     if not (fit.bayesian and isinstance(fit.bound, Named)):
         return None
     for name, (dims, values) in fit.bound.variables(select_draws(fit.draws, slice(0, 500)))[0].items():
@@ -358,7 +377,8 @@ def transitions(fit: "Record", wish: Wish) -> Picture:
         _graph(graph, A)
 
     reading = (
-        "Each row of the heat map adds up to 1. In the graph, arrows are as wide as their probability (those under "
+        "Each row of the heat map adds up to 1. In the graph, arrows are as wide as their probability "
+        "(those under "
         "2 % are left out), rings are as thick as the probability of staying."
     )
     return Picture("Transitions", reading, table, draw, (6.4, 3.0))
@@ -384,9 +404,17 @@ def _graph(ax: Any, A: np.ndarray) -> None:
                 head = 2.5 + 5 * A[i, j]
                 ax.add_patch(
                     FancyArrowPatch(
-                        place[i], place[j], connectionstyle="arc3,rad=0.22", mutation_scale=1,
-                        arrowstyle=f"-|>,head_width={head},head_length={2 * head}", patchA=rings[i], patchB=rings[j],
-                        linewidth=0.6 + 5 * A[i, j], color=colour(i), shrinkA=2, shrinkB=2,
+                        place[i],
+                        place[j],
+                        connectionstyle="arc3,rad=0.22",
+                        mutation_scale=1,
+                        arrowstyle=f"-|>,head_width={head},head_length={2 * head}",
+                        patchA=rings[i],
+                        patchB=rings[j],
+                        linewidth=0.6 + 5 * A[i, j],
+                        color=colour(i),
+                        shrinkA=2,
+                        shrinkB=2,
                     )  # fmt: skip
                 )
     ax.set(xlim=(-1.5, 1.5), ylim=(-1.45, 1.45))

@@ -54,7 +54,14 @@ def graph_of(fit: "Record") -> tuple[list[Node], list[tuple[str, str]]]:
     predicts = isinstance(bound, Conditional | Regresses)
     if predicts and not generative:
         x = Node("x", x_text, f"predictors: {_columns(names)}", -1.2, 0.0, "given")
-        y = Node("y", f"y{step}\n{label(schema.target or '', 16)}", f"target: {schema.target}", 0.0, 0.0, "observed")
+        y = Node(
+            "y",
+            f"y{step}\n{label(schema.target or '', 16)}",
+            f"target: {schema.target}",
+            0.0,
+            0.0,
+            "observed",
+        )
         return [theta, x, y], [("θ", "y"), ("x", "y")]
     if not (isinstance(bound, Assigns | Decodes) or predicts):
         x = Node("x", x_text, f"observed: {_columns(names)}", 0.0, 0.0, "observed")
@@ -66,17 +73,41 @@ def graph_of(fit: "Record") -> tuple[list[Node], list[tuple[str, str]]]:
     if not isinstance(bound, Decodes):
         edges.append(("θ", "z"))
     if predicts:
-        nodes.append(Node("y", f"y{step}\n{label(schema.target or '', 16)}", f"class: {schema.target}", 1.2, 0.0, "observed"))
+        nodes.append(
+            Node(
+                "y",
+                f"y{step}\n{label(schema.target or '', 16)}",
+                f"class: {schema.target}",
+                1.2,
+                0.0,
+                "observed",
+            )
+        )
         edges += [("y", "x")] if isinstance(bound, Decodes) else [("y", "z")]
         if not isinstance(bound, Decodes):
             edges = [e for e in edges if e != ("θ", "z")] + [("θ", "z")]
     if chain:
-        nodes.append(Node("z'", "z_{t−1}".replace("{", "").replace("}", ""), f"{noun} of the row before", -2.4, 0.0, "random"))
+        nodes.append(
+            Node(
+                "z'",
+                "z_{t−1}".replace("{", "").replace("}", ""),
+                f"{noun} of the row before",
+                -2.4,
+                0.0,
+                "random",
+            )
+        )
         edges.append(("z'", "z"))
     return nodes, edges
 
 
-@kind("graph", "what is random, what is given, and what hangs on what", section="model", has=lambda fit: True, of_rows=False)
+@kind(
+    "graph",
+    "what is random, what is given, and what hangs on what",
+    section="model",
+    has=lambda fit: True,
+    of_rows=False,
+)
 def graph(fit: "Record", wish: Wish) -> Picture:
     """Circles are random, filled ones observed, squares given; the box repeats for every row."""
     import pandas as pd
@@ -101,19 +132,30 @@ def graph(fit: "Record", wish: Wish) -> Picture:
         ax = canvas.one()
         ax.add_patch(
             FancyBboxPatch(
-                (left - 0.5, -0.62), right - left + 1.0, 1.1, boxstyle="round,pad=0.02,rounding_size=0.08",
-                fill=False, edgecolor=MUTED, linewidth=0.9,
+                (left - 0.5, -0.62),
+                right - left + 1.0,
+                1.1,
+                boxstyle="round,pad=0.02,rounding_size=0.08",
+                fill=False,
+                edgecolor=MUTED,
+                linewidth=0.9,
             )  # fmt: skip
         )
         what = "every row of each sequence" if not fit.bound.exchangeable else "every row"
         ax.text(right + 0.46, -0.57, what, ha="right", va="bottom", fontsize=8, color=MUTED)
         shapes = {}
         for n in nodes:
-            options = {"edgecolor": INK, "linewidth": 1.1, "facecolor": MAIN if n.role == "observed" else "none"}
+            options = {
+                "edgecolor": INK,
+                "linewidth": 1.1,
+                "facecolor": MAIN if n.role == "observed" else "none",
+            }
             if n.role == "observed":
                 options["alpha"] = 0.3
-            shape = Rectangle((n.x - 0.2, n.y - 0.2), 0.4, 0.4, **options) if n.role == "given" else Circle(
-                (n.x, n.y), 0.24, **options
+            shape = (
+                Rectangle((n.x - 0.2, n.y - 0.2), 0.4, 0.4, **options)
+                if n.role == "given"
+                else Circle((n.x, n.y), 0.24, **options)
             )
             shapes[n.name] = ax.add_patch(shape)
             first, _, second = n.text.partition("\n")
@@ -123,14 +165,23 @@ def graph(fit: "Record", wish: Wish) -> Picture:
         for a, b in edges:
             ax.add_patch(
                 FancyArrowPatch(
-                    (place[a].x, place[a].y), (place[b].x, place[b].y), patchA=shapes[a], patchB=shapes[b],
-                    arrowstyle="-|>,head_width=2.5,head_length=5", mutation_scale=1, color=INK, linewidth=1.0,
-                    shrinkA=1, shrinkB=1,
+                    (place[a].x, place[a].y),
+                    (place[b].x, place[b].y),
+                    patchA=shapes[a],
+                    patchB=shapes[b],
+                    arrowstyle="-|>,head_width=2.5,head_length=5",
+                    mutation_scale=1,
+                    color=INK,
+                    linewidth=1.0,
+                    shrinkA=1,
+                    shrinkB=1,
                 )  # fmt: skip
             )
         ax.set(xlim=(left - 0.7, max(right, 0) + 0.8), ylim=(-0.75, 1.35))
         ax.set_aspect("equal")
         ax.axis("off")
 
-    reading = "Circles are random, shaded ones were observed, squares are given. The box stands for every row."
+    reading = (
+        "Circles are random, shaded ones were observed, squares are given. The box stands for every row."
+    )
     return Picture("The model as a graph", reading, table, draw, (4.6, 2.8))
