@@ -195,7 +195,7 @@ def _pictures(fit: "Record", name: str, most: int) -> tuple[dict[str, list[dict[
             warnings.simplefilter("ignore")
             try:
                 picture: Picture = each.make(fit, wish)
-                drawn = svg(picture, f"{name}-{each.name}")
+                drawn = svg(picture, f"{name}p-{each.name}")
             except PplError:
                 continue
         if len(drawn) > most:
@@ -204,7 +204,7 @@ def _pictures(fit: "Record", name: str, most: int) -> tuple[dict[str, list[dict[
         most -= len(drawn)
         found[each.section].append(
             {
-                "id": f"{name}-{each.name}",
+                "id": f"{name}p-{each.name}",
                 "title": picture.title,
                 "svg": drawn,
                 "reading": picture.reading,

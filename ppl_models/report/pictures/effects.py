@@ -63,7 +63,8 @@ def has_effects(fit: "Record") -> bool:
     """Whether it predicts a target of rows that are independent, from columns of a table."""
     bound, schema = fit.bound, fit.data.schema
     able = isinstance(bound, Conditional | Regresses) and bound.exchangeable and schema.shape is None
-    return able and not fit.data.arrays and len(schema.columns) > 1
+    alone = schema.sequence is None and len(fit.data.lengths) <= 1
+    return able and alone and not fit.data.arrays and len(schema.columns) > 1
 
 
 def predictors(fit: "Record") -> list[Column]:

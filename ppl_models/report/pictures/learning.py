@@ -59,7 +59,7 @@ def training(fit: "Record", wish: Wish) -> Picture:
             ax.plot(gap, np.arange(len(gap)), "o", color=INK, markersize=3)
             ax.axvline(own, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
             ax.set(xlim=(-0.03 * max(gap.max(), own), 1.1 * max(gap.max(), own)))
-            ax.set(xlabel="nats below the best", ylabel="start", yticks=[0, len(gap) - 1])
+            ax.set(xlabel="nats below best", ylabel="start", yticks=[0, len(gap) - 1])
             ax.set_yticklabels(["1", str(len(gap))])
             ax.invert_yaxis()
 
