@@ -33,7 +33,10 @@ TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".feather", ".xlsx")
         "--output", "-o", default="-", metavar="FILE",
         help="Write to a file: .png, .svg or .pdf, or the numbers of one KIND: .csv, .parquet and so on.",
     ),
-    option("--columns", type=Names(), metavar="A,B", help="Columns or parameters; the most telling if not given."),
+    option(
+        "--columns", type=Names(), metavar="A,B",
+        help="Columns or parameters; those that tell most if not given.",
+    ),
     option("--steps", type=int, metavar="N", help="How many rows ahead, of states and forecast."),
     option("--level", type=float, default=0.9, help="Probability of the intervals."),
     option("--seed", type=int, metavar="N", help="Seed of the draws; follows from the fit's if not given."),

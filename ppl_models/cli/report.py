@@ -12,7 +12,8 @@ from ppl_models.cli.verbs import ABOUT_RUN, opened
 @click.command(
     cls=Command,
     help="A fit as one page of HTML that needs nothing else: verdict, model, data, posterior, checks, "
-    f"predictions, and how it is reproduced.\n\n{ABOUT_RUN} RUN2 is another one to put beside it. Only aggregates enter "
+    f"predictions, and how it is reproduced.\n\n{ABOUT_RUN} RUN2 is another one to put beside it. Only "
+    "aggregates enter "
     "the "
     "page, so that its size does not depend on the number of rows.",
     example="ppl report latest -o report.html",

@@ -95,7 +95,8 @@ def styled() -> Iterator[None]:
 
     import matplotlib
 
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    style: Any = STYLE
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a script that the font lacks
         yield
 

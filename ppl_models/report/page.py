@@ -316,7 +316,7 @@ def _evaluation(fit: "Record") -> "pd.DataFrame":
         raise UsageError("nothing is predicted")
     table = evaluate(fit, _part(fit)).reset_index()
     table = table[~table["figure"].isin(["confusion", "calibration"])]
-    return table[["figure", "value", "standard_error", "rows"]]
+    return table.loc[:, ["figure", "value", "standard_error", "rows"]]
 
 
 def _forecast(fit: "Record") -> "pd.DataFrame":

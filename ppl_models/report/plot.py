@@ -213,7 +213,7 @@ def drawn(
     plan = planned(fit, kind, data, **wish)
     own = new_figure(plan.size) if ax is None and figure is None else figure
     axes = plan.draw(Canvas(own, ax))
-    if form is not None:
+    if file is not None and form is not None:
         top = axes.figure
         while getattr(top, "figure", top) is not top:
             top = top.figure

@@ -29,24 +29,23 @@ def braille(lines: Sequence[Line], width: int = 60, height: int = 10) -> str:
         0 ┤⣀⠤⠤⠒⠒⠉⠉⠀⠀⠀⠀⠀⠀⠀
            0 to 7
     """
-    kept = [Line(n, np.asarray(x, float), np.asarray(y, float), k) for n, x, y, k in lines if x is not None]
-    kept = [Line(n, x[np.isfinite(y)], y[np.isfinite(y)], k) for n, x, y, k in kept]
-    kept = [line for line in kept if len(line.y)]
+    given = [(np.asarray(v.x, float), np.asarray(v.y, float)) for v in lines if v.x is not None]
+    kept = [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in given]
+    kept = [(x, y) for x, y in kept if len(y)]
     if not kept:
         return ""
-    left, right = min(v.x.min() for v in kept), max(v.x.max() for v in kept)
-    low, high = min(v.y.min() for v in kept), max(v.y.max() for v in kept)
+    left, right = min(x.min() for x, _ in kept), max(x.max() for x, _ in kept)
+    low, high = min(y.min() for _, y in kept), max(y.max() for _, y in kept)
     ends = [f"{high:.4g}", f"{low:.4g}"]
     margin = max(map(len, ends))
     columns, rows = 2 * max(width, 8), 4 * height
     cells = np.zeros((height, columns // 2), int)
-    for line in kept:
-        order = np.argsort(line.x, kind="stable")
+    for x, y in kept:
+        order = np.argsort(x, kind="stable")
         at = np.linspace(left, right, columns)
-        inside = (at >= line.x.min() - (right - left) / columns) & (
-            at <= line.x.max() + (right - left) / columns
-        )
-        y = np.interp(at, line.x[order], line.y[order])
+        room = (right - left) / columns
+        inside = (at >= x.min() - room) & (at <= x.max() + room)
+        y = np.interp(at, x[order], y[order])
         up = np.rint((y - low) / (high - low or 1) * (rows - 1)).astype(int)
         for c in np.flatnonzero(inside):
             before = up[c - 1] if c and inside[c - 1] else up[c]

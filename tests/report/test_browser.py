@@ -16,7 +16,9 @@ AXE = os.environ.get("PPL_AXE", "")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and AXE and shutil.which("node")), reason="takes Chromium, Node and PPL_AXE"),
+    pytest.mark.skipif(
+        not (CHROMIUM and AXE and shutil.which("node")), reason="takes Chromium, Node and PPL_AXE"
+    ),
 ]
 
 LOOK = """
@@ -36,7 +38,8 @@ const puppeteer = require(require.resolve('puppeteer-core', {paths: [axe]}));
     const over = await page.evaluate(
       () => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     await page.evaluate(fs.readFileSync(axe, 'utf8'));
-    const wrong = await page.evaluate(async () => (await axe.run(document)).violations.map(v => [v.impact, v.id]));
+    const wrong = await page.evaluate(async () => (await axe.run(document)).violations
+      .map(v => [v.impact, v.id]));
     const reached = [];
     for (let i = 0; i < 12; i++) {
       await page.keyboard.press('Tab');

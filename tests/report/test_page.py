@@ -62,7 +62,9 @@ def test_labels_cannot_break_out(page):
 
 def test_nothing_is_fetched(page):
     found = Parsed(page[1])
-    links = [v for _, a in found.tags for n, v in a.items() if n in ("src", "href", "xlink:href", "data", "poster")]
+    links = [
+        v for _, a in found.tags for n, v in a.items() if n in ("src", "href", "xlink:href", "data", "poster")
+    ]
     assert all(v.startswith(("#", "data:")) for v in links)
     urls = re.findall(r"url\(([^)]*)\)|@import", page[1])
     assert all(url.startswith("#") for url in urls)
@@ -97,7 +99,9 @@ def test_every_picture_has_a_name_a_table_and_words(page):
 def test_the_verdict_comes_first_and_all_is_said(page):
     fit, text = page
     body = Parsed(text).text
-    positions = [text.index(f'id="r1-{name}"') for name in ("model", "data", "posterior", "checks", "predictions")]
+    positions = [
+        text.index(f'id="r1-{name}"') for name in ("model", "data", "posterior", "checks", "predictions")
+    ]
     assert positions == sorted(positions)
     assert text.index('class="verdict') < positions[0]
     for each in fit.report.checks:
@@ -137,8 +141,13 @@ def test_it_is_written_whole_or_not_at_all(page, place):
 
 def test_how_it_is_made_again(page):
     fit, _ = page
-    again = ppl.fit(ppl.Logistic(prior_scale=2.0), {"x": np.arange(9.0), "y": ["a", "b", "a"] * 3}, target="y", seed=3)
-    assert command(again) == f"ppl fit logistic {again.data.source} --target y --columns x,y --prior-scale 2 --seed 3"
+    again = ppl.fit(
+        ppl.Logistic(prior_scale=2.0), {"x": np.arange(9.0), "y": ["a", "b", "a"] * 3}, target="y", seed=3
+    )
+    assert (
+        command(again)
+        == f"ppl fit logistic {again.data.source} --target y --columns x,y --prior-scale 2 --seed 3"
+    )
     assert "~" in formula(fit.model)
 
 

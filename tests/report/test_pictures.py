@@ -1,4 +1,4 @@
-"""Pictures of every system: which there are, that what they show is true, and that they leave nothing behind."""
+"""Pictures of every system: which there are, that they are true, and that they leave nothing behind."""
 
 import subprocess
 import sys
@@ -15,10 +15,10 @@ from systems import SYSTEMS, runs_of_all
 import ppl_models as ppl
 from ppl_models.errors import OutputError, PplWarning, Unsupported, UsageError
 from ppl_models.report.canvas import rendered
+from ppl_models.report.picture import Wish
 from ppl_models.report.pictures import KINDS
 from ppl_models.report.pictures.effects import effect
 from ppl_models.report.plot import kinds, panel, planned
-from ppl_models.report.picture import Wish
 from ppl_models.report.sketch import sketched
 
 
@@ -184,7 +184,9 @@ def test_draws_of_the_prior_are_from_the_prior(opened):
 
     gmm = opened("gmm").bound
     weight = gmm.variables(gmm.prior_draws(4_000, 1))[0]["weight"][1]
-    assert kstest(weight[:, 0], "beta", (gmm.structure.concentration, gmm.structure.concentration)).pvalue > 1e-3
+    assert (
+        kstest(weight[:, 0], "beta", (gmm.structure.concentration, gmm.structure.concentration)).pvalue > 1e-3
+    )
     x = np.random.default_rng(0).normal(size=60)
     y = np.where(np.arange(60) % 2, "a", "b")
     for prior, exact in (("normal", "norm"), ("student_t", t(4.0).cdf)):

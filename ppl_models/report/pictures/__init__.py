@@ -16,7 +16,8 @@ KINDS: dict[str, Kind] = {
     each.name: each
     for each in (
         groups, states, forecast, transitions, latent, reconstructions, samples, coefficients, effects,
-        boundary, predictive, fitted, calibration, roc, pr, confusion, marginals, forest, pairs, training, data, graph,
+        boundary, predictive, fitted, calibration, roc, pr, confusion, marginals,
+        forest, pairs, training, data, graph,
     )
 }  # fmt: skip
 """Name -> the kind, in the order in which they are listed."""

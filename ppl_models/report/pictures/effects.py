@@ -62,7 +62,7 @@ def expected(fit: "Record", rows: Dataset, theta: Draws) -> np.ndarray:
 def has_effects(fit: "Record") -> bool:
     """Whether it predicts a target of rows that are independent, from columns of a table."""
     bound, schema = fit.bound, fit.data.schema
-    able = isinstance(bound, Conditional | Regresses) and bound.exchangeable and schema.shape is None
+    able = bound.exchangeable and isinstance(bound, Conditional | Regresses) and schema.shape is None
     alone = schema.sequence is None and len(fit.data.lengths) <= 1
     return able and alone and not fit.data.arrays and len(schema.columns) > 1
 
@@ -143,7 +143,7 @@ def effects(fit: "Record", wish: Wish) -> Picture:
     if part.rows > ROWS:
         part = part.subset(np.linspace(0, part.rows - 1, ROWS).astype(int))
     known = ~np.isnan(part.values[:, [part.names.index(n) for n in own]]).any(1)
-    part = part.subset(known) if known.sum() >= 20 else part
+    part = part.subset(np.flatnonzero(known)) if known.sum() >= 20 else part
     theta = _theta(fit, DRAWS)
     tails = (1 - wish.level) / 2, (1 + wish.level) / 2
     found = [effect(fit, part, own[name], theta, tails) for name in names]
@@ -198,7 +198,8 @@ def effects(fit: "Record", wish: Wish) -> Picture:
             else:
                 ax.locator_params(axis="x", nbins=4)
             ax.set_title(label(e.column.name), fontsize=8.5)
-            if not (ax.get_subplotspec().colspan.start if ax.get_subplotspec() else 0):
+            place = ax.get_subplotspec()
+            if place is None or not place.colspan.start:
                 ax.set_ylabel(said)
         if len(shown) > 1:
             axes[0].legend(fontsize=7)

@@ -164,7 +164,7 @@ def _of_images(fit: "Record", wish: Wish) -> Picture:
 
     part = _some(wish.data, 20_000)
     X = np.asarray(part.values)[:, pixels(part.schema)]
-    shape = part.schema.shape or ()
+    shape: tuple[int, ...] = part.schema.shape or ()
     mean, sd = np.nanmean(X, 0), np.nanstd(X, 0)
     table = pd.DataFrame(
         [
@@ -279,7 +279,8 @@ def predictive(fit: "Record", wish: Wish) -> Picture:
                 }  # fmt: skip
             )
     table = pd.DataFrame(rows)
-    off = float(((table["observed"] < table["lower"]) | (table["observed"] > table["upper"])).mean())
+    seen, low, high = (table[name].to_numpy() for name in ("observed", "lower", "upper"))
+    off = float(((seen < low) | (seen > high)).mean())
 
     def draw(canvas: "Canvas") -> None:
         for ax, (s, made, _) in zip(canvas.grid(len(found)), found, strict=True):

@@ -29,12 +29,8 @@ def has_groups(fit: "Record") -> bool:
     """Whether it makes rows in groups: of independent rows, with at least one number."""
     bound = fit.bound
     numbers = any(not c.labelled for c in fit.data.schema.columns)
-    return (
-        isinstance(bound, Samples)
-        and isinstance(bound, Assigns | Conditional)
-        and bound.exchangeable
-        and numbers
-    )
+    able = bound.exchangeable and isinstance(bound, Samples)
+    return able and numbers and isinstance(bound, Assigns | Conditional)
 
 
 def _grouped(fit: "Record") -> tuple[str, list[str], np.ndarray, np.ndarray]:

@@ -73,14 +73,15 @@ def latent(fit: "Record", wish: Wish) -> Picture:
     chosen = wish.chosen(order, 2)
     sd = {n: float(np.nanmean(cells[f"{n}_sd"])) if f"{n}_sd" in cells else np.nan for n in names}
     table = pd.DataFrame([{"latent": n, "sd over rows": spread[n], "mean sd of a row": sd[n]} for n in order])
-    column = _label_of(fit)
+    column: Any = _label_of(fit)
     codes = None if column is None else np.asarray(part.values[:, part.names.index(column.name)])
+    levels, called = ((), "") if column is None else (column.levels, label(column.name, 16))
     x = cells[chosen[0]]
     y = cells[chosen[1]] if len(chosen) > 1 else np.zeros(len(x))
 
     def draw(canvas: "Canvas") -> None:
         ax = canvas.one()
-        groups = [np.ones(len(x), bool)] if codes is None else [codes == c for c in range(len(column.levels))]
+        groups = [np.ones(len(x), bool)] if codes is None else [codes == c for c in range(len(levels))]
         for k, own in enumerate(groups[:20]):
             hue = MUTED if codes is None else colour(k)
             if wish.aggregate or own.sum() > 2 * ROWS:
@@ -99,16 +100,14 @@ def latent(fit: "Record", wish: Wish) -> Picture:
                 ax.plot(x[own], y[own], marks, color=hue, markersize=2.8, alpha=0.6, markeredgewidth=0)
             if codes is not None and k < 12:
                 marks = "os^DvPX*"[(k // 8) % 8]
-                ax.plot([], [], marks, color=hue, markersize=4, label=label(column.levels[k], 14))
+                ax.plot([], [], marks, color=hue, markersize=4, label=label(levels[k], 14))
         turn = np.linspace(0, 2 * np.pi, 100)
         for r in (1, 2):
             ax.plot(r * np.cos(turn), r * np.sin(turn), color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)))
         ax.set(xlabel=chosen[0], ylabel=chosen[1] if len(chosen) > 1 else "")
         ax.set_aspect("equal", adjustable="datalim")
         if codes is not None:
-            ax.legend(
-                loc="center left", bbox_to_anchor=(1.0, 0.5), title=label(column.name, 16), title_fontsize=8
-            )
+            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title=called, title_fontsize=8)
 
     used = sum(v > 0.1 for v in spread.values())
     reading = (

@@ -34,7 +34,7 @@ def training(fit: "Record", wish: Wish) -> Picture:
     steps = np.array([line["step"] for line in lines])[last]
     keep = np.unique(np.linspace(0, len(y) - 1, min(POINTS, len(y))).astype(int))
     steps, y = steps[keep], y[keep]
-    ends = () if fit.trained.restarts is None else fit.trained.restarts.elbo
+    ends: tuple[float, ...] = () if fit.trained.restarts is None else fit.trained.restarts.elbo
     few = np.unique(np.linspace(0, len(y) - 1, min(12, len(y))).astype(int))
     table = pd.DataFrame({"step": steps[few], "ELBO": y[few]})
 
@@ -52,7 +52,7 @@ def training(fit: "Record", wish: Wish) -> Picture:
             color=INK, fontsize=8,
         )  # fmt: skip
         if both:
-            gap = np.array(ends[0]) - np.array(ends)
+            gap = max(ends) - np.array(ends)
             ax = axes[1]
             own = fit.trained.restarts.within  # type: ignore[union-attr]
             ax.barh(np.arange(len(gap)), gap, color=[MAIN if g < own else SECOND for g in gap], height=0.7)

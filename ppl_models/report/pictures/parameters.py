@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Named, PriorDraws
 from ppl_models.draws import number_of, select_draws
 from ppl_models.errors import PplError
@@ -27,7 +28,8 @@ MEMBERS = 30
 
 def identified(fit: "Record") -> bool:
     """Whether it has a posterior of parameters that mean something."""
-    return fit.bayesian and isinstance(fit.bound, Named) and fit.bound.identified
+    bound = fit.bound
+    return isinstance(bound, Bayesian) and isinstance(bound, Named) and bound.identified
 
 
 class Parameter(NamedTuple):

@@ -54,7 +54,7 @@ def the_series(wish: Wish) -> Series:
     elif part.times is not None:
         from ppl_models.data.dates import read_dates
 
-        read = read_dates(part.times)
+        read = read_dates([str(each) for each in part.times])
         if not isinstance(read, int):
             t, name = (
                 np.asarray(read.when).astype("datetime64[s]").astype(float),
@@ -155,7 +155,8 @@ def _bands(ax: Any, f: Fan, j: int, levels: tuple[float, float]) -> np.ndarray:
 
 def has_states(fit: "Record") -> bool:
     """Whether rows follow one another, and are in hidden states."""
-    return isinstance(fit.bound, Assigns) and not fit.bound.exchangeable
+    ordered = not fit.bound.exchangeable
+    return ordered and isinstance(fit.bound, Assigns)
 
 
 def _areas(ax: Any, t: np.ndarray, p: np.ndarray) -> None:
