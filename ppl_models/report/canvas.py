@@ -210,7 +210,15 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def histogram(ax: "Axes", edges: Any, heights: Any, hue: str = MUTED, **options: Any) -> None:
-    """Heights between edges as one shape, which stays small in a file whatever the number of bins."""
+    """Heights between edges as one shape, which stays small in a file whatever the number of bins.
+
+    Args:
+        ax: where.
+        edges: (m + 1,) of the bins.
+        heights: (m,).
+        hue: its colour.
+        **options: of `Axes.stairs`.
+    """
     ax.stairs(heights, edges, fill=True, color=hue, **{"alpha": 0.35, "linewidth": 0} | options)
 
 

@@ -154,7 +154,18 @@ def kind(
     part_of: str = "",
     section: str = "posterior",
 ) -> "Callable[[Callable[[Record, Wish], Picture]], Kind]":
-    """Make a function of a fit and a wish a kind of picture: see `Kind`."""
+    """Make a function of a fit and a wish a kind of picture.
+
+    Args:
+        name: what it is called.
+        about: what it shows, in a few words.
+        has: whether a fit can have it.
+        telling: the more, the earlier it is in the panel; 0 where it is not to be in it.
+        of_rows: whether it needs rows.
+        takes: options that it has beside `level` and `seed`.
+        part_of: the kind that shows the same among other things.
+        section: of the report.
+    """
     return lambda make: Kind(name, about, has, make, telling, of_rows, frozenset(takes), part_of, section)
 
 

@@ -204,7 +204,17 @@ def most_telling(fit: "Record") -> Picture:
 def drawn(
     fit: "Record", kind: str | None, data: Any, wish: dict[str, Any], ax: Any, figure: Any, file: Any
 ) -> Drawn:
-    """Draw into a figure of its own, or one that is given: see `Fit.plot`."""
+    """Draw into a figure of its own, or one that is given: see `Fit.plot`.
+
+    Args:
+        fit: what.
+        kind: of the picture; the panel if None.
+        data: later rows, or None.
+        wish: options of `planned`.
+        ax: axes to draw into, or None.
+        figure: a figure to draw into, or None.
+        file: to write it to, or None.
+    """
     from ppl_models.report.canvas import ending, write
 
     form = None if file is None else ending(file)[1:]

@@ -113,7 +113,14 @@ def evaluate(
 
 
 def known_rows(fit: "Record", data: Any, threshold: float | None, reading: Any) -> tuple[Known, int]:
-    """The rows that can be evaluated, and how many there are in all."""
+    """The rows that can be evaluated, and how many there are in all.
+
+    Args:
+        fit: whose predictions.
+        data: rows with their target; those of the fit if None.
+        threshold: for two classes, the probability of the second from which it is predicted.
+        reading: options of `ppl_models.data.read`.
+    """
     import numpy as np
     import torch
 

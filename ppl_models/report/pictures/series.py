@@ -118,7 +118,14 @@ class Fan(NamedTuple):
 
 
 def fan(fit: "Record", series: Series, steps: int, seed: int | None) -> Fan:
-    """The rows after the last one, and the states'."""
+    """The rows after the last one, and the states'.
+
+    Args:
+        fit: whose.
+        series: what they follow.
+        steps: how many.
+        seed: of the walks; follows from the fit's if None.
+    """
     import torch
 
     from ppl_models.tables import seeded, some_draws
