@@ -1,11 +1,11 @@
 """The façade: `Fit` with its verbs, and fit(), select(), load() and resume(), which give one."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from inspect import Parameter, Signature, signature
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from ppl_models import engine, resuming, runs, selection
 from ppl_models.annotations import hints
@@ -17,8 +17,11 @@ from ppl_models.inference.loop import Course, Progress
 from ppl_models.inference.settings import every_setting
 from ppl_models.model import Model
 from ppl_models.record import Record
-from ppl_models.report.text import fit_html, fit_text
+from ppl_models.report.text import fit_text
 from ppl_models.verbs import Verbs
+
+if TYPE_CHECKING:
+    from ppl_models.report.plot import Drawn
 
 
 @final
@@ -64,7 +67,69 @@ class Fit(Verbs, Record):
         """
         return runs.save(self, path, force=force, slim=slim)
 
+    def plot(
+        self,
+        kind: str | None = None,
+        data: Any = None,
+        *,
+        columns: Sequence[str] | None = None,
+        steps: int | None = None,
+        level: float = 0.9,
+        seed: int | None = None,
+        ax: Any = None,
+        figure: Any = None,
+        file: Any = None,
+        **reading: Any,
+    ) -> "Drawn":
+        """Draw the fit: a panel of the most telling pictures, or one of a kind.
+
+        Which kinds there are follows from what the model can do: see docs/plots.md. Nothing of pyplot's state
+        is touched.
+
+        Args:
+            kind: `states`, `calibration`, …; the panel if None. One that the fit cannot have is refused,
+                naming those that it has.
+            data: later rows, test data for calibration say; those of the fit if None.
+            columns: columns or parameters to be shown, the most telling ones if None.
+            steps: how many rows ahead, of `states` and `forecast`.
+            level: probability of the intervals.
+            seed: of draws; follows from the fit's if None.
+            ax: matplotlib axes to draw into, for kinds that take one; made if None.
+            figure: a matplotlib figure, or a part of one, to draw into.
+            file: a file to write it to: `.png`, `.svg` or `.pdf`.
+            **reading: options of `ppl_models.data.read`.
+
+        Returns:
+            The matplotlib axes in order; a notebook shows them as the picture.
+
+        Raises:
+            UsageError: there is no such kind or option, or files of this name are not written.
+            OutputError: the file cannot be written.
+        """
+        from ppl_models.report.plot import drawn
+
+        wish = {"columns": columns, "steps": steps, "level": level, "seed": seed, "reading": reading}
+        return drawn(self, kind, data, wish, ax, figure, file)
+
+    def to_html(self, path: Any = None, other: "Fit | None" = None) -> str:
+        """The report of the fit as one page of HTML that needs nothing else: see docs/report.md.
+
+        Verdict, model, data, posterior, checks, predictions, and how it is reproduced, from aggregates alone.
+
+        Args:
+            path: a file to write it to.
+            other: another fit to put beside it.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from ppl_models.report.page import page
+
+        return page(self, other, path)
+
     def _repr_html_(self) -> str:
+        from ppl_models.report.notebook import fit_html
+
         return fit_html(self)
 
     def __repr__(self) -> str:

@@ -28,6 +28,8 @@ table. Nothing is said by a name or a kind.
     Named         parameters in the user's units                         summary
     Summarises    more of them than their moments                        summary
     Priors        draws of the prior                                     sample --prior, Fit.prior
+    PriorDraws    draws of θ from the prior alone                        plot marginals
+    Coefficients  coefficients of columns, of which sds are known        plot coefficients
     Programmed    is a Pyro program as well                              (contract)
     Selectable    evidence by which sizes are compared                   (selection)
     Tails         how far out rows are, given those before them          anomalies
@@ -653,6 +655,48 @@ class Priors(Protocol):
 
     def prior_draws(self, draws: int, seed: int) -> "Draws":
         """θ from the prior."""
+        ...
+
+
+@runtime_checkable
+class PriorDraws(Protocol):
+    """Has a prior of θ that can be drawn from."""
+
+    def prior_draws(self, draws: int, seed: int) -> "Draws":
+        """θ from the prior.
+
+        Raises:
+            Unsupported: this one cannot be drawn from.
+        """
+        ...
+
+
+class Slopes(NamedTuple):
+    """Coefficients of the columns of a design, under S draws of θ.
+
+    Attributes:
+        names: of the p columns.
+        values: (S, p, K) in the user's units: a unit of the column.
+        sd: (p,) of the columns.
+        outcomes: (K,) what each is of: classes beyond the first, or the target.
+        reference: the first class; "" of numbers.
+        scale: what they are changes of.
+    """
+
+    names: tuple[str, ...]
+    values: "np.ndarray"
+    sd: "np.ndarray"
+    outcomes: tuple[str, ...]
+    reference: str
+    scale: str
+
+
+@runtime_checkable
+class Coefficients(Protocol):
+    """Has coefficients of columns."""
+
+    def coefficients(self, draws: "Draws") -> Slopes:
+        """Those of the population; none where columns enter by a kernel."""
         ...
 
 

@@ -115,7 +115,23 @@ class Report:
             f'{name}: <b style="color:{_COLOUR[value]}">{escape(value)}</b>'
             for name, value in (("verdict", self.verdict), ("predictions", self.predictions))
         )
-        return f'<p>{", ".join(said)}</p><ul style="list-style:none;padding-left:0">{items}</ul>'
+        return (
+            f'<p>{", ".join(said)}</p>{self._strip()}<ul style="list-style:none;padding-left:0">{items}</ul>'
+        )
+
+    def _strip(self) -> str:
+        """A square for each check, raised where it failed, as a small picture."""
+        height = {"ok": 8, "warn": 16, "fail": 24}
+        hue = dict(zip(height, _COLOUR.values(), strict=True))
+        squares = "".join(
+            f'<rect x="{14 * i}" y="{26 - height[c.level]}" width="12" height="{height[c.level]}" '
+            f'fill="{hue[c.level]}"><title>{escape(c.name)}: {c.level}</title></rect>'
+            for i, c in enumerate(self.checks)
+        )
+        bad = sum(c.level != "ok" for c in self.checks)
+        about = f"{len(self.checks)} checks, {bad} of them not passed"
+        width = 14 * len(self.checks)
+        return f'<svg width="{width}" height="26" role="img" aria-label="{about}">{squares}</svg>'
 
 
 def check(fit: Fitted, bayesian: bool) -> Report:

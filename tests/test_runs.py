@@ -169,7 +169,7 @@ def test_arviz_reads_the_posterior(fitted, run):
 def test_posterior_in_memory_has_single_column_names():
     fit = ppl.fit(ppl.HMM(states=2), np.random.default_rng(0).normal(size=(30, 2)), restarts=1)
     posterior = fit.posterior["posterior"]
-    assert posterior["mean"].dims == ("chain", "draw", "state", "column")
+    assert posterior["mean"].dims == ("chain", "draw", "state", "gaussian_column")
     assert fit.posterior["log_likelihood"]["x"].dims == ("chain", "draw", "row")
     total = fit.posterior["log_likelihood"]["x"].sum("row").values[0]
     log_prior = fit.bound.log_prob(fit.posterior_draws.theta, None).numpy()

@@ -8,6 +8,8 @@
     fit.py         ppl fit MODEL DATA
     resume.py      ppl resume RUN
     verbs.py       ppl predict, score, sample, … RUN
+    plot.py        ppl plot RUN
+    report.py      ppl report RUN
     listing.py     ppl models, data, runs
     new.py         ppl new NAME
     completion.py  ppl completion SHELL

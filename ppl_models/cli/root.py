@@ -10,6 +10,8 @@ COMMANDS = {
     "resume": "ppl_models.cli.resume:resume",
     **dict.fromkeys(VERBS, "ppl_models.cli.verbs:verb_command"),
     "check": "ppl_models.cli.verbs:check",
+    "plot": "ppl_models.cli.plot:plot",
+    "report": "ppl_models.cli.report:report",
     "models": "ppl_models.cli.listing:models",
     "data": "ppl_models.cli.listing:data",
     "runs": "ppl_models.cli.listing:runs",

@@ -12,6 +12,7 @@ from ppl_models.cli.base import Command
 from ppl_models.cli.locate import locate
 from ppl_models.cli.options import (
     json_option,
+    option,
     option_of,
     quiet_option,
     read_with,
@@ -46,20 +47,27 @@ def verb_command(name: str) -> click.Command:
         *([click.argument("data", required=False, metavar="[DATA]"), reading_of("later")] * verb.takes_data),
         table_options(),
         *([quiet_option()] * verb.takes_data),
+        *([plot_option(name)] * (name in PICTURED)),
     )
     def run(run: str, **options: Any) -> None:
         if options["output"] != "-":
             from ppl_models.data.writers import check_destination
 
             check_destination(options["output"], options["json"])
+        if options.get("plot") is not None:
+            from ppl_models.report.canvas import ending
+
+            ending(options["plot"])
         fit = opened(run, options)
         given = {each.name: options[each.name] for each in own if each is not None and each.name}
         if verb.takes_data:
-            given["data"] = _later(fit, options)
+            given["data"] = later_of(fit, options)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", PplWarning)
             _print(in_blocks(verb, fit, given), options)
+            if options.get("plot") is not None:
+                _draw(name, fit, given, options["plot"])
         for each in dict.fromkeys(str(each.message) for each in said):
             note(f"warning: {each}")
 
@@ -77,6 +85,25 @@ def verb_command(name: str) -> click.Command:
     )
 
 
+PICTURED = ("forecast",)
+"""Verbs that have a picture of their name, of which `--plot` is a shortcut"""
+
+
+def plot_option(name: str) -> Any:
+    """`--plot FILE`."""
+    about = f"Draw it too, as ppl plot RUN {name} does: .png, .svg or .pdf."
+    return option("--plot", metavar="FILE", help=about)
+
+
+def _draw(name: str, fit: "Fit", given: dict[str, Any], file: str) -> None:
+    """The picture of a verb, with the options that it was given and the picture has."""
+    from ppl_models.report.canvas import ending, rendered, write
+    from ppl_models.report.plot import planned
+
+    own = {each: given[each] for each in ("data", "steps", "level", "seed") if each in given}
+    write(file, rendered(planned(fit, name, own.pop("data", None), **own).figure(), ending(file)[1:]))
+
+
 def opened(run: str, options: dict[str, Any]) -> "Fit":
     """The fit of a run."""
     path = locate(run, options["runs"])
@@ -85,7 +112,7 @@ def opened(run: str, options: dict[str, Any]) -> "Fit":
     return load(path, options["model"])
 
 
-def _later(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
+def later_of(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
     """Later data, read as the fit's data was."""
     data = options["data"]
     reading = read_with(options, "later")

@@ -67,6 +67,12 @@ class LatentBound(Joint, Bayesian):
         """A family with more spread may take fewer states."""
         return checks.beyond(self)
 
+    def prior_draws(self, draws: int, seed: int) -> Draws:
+        """θ from the prior, which is what a guide of no data is; states are in no order."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.draw({name: factor.zeros(1) for name, factor in self.factors.items()}, draws)
+
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
         """A row for each state: its share of the rows and its emissions."""
         return states_table(self, fitted.params, fitted.posterior_draws.theta)

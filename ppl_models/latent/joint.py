@@ -385,7 +385,7 @@ class Joint(Conjugate):
                         dim, name = f"level_{own_name}", f"probability_{own_name}"
                         coords[dim] = list(column.levels)
                     else:
-                        dim = prefix + dim
+                        dim = f"{e.name}_{dim}"  # `column` is a dimension of ArviZ's own in plots
                         coords[dim] = [column.name for column in columns]
                     own.append(dim)
                 label = name if name.startswith("probability_") else prefix + name

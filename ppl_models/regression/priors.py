@@ -75,6 +75,10 @@ class NormalPrior:
         """Log p(b)."""
         return -0.5 * ((b / self.scale[:, None]) ** 2).sum((-1, -2)) - b.shape[-1] * _log_scale(self.scale)
 
+    def sample(self, draws: int, K: int) -> Tensor:
+        """B (draws, p, K), by torch's global generator."""
+        return self.scale[:, None] * torch.randn(draws, len(self.scale), K, dtype=self.scale.dtype)
+
     def majoriser(self, b: Tensor) -> Tensor:
         """The precision itself."""
         return self.scale**-2
@@ -121,6 +125,12 @@ class StudentPrior:
         K = b.shape[-1]
         ratio = (b**2).sum(-1) / (self.df * self.scale**2)
         return self._constant(K) - (self.df + K) / 2 * ratio.log1p().sum(-1)
+
+    def sample(self, draws: int, K: int) -> Tensor:
+        """B (draws, p, K), a normal divided by the root of χ²/df, by torch's global generator."""
+        chi2 = torch.distributions.Chi2(torch.as_tensor(self.df, dtype=self.scale.dtype))
+        root = (chi2.sample((draws, len(self.scale), 1)) / self.df).sqrt()
+        return NormalPrior(self.scale).sample(draws, K) / root
 
     def majoriser(self, b: Tensor) -> Tensor:
         """E[1/variance | b] of the t as a scale mixture of normals (Lange, Little & Taylor 1989)."""

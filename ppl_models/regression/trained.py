@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ppl_models.bound import Bayesian
-from ppl_models.capabilities import Fitted
+from ppl_models.capabilities import Fitted, Slopes
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, free, interval, number_of
+from ppl_models.errors import Unsupported
 from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
 from ppl_models.inference.gaussian import GaussianRule
 from ppl_models.inference.loop import STEPS, Course, Log, Status, Trained, why
@@ -23,6 +24,7 @@ from ppl_models.regression.design import outside
 from ppl_models.regression.fitting import fit_regression
 from ppl_models.regression.forms import CHAINS
 from ppl_models.regression.kernels import KernelCoding
+from ppl_models.regression.priors import NormalPrior, StudentPrior
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,6 +129,37 @@ class TrainedRegression(Regression, Bayesian):
     def shown(self) -> tuple[str, ...]:
         """Columns of the design whose coefficients say something: not features of a kernel, nor groups."""
         return () if isinstance(self.design.coding, KernelCoding) else self.names[: self.population]
+
+    @property
+    def slope_scale(self) -> str:
+        """What coefficients are changes of."""
+        return "log odds"
+
+    def coefficients(self, draws: Draws) -> Slopes:
+        """Those of the columns that say something, a unit of each."""
+        n, beta = len(self.shown), self.user(draws)[1]
+        outcomes = self.levels[1:] if self.of_classes else (self.target,)
+        if len(outcomes) != beta.shape[-1]:  # one against the rest
+            outcomes = self.levels
+        reference = self.levels[0] if self.of_classes else ""
+        return Slopes(
+            self.shown, beta[:, :n], np.asarray(self.design.sd[:n]), outcomes, reference, self.slope_scale
+        )
+
+    def prior_draws(self, draws: int, seed: int) -> Draws:
+        """θ from the prior of the coefficients, with what the response has of its own at its start.
+
+        Raises:
+            Unsupported: of a horseshoe, and where coefficients vary by group.
+        """
+        prior = self.glm.prior.predictors
+        if self.model.prior == "horseshoe" or not isinstance(prior, NormalPrior | StudentPrior):
+            raise Unsupported(f"the prior of {self.describe} cannot be drawn from")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            K = self.response.outputs
+            phi = torch.cat([self.glm.prior.intercept.sample(draws, K), prior.sample(draws, K)], 1).flatten(1)
+        return self.theta(torch.cat([phi, self.start().expand(draws, -1)], 1))
 
     def summarise_kernel(self) -> dict[str, dict[str, Any]]:
         """Rows for what a kernel's length scale and amplitude are, and its inducing points."""

@@ -1,6 +1,5 @@
-"""A fit for people: as text for a terminal, as HTML for a notebook."""
+"""A fit for people, as text for a terminal."""
 
-from html import escape
 from typing import TYPE_CHECKING
 
 from ppl_models.record import Record
@@ -40,7 +39,7 @@ def _cell(cell: object) -> str:
     return printable(cell)
 
 
-def _states(fit: Record) -> "pandas.DataFrame":
+def states(fit: Record) -> "pandas.DataFrame":
     """The table of a fit as text cells; of few states, on its side where its columns do not fit a line."""
     given = glance(fit)
     table = given.map(_cell)
@@ -59,7 +58,7 @@ def states_text(fit: Record, width: int | None = 110) -> str:
     import pandas as pd
 
     with pd.option_context("display.max_columns", None, "display.max_colwidth", 40):
-        table = _states(fit)
+        table = states(fit)
         note = table.attrs.get("note", "")
         return table.to_string(index=False, line_width=width) + (f"\n({note})" if note else "")
 
@@ -68,13 +67,3 @@ def fit_text(fit: Record) -> str:
     """Heading, notes, states and verdict."""
     notes = [f"note: {printable(note)}" for note in fit.notes]
     return "\n".join([heading(fit), *notes, "", states_text(fit), "", fit.report.text()])
-
-
-def fit_html(fit: Record) -> str:
-    """Heading, notes, states and verdict, self-contained and escaped."""
-    said = "".join(f"<li>{escape(printable(note))}</li>" for note in fit.notes)
-    said = f"<ul>{said}</ul>" if said else ""
-    states = _states(fit)
-    table, note = states.to_html(index=False, border=0, escape=True), states.attrs.get("note", "")
-    left = f"<p>({escape(note)})</p>" if note else ""
-    return f"<div><p>{escape(heading(fit))}</p>{said}{table}{left}{fit.report._repr_html_()}</div>"

@@ -99,7 +99,7 @@ def evaluate(
 
     count("bins", bins)
     if isinstance(fit.bound, Conditional):
-        known, rows = _known(fit, data, threshold, reading)
+        known, rows = known_rows(fit, data, threshold, reading)
         used = len(known.y)
         table = pd.DataFrame([*_figures(known, bins), *_confusion(known), *_calibration(known, bins)])
     else:
@@ -112,8 +112,15 @@ def evaluate(
     return table.reindex(columns=order).set_index("figure")
 
 
-def _known(fit: "Record", data: Any, threshold: float | None, reading: Any) -> tuple[Known, int]:
-    """The rows that can be evaluated, and how many there are in all."""
+def known_rows(fit: "Record", data: Any, threshold: float | None, reading: Any) -> tuple[Known, int]:
+    """The rows that can be evaluated, and how many there are in all.
+
+    Args:
+        fit: whose predictions.
+        data: rows with their target; those of the fit if None.
+        threshold: for two classes, the probability of the second from which it is predicted.
+        reading: options of `ppl_models.data.read`.
+    """
     import numpy as np
     import torch
 

@@ -61,6 +61,11 @@ class GLMBound(TrainedRegression):
         return False
 
     @property
+    def slope_scale(self) -> str:
+        """What coefficients are changes of: the mean through its link."""
+        return f"change of {self.target}" if self.link == "identity" else f"{self.link} of the mean"
+
+    @property
     def describe(self) -> str:
         """Its size: `poisson, log link, 20 predictors`."""
         groups = "".join(f", {t.name}" for t in self.terms)

@@ -54,6 +54,11 @@ class SVMBound(Classes):
         return OneAgainstRest(len(self.levels))
 
     @property
+    def slope_scale(self) -> str:
+        """What coefficients are changes of."""
+        return "decision value"
+
+    @property
     def describe(self) -> str:
         """Its size: `2 classes, 13 predictors, rbf kernel with 256 inducing points`."""
         predictors = plural(len(self.design.base.names), "predictor")
