@@ -30,9 +30,11 @@ _HOME = {
     "SVM": "models.svm.model",
     "UsageError": "errors",
     "VAE": "models.vae.model",
+    "compare": "comparison.compare",
     "fit": "api",
     "load": "api",
     "read": "data",
+    "recommend": "comparison.advice",
     "resume": "api",
     "select": "api",
     "set_threads": "threads",
@@ -56,9 +58,11 @@ __all__ = [
     "SVM",
     "UsageError",
     "VAE",
+    "compare",
     "fit",
     "load",
     "read",
+    "recommend",
     "resume",
     "select",
     "set_threads",
@@ -66,6 +70,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ppl_models.api import Fit, fit, load, resume, select
+    from ppl_models.comparison.advice import recommend
+    from ppl_models.comparison.compare import compare
     from ppl_models.data import read
     from ppl_models.errors import DataError, PplError, PplWarning, RunError, UsageError
     from ppl_models.model import Model

@@ -55,8 +55,9 @@ class Contestant:
 
     @property
     def joint(self) -> bool:
-        """Whether it has a density of the predictors too."""
-        return bool(self.folds) and getattr(self.folds[0].fitted, "joint", False)
+        """Whether it is of p(x, y), rather than of p(y | x)."""
+        fitted = self.folds[0].fitted if self.folds else None
+        return bool(getattr(fitted, "joint", False) or getattr(fitted, "generative", False))
 
 
 class Judge:

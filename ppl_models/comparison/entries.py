@@ -29,7 +29,7 @@ from ppl_models.comparison.peers import fit_peer, peer
 from ppl_models.data import Column, Dataset, Kind
 from ppl_models.engine import checked, fitted, settings_for
 from ppl_models.errors import DataError, UsageError
-from ppl_models.inference.loop import FROM_START
+from ppl_models.inference.loop import FROM_START, Status
 from ppl_models.inference.settings import every_setting
 from ppl_models.model import Model
 from ppl_models.record import Record
@@ -67,7 +67,10 @@ class Own:
     def fit(self, train: Dataset, seed: int) -> FittedOwn:
         """Fit it to a training part."""
         how = settings_for(self.model, {"seed": seed} | dict(self.settings))
-        return FittedOwn(fitted(self.model, train, how, FROM_START))
+        record = fitted(self.model, train, how, FROM_START)
+        if record.status is Status.INTERRUPTED:  # a fit answers Ctrl-C with what there is; here all ends
+            raise KeyboardInterrupt
+        return FittedOwn(record)
 
     def sees(self, data: Dataset) -> Dataset:
         """The rows with the kinds of column that the model asks for, where they can be changed."""
@@ -333,6 +336,8 @@ def parsed(word: Any, runs: Sequence[str] = ("runs",)) -> list[tuple[str, Entry 
     """
     if isinstance(word, Record):
         return [(word.path or word.name, word)]
+    if isinstance(word, Own | Peer | OnFeatures | OnRows):
+        return [(named(word.model) if isinstance(word, Own) else "entry", word)]
     if isinstance(word, Model):
         return [(named(word), Own(checked(word)))]
     if not isinstance(word, str):

@@ -1,7 +1,7 @@
 """PSIS-LOO of fits to all rows, by ArviZ."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Scores
@@ -66,9 +66,9 @@ def leave_one_out(
     return (pd.concat(tables, ignore_index=True) if tables else None), notes
 
 
-def _one(own: object) -> dict[str, object]:
+def _one(own: Any) -> dict[str, Any]:
     """The row of a single model, by whichever names this version of ArviZ has."""
-    get = own.__getattribute__
-    elpd = "elpd_loo" if hasattr(own, "elpd_loo") else "elpd"
-    p = "p_loo" if hasattr(own, "p_loo") else "p"
-    return {"rank": 0, elpd: get(elpd), p: get(p), "se": get("se"), "warning": get("warning")}
+    found: dict[str, Any] = {"rank": 0}
+    for name, old in (("elpd", "elpd_loo"), ("p", "p_loo"), ("se", "se"), ("warning", "warning")):
+        found[name] = getattr(own, name) if hasattr(own, name) else getattr(own, old, None)
+    return found

@@ -1,7 +1,7 @@
 """Estimators of scikit-learn in a comparison, on the same columns and folds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -114,14 +114,25 @@ def apart(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return np.delete(data.values, at, 1), data.values[:, at]
 
 
+GENERATIVE = {"BernoulliNB", "GaussianNB", "LinearDiscriminantAnalysis", "QuadraticDiscriminantAnalysis"}
+"""Those that model p(x | y); none of them learns from rows without a label."""
+
+
 @dataclass(frozen=True, eq=False)
 class FittedPeer:
-    """A pipeline that was fitted."""
+    """A pipeline that was fitted.
+
+    Attributes:
+        fitted: it.
+        classes: of the target; 0 of a number.
+        verdict: nobody's.
+        generative: whether it is of p(x | y).
+    """
 
     fitted: Any
     classes: int
     verdict: str = ""
-    joint: bool = field(default=False)
+    generative: bool = False
 
     def answer(self, test: Dataset, density: bool = True) -> Answer:
         """Probabilities of classes; of a number its mean, and no density but of a Gaussian one."""
@@ -159,4 +170,4 @@ def fit_peer(estimator: Any, train: Dataset, seed: int) -> FittedPeer:
         estimator.set_params(random_state=seed)
     made = pipeline(estimator, train)
     made.fit(x[known], y[known].astype(int) if column.labelled else y[known])
-    return FittedPeer(made, len(column.levels) if column.labelled else 0)
+    return FittedPeer(made, len(column.levels) if column.labelled else 0, generative=name in GENERATIVE)
