@@ -20,13 +20,13 @@ from ppl_models.errors import OutputError
 
 QUESTIONS = ("predict", "groups", "density", "generate", "impute", "anomalies", "forecast")
 
-WORDS = """Models beside one another on the same held-out rows: log loss, calibration, and what the differences are
-worth.
+WORDS = """Models beside one another on the same held-out rows: log loss, calibration, and what differences
+are worth.
 
 DATA is a file or - for stdin. MODEL is a word: gmm, gmm:components=3,covariance=diag, mlp:hidden=50/50,
-FILE.py:Class, sklearn:RandomForestClassifier:n_estimators=200; logistic+gmm, the first on the features of the
-second; logistic@gmm:rows=1000, the first on rows of the second as well; a run; or a file models.toml of these.
-Runs alone are scored as they stand."""
+FILE.py:Class, sklearn:RandomForestClassifier:n_estimators=200; logistic+gmm, the first on the features of
+the second; logistic@gmm:rows=1000, the first on rows of the second as well; a run; or a file models.toml of
+these. Runs alone are scored as they stand."""
 
 
 @click.command(
@@ -54,7 +54,7 @@ def compare(data: str, models: tuple[str, ...], **options: Any) -> None:
     if card not in (None, "-") and not Path(card).absolute().parent.is_dir():
         raise OutputError(f"cannot write {card}: its directory is not there")
     from ppl_models.comparison.compare import compare as compared
-    from ppl_models.comparison.entries import parsed
+    from ppl_models.comparison.words import parsed
 
     entries = {name: each for word in models for name, each in parsed(word, (options["runs"],))}
     reading = read_with(options, "fit")

@@ -94,7 +94,7 @@ def several(name: str, text: str, about: Hint) -> list[Any]:
     Raises:
         UsageError: one cannot be meant.
     """
-    from ppl_models.comparison.entries import value_of
+    from ppl_models.comparison.words import value_of
 
     if text == "all" and get_origin(about.type) is Literal:
         return list(get_args(about.type))

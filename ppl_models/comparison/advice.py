@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ppl_models.comparison.entries import Own, parsed
+from ppl_models.comparison.entries import Own
+from ppl_models.comparison.words import parsed
 from ppl_models.data import Dataset, Kind, read
 from ppl_models.errors import UsageError
 from ppl_models.registry import names
@@ -96,41 +97,120 @@ def _open(facts: Facts) -> bool:
 
 
 RULES = (
-    Rule("text", lambda f: f.text and _open(f), "transformer", "gmm",
-         "free text is a sequence of characters, which other systems leave out"),
-    Rule("images to predict", lambda f: f.image and not _open(f), "cnn", "mlp",
-         "neighbouring pixels belong together, which convolutions know and dense layers do not"),
-    Rule("images", lambda f: f.image and _open(f), "vae", "gmm",
-         "images lie near a curved surface, which a decoder follows and a mixture covers in patches"),
-    Rule("sequences to predict", lambda f: f.follows and not _open(f), "rnn", "mlp",
-         "what is predicted depends on the rows before; the second tells whether it does"),
-    Rule("sequences", lambda f: f.follows and _open(f), "hmm", "rnn",
-         "rows follow one another; hidden states say in which regime, a network forecasts what has none"),
-    Rule("labels missing", lambda f: _classes(f) and f.unlabelled >= 0.5, "gmm", "logistic",
-         "most rows have no label: a joint model learns from them all, a conditional one from the rest"),
-    Rule("cells missing", lambda f: _classes(f) and f.missing >= 0.1, "gmm", "logistic",
-         "many cells are missing: a joint model integrates them out, a conditional one has them filled in"),
-    Rule("counts", lambda f: _number(f) and f.counts, "glm:family=negative_binomial", "mlp",
-         "the target counts things: a log link and a variance that grows with the mean"),
-    Rule("few numbers", lambda f: _number(f) and f.rows < 200, "glm", "mlp",
-         "a network has little to learn curves from in so few rows"),
-    Rule("numbers", _number, "mlp", "glm",
-         "curves and interactions are found by themselves; the second tells whether there are any"),
-    Rule("few rows of a class", lambda f: _classes(f) and f.rows * f.rarest < 30, "logistic", "gmm:components=1",
-         "few rows of a class: a prior on few coefficients; a joint model needs the fewest rows of all"),
-    Rule("few columns", lambda f: _classes(f) and f.columns <= 20 and not f.labelled and f.rows <= 10_000,
-         "svm", "logistic",
-         "few numbers as predictors: a kernel finds curved boundaries; the second tells whether they are"),
-    Rule("many rows", lambda f: _classes(f) and f.rows > 5_000, "mlp", "logistic",
-         "enough rows for interactions to be learned; the second tells whether there are any"),
-    Rule("classes", _classes, "logistic", "svm",
-         "the conditional model that is hardest to mislead, and a kernel for boundaries that are curved"),
-    Rule("much to generate", lambda f: f.question == "generate" and f.rows > 5_000, "gan", "gmm:components=20",
-         "only samples are asked for, of many rows"),
-    Rule("rows", _open, "gmm", "vae",
-         "groups, densities, missing cells and samples from one joint model; a decoder where columns are many"),
-)  # fmt: skip
-"""In the order in which they are tried; the first that holds, and whose first system is installed, decides."""
+    Rule(
+        "text",
+        lambda f: f.text and _open(f),
+        "transformer",
+        "gmm",
+        "free text is a sequence of characters, which other systems leave out",
+    ),
+    Rule(
+        "images to predict",
+        lambda f: f.image and not _open(f),
+        "cnn",
+        "mlp",
+        "neighbouring pixels belong together, which convolutions know and dense layers do not",
+    ),
+    Rule(
+        "images",
+        lambda f: f.image and _open(f),
+        "vae",
+        "gmm",
+        "images lie near a curved surface, which a decoder follows and a mixture covers in patches",
+    ),
+    Rule(
+        "sequences to predict",
+        lambda f: f.follows and not _open(f),
+        "rnn",
+        "mlp",
+        "what is predicted depends on the rows before; the second tells whether it does",
+    ),
+    Rule(
+        "sequences",
+        lambda f: f.follows and _open(f),
+        "hmm",
+        "rnn",
+        "rows follow one another; hidden states say in which regime, a network forecasts what has none",
+    ),
+    Rule(
+        "labels missing",
+        lambda f: _classes(f) and f.unlabelled >= 0.5,
+        "gmm",
+        "logistic",
+        "most rows have no label: a joint model learns from them all, a conditional one from the rest",
+    ),
+    Rule(
+        "cells missing",
+        lambda f: _classes(f) and f.missing >= 0.1,
+        "gmm",
+        "logistic",
+        "many cells are missing: a joint model integrates them out, a conditional one has them filled in",
+    ),
+    Rule(
+        "counts",
+        lambda f: _number(f) and f.counts,
+        "glm:family=negative_binomial",
+        "mlp",
+        "the target counts things: a log link and a variance that grows with the mean",
+    ),
+    Rule(
+        "few numbers",
+        lambda f: _number(f) and f.rows < 200,
+        "glm",
+        "mlp",
+        "a network has little to learn curves from in so few rows",
+    ),
+    Rule(
+        "numbers",
+        _number,
+        "mlp",
+        "glm",
+        "curves and interactions are found by themselves; the second tells whether there are any",
+    ),
+    Rule(
+        "few rows of a class",
+        lambda f: _classes(f) and f.rows * f.rarest < 30,
+        "logistic",
+        "gmm:components=1",
+        "few rows of a class: a prior on few coefficients; a joint model needs the fewest rows of all",
+    ),
+    Rule(
+        "few columns",
+        lambda f: _classes(f) and f.columns <= 20 and not f.labelled and f.rows <= 10_000,
+        "svm",
+        "logistic",
+        "few numbers as predictors: a kernel finds curved boundaries; the second tells whether they are",
+    ),
+    Rule(
+        "many rows",
+        lambda f: _classes(f) and f.rows > 5_000,
+        "mlp",
+        "logistic",
+        "enough rows for interactions to be learned; the second tells whether there are any",
+    ),
+    Rule(
+        "classes",
+        _classes,
+        "logistic",
+        "svm",
+        "the conditional model that is hardest to mislead, and a kernel for boundaries that are curved",
+    ),
+    Rule(
+        "much to generate",
+        lambda f: f.question == "generate" and f.rows > 5_000,
+        "gan",
+        "gmm:components=20",
+        "only samples are asked for, of many rows",
+    ),
+    Rule(
+        "rows",
+        _open,
+        "gmm",
+        "vae",
+        "groups, densities, missing cells and samples from one joint model; a decoder where columns are many",
+    ),
+)
+"""In the order in which they are tried; the first that holds, and whose systems are installed, decides."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +261,7 @@ class Advice:
 
 
 def recommend(data: Any, target: Any = None, *, question: Question | None = None, **reading: Any) -> Advice:
-    """Which two systems to start with, and why: by types, missing cells, size, balance, order and the question.
+    """Which two systems to start with, and why: by types, missing cells, size, balance, order, question.
 
     Args:
         data: as for `fit`.
@@ -292,7 +372,7 @@ def _commands(data: Any, facts: Facts, rule: Rule, reading: Any) -> tuple[str, .
 
 
 def checked_words() -> list[Own]:
-    """The entries that the rules name, as far as their systems are installed: that every word can be meant."""
+    """The entries that the rules name, as far as their systems are installed."""
     there = {*names()}
     words = {word for rule in RULES for word in (rule.first, rule.second)}
     return [parsed(word)[0][1] for word in sorted(words) if word.partition(":")[0] in there]  # type: ignore[misc]

@@ -9,12 +9,13 @@ import numpy as np
 from ppl_models.annotations import count
 from ppl_models.comparison import harder
 from ppl_models.comparison.contest import Contestant, Judge, made
-from ppl_models.comparison.entries import OnFeatures, OnRows, Own, parsed
+from ppl_models.comparison.entries import OnFeatures, OnRows, Own
 from ppl_models.comparison.finished import finished
 from ppl_models.comparison.folds import Fold, folds_of
 from ppl_models.comparison.leave_one_out import leave_one_out
 from ppl_models.comparison.result import Comparison
 from ppl_models.comparison.tabulate import by_fold, crossings, gains, headline, probabilities, summed
+from ppl_models.comparison.words import parsed
 from ppl_models.data import Dataset, read
 from ppl_models.errors import DataError, PplError, UsageError
 from ppl_models.record import Record

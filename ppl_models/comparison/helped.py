@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from ppl_models.comparison.entries import with_features, with_rows
 from ppl_models.comparison.folds import described
+from ppl_models.comparison.lending import with_features, with_rows
 from ppl_models.data import Dataset
 from ppl_models.errors import UsageError
 from ppl_models.record import Record
