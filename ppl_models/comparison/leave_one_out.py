@@ -34,7 +34,7 @@ def leave_one_out(
     import arviz
     import pandas as pd
 
-    groups: dict[str, dict[str, object]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     notes = []
     for one in done:
         if not isinstance(one.entry, Own):

@@ -67,10 +67,13 @@ def with_features(data: Dataset, record: Record) -> Dataset:
     taken = {*data.names}
     new = []
     for name, x in zip(names, cells.T, strict=True):
-        sd = float(x.std()) or 1.0
-        ends = {"minimum": float(x.min()), "maximum": float(x.max())}
         own = Column(
-            free(f"{record.name}_{name}", taken), Kind.CONTINUOUS, mean=float(x.mean()), sd=sd, **ends
+            free(f"{record.name}_{name}", taken),
+            Kind.CONTINUOUS,
+            mean=float(x.mean()),
+            sd=float(x.std()) or 1.0,
+            minimum=float(x.min()),
+            maximum=float(x.max()),
         )
         new.append(own)
     values = np.concatenate([values[:, :last], cells, values[:, last:]], 1)

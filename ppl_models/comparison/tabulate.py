@@ -129,10 +129,10 @@ def summed(done: Sequence[Contestant], name: str, over: list[str], loss: str, ra
     for one in done:
         table = pd.DataFrame(one.extra[name])
         for key, part in table.groupby(over, sort=False):
-            row = {"model": one.name, **dict(zip(over, key, strict=True))}
-            row[loss] = float(part[loss].mean())
-            row["standard_error"] = spread(part[loss].to_numpy(), ratio)
-            rows.append(row | {f: float(part[f].mean()) for f in FIGURES if f in part and f != loss})
+            own = part[loss].to_numpy()
+            row: dict[str, Any] = dict(zip(over, tuple(key), strict=True))  # type: ignore[arg-type]
+            row = {"model": one.name, **row, loss: own.mean(), "standard_error": spread(own, ratio)}
+            rows.append(row | {f: part[f].to_numpy().mean() for f in FIGURES if f in part and f != loss})
     return pd.DataFrame(rows)
 
 

@@ -102,6 +102,8 @@ def _entry(word: str, more: Mapping[str, Any]) -> Entry:
         first, found, second = word.partition(sign)
         if not found:
             continue
+        if second.partition(":")[0] == "sklearn":
+            raise UsageError(f"{word}: what helps must be a joint model of the toolkit, such as gmm or vae")
         options = _options(second.partition(":")[2])
         special = {k: options.pop(k) for k in ("rows", "balance") if sign == "@" and k in options}
         helper = _single(second.partition(":")[0], options, {})

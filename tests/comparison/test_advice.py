@@ -1,6 +1,7 @@
 """Each rule of recommend(), and the facts that they look at."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -61,3 +62,10 @@ def test_the_facts_of_a_table():
 def test_to_predict_a_target_is_needed():
     with pytest.raises(ppl.UsageError, match="say which column"):
         ppl.recommend(pd.DataFrame({"a": [1.5, 2.0, 3.1]}), question="predict")
+
+
+def test_the_rules_are_in_the_docs_in_their_order():
+    page = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.partition("| rule |")[2].splitlines()[2:] if line[:1] == "|"]
+    said = [(row[0].strip("| "), row[2].strip("`"), row[3].strip("`"), row[4].rstrip("| ")) for row in rows]
+    assert said == [(rule.name, rule.first, rule.second, rule.why) for rule in RULES]

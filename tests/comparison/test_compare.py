@@ -114,6 +114,7 @@ def test_the_learning_curve_ends_at_the_whole_training_part():
     assert labels[NB, 0.1, "all rows"] == labels[NB, 0.1, "labelled rows"]  # learns nothing from the others
 
 
+@pytest.mark.slow
 def test_rows_without_a_label_help_a_joint_model():
     """Two far groups, a label for three rows of each: the others say where the groups are."""
     rng = np.random.default_rng(0)
@@ -127,6 +128,7 @@ def test_rows_without_a_label_help_a_joint_model():
     assert loss[0.1, "all rows"] < loss[0.1, "labelled rows"]
 
 
+@pytest.mark.slow
 def test_help_is_compared_with_the_model_alone():
     found = ppl.compare(
         TWO, [f"{NB}+gmm:components=2,restarts=1", f"{NB}@{JOINT},rows=50"], "y", folds=2, checks=False
@@ -146,12 +148,14 @@ def joint_fit():
     return ppl.fit(ppl.GMM(components=2), TWO.drop(columns="y"), restarts=1)
 
 
+@pytest.mark.slow
 def test_features_are_what_transform_says(joint_fit):
     more = with_features(ppl.read(TWO, target="y"), joint_fit)
     assert more.names[-1] == "y"
     np.testing.assert_allclose(more.column("gmm_component_1"), joint_fit.transform(TWO)["component_1"])
 
 
+@pytest.mark.slow
 def test_a_model_on_the_features_of_a_run(joint_fit):
     fit = ppl.fit(ppl.Logistic(), TWO, "y", features_from=joint_fit)
     assert "gmm_component_1" in fit.data.names
@@ -196,6 +200,7 @@ def test_an_entry_that_cannot_be_fitted_says_why():
         ppl.compare(IRIS, ["sklearn:Ridge"], "y", folds=2)
 
 
+@pytest.mark.slow
 def test_a_field_is_selected_by_held_out_rows():
     fit = ppl.select(ppl.Logistic(), IRIS, {"prior_scale": [0.01, 2.5]}, folds=2, target="y")
     assert fit.model.prior_scale == 2.5
