@@ -32,10 +32,12 @@ _HOME = {
     "Transformer": "models.transformer.model",
     "UsageError": "errors",
     "VAE": "models.vae.model",
+    "compare": "comparison.compare",
     "fit": "api",
     "load": "api",
     "pool": "pooling",
     "read": "data",
+    "recommend": "comparison.advice",
     "resume": "api",
     "select": "api",
     "set_threads": "threads",
@@ -61,10 +63,12 @@ __all__ = [
     "Transformer",
     "UsageError",
     "VAE",
+    "compare",
     "fit",
     "load",
     "pool",
     "read",
+    "recommend",
     "resume",
     "select",
     "set_threads",
@@ -72,6 +76,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ppl_models.api import Fit, fit, load, resume, select
+    from ppl_models.comparison.advice import recommend
+    from ppl_models.comparison.compare import compare
     from ppl_models.data import read
     from ppl_models.errors import DataError, PplError, PplWarning, RunError, UsageError
     from ppl_models.model import Model

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from ppl_models import engine, resuming, runs, selection
 from ppl_models.annotations import hints
 from ppl_models.checks import Report
+from ppl_models.comparison.helped import helped
 from ppl_models.data import read, reading_options
 from ppl_models.data.messages import Change
 from ppl_models.errors import UsageError, warn
@@ -143,6 +144,9 @@ def fit(
     *,
     checkpoint: Any = None,
     progress: Progress | None = None,
+    features_from: Any = None,
+    rows_from: Any = None,
+    rows: int | None = None,
     **options: Any,
 ) -> Fit:
     """Fit a model to data.
@@ -155,6 +159,10 @@ def fit(
         checkpoint: a run directory to write to while a fit by stochastic gradients is under way, so that
             `resume` can go on from there should the process die. Save the finished fit over it.
         progress: called after every step as (phase, step, ELBO, nats a parameter left to gain).
+        features_from: a fit of a joint model, or its run, whose features of each row (responsibilities,
+            latents) become further columns. Later data need them too: `transform(new, keep="all")` of it.
+        rows_from: a fit of a joint model of the same columns, or its run, from which further rows are drawn.
+        rows: how many; as many as there are if None.
         **options: how to train, as the model's rule has it (`type(model).settings`: `seed`, `device`,
             `steps`, `tolerance`, `restarts`, …), and how to read the data (`columns`, `ignore`, `types`,
             `sequence`, `time`, `target`, …: see `ppl_models.data.read`).
@@ -171,6 +179,7 @@ def fit(
     given, reading = _apart(options if target is None else options | {"target": target})
     settings = engine.settings_for(model, given)
     dataset = engine.read_for(model, data, reading)
+    dataset = helped(dataset, _given(features_from), _given(rows_from), rows, settings.seed)
     keep = None if checkpoint is None else runs.keeper(checkpoint)
     found = engine.fitted(model, dataset, settings, Course(progress), keep)
     for note in found.trained.notes:
@@ -180,9 +189,16 @@ def fit(
 
 
 def select(
-    model: Model, data: Any, values: Mapping[str, Any], *, progress: Progress | None = None, **options: Any
+    model: Model,
+    data: Any,
+    values: Mapping[str, Any],
+    *,
+    by: Literal["evidence", "held_out"] | None = None,
+    folds: int = 5,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Fit:
-    """Fit a model for each value of one field, and keep the one with the highest evidence.
+    """Fit a model for each value of one field, and keep the one that has the most evidence or predicts best.
 
     See `ppl_models.selection.select` for what is compared, side by side in `Fit.candidates`.
 
@@ -190,12 +206,14 @@ def select(
         model: the other fields.
         data: as for `fit`; read once.
         values: the field and its values, `{"states": range(1, 7)}`.
+        by: `evidence`, which mixtures and chains have and go by if this is None, or `held_out` rows.
+        folds: parts of the rows, by held-out rows.
         progress: as for `fit`.
         **options: as for `fit`.
     """
     began = time.perf_counter()
     given, reading = _apart(options)
-    found = selection.select(engine.checked(model), data, values, given, reading, progress)
+    found = selection.select(engine.checked(model), data, values, given, reading, progress, by, folds)
     return Fit.of(found, waited=time.perf_counter() - began)
 
 
@@ -244,6 +262,11 @@ def resume(
             path, model=model, steps=steps, force=force, checkpoint_every=checkpoint_every, progress=progress
         )
     )
+
+
+def _given(run: Any) -> Record | None:
+    """A fit, or that of a run directory."""
+    return run if run is None or isinstance(run, Record) else runs.load(run)
 
 
 def _noted(found: Record, given: Mapping[str, Any]) -> Record:

@@ -172,6 +172,9 @@ def _edge(fit: Fitted) -> list[Check]:
         return []
     name = next(iter(fit.candidates[0]))
     chosen, most = getattr(fit.model, name), max(tried)
+    if "evidence" not in fit.candidates[0]:  # by held-out rows, which say themselves where more is worse
+        reason = f"of {', '.join(map(str, tried))} {name}, {chosen} predicted held-out rows best"
+        return [Check("selection", chosen, "ok", reason)]
     if chosen < most:
         reason = f"{chosen} {name} have the most evidence of {min(tried)} to {most}"
         return [Check("selection", chosen, "ok", reason)]

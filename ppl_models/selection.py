@@ -1,14 +1,16 @@
-"""select(): the same model in several sizes, compared by evidence and by how well it predicts."""
+"""select(): the same model with several values of a field, by evidence or by how well it predicts."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import log
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from ppl_models.capabilities import Selectable
+from ppl_models.comparison.compare import compare
+from ppl_models.comparison.entries import Own
 from ppl_models.data import Dataset
 from ppl_models.data.excerpt import excerpt
 from ppl_models.engine import fitted, read_for, settings_for
@@ -33,10 +35,15 @@ def select(
     settings: Mapping[str, Any],
     reading: Mapping[str, Any],
     progress: Progress | None = None,
+    by: Literal["evidence", "held_out"] | None = None,
+    folds: int = 5,
 ) -> Record:
-    """Fit a model for each value of one field, and keep the one with the highest evidence.
+    """Fit a model for each value of one field, and keep the best.
 
-    Side by side, in `candidates`:
+    By evidence, of models that have one (mixtures and chains), the one with the highest is kept; by held-out
+    rows, of any model, the one with the lowest loss in `compare`, fitted to all rows.
+
+    Side by side, in `candidates`, of evidence:
 
     - `evidence`: the ELBO, with log K! added for the K! orders of the states, all equally good, of which
       the guide covers one (Bishop 2006, PRML, §10.2.4), where the density does not tell them apart. It
@@ -47,6 +54,9 @@ def select(
     - `loo` ± `loo_se`: the same of every row given all others, by PSIS (Vehtari, Gelman & Gabry 2017,
       Statistics and Computing 27), where rows are independent.
 
+    and of held-out rows: the loss (`log_loss`; `crps`; `negative_log_density` without a target) and its
+    `difference` to the best, each ± its corrected standard error in `_se`, `against_best`, and other figures.
+
     Args:
         model: the other fields.
         data: as for `fit`; read once.
@@ -54,16 +64,25 @@ def select(
         settings: how to train, by name.
         reading: options of `ppl_models.data.read`.
         progress: called after every step.
+        by: `evidence` where the model has one, else `held_out`, if None.
+        folds: parts of the rows, by held-out rows.
 
     Raises:
-        UsageError: there is nothing to select from, or the model's sizes cannot be compared.
+        UsageError: there is nothing to select from, or the model has no evidence.
     """
     ((name, tried),) = values.items()
     tried = list(tried)
     if not tried:
         raise UsageError(f"no values of {name} to select from")
-    if not all(issubclass(bound, Selectable) for bound in type(model).bounds()):
-        raise UsageError(f"{model.name} has no evidence by which its sizes could be compared")
+    if not hasattr(model, name):
+        raise UsageError(f"{model.name} has no field {name!r} to select")
+    evident = all(issubclass(bound, Selectable) for bound in type(model).bounds())
+    if by == "evidence" and not evident:
+        raise UsageError(
+            f"{model.name} has no evidence by which its sizes could be compared; say by held_out"
+        )
+    if by == "held_out" or not evident:
+        return _by_held_out(model, data, name, tried, settings, reading, progress, folds)
     how = settings_for(model, settings)
     dataset = read_for(model, data, reading)
     fits, rows = [], []
@@ -77,6 +96,53 @@ def select(
             break
     best = max(range(len(fits)), key=lambda i: (rows[i]["empty"] == 0, rows[i]["evidence"]))
     return replace(fits[best], candidates=tuple(rows))
+
+
+def _by_held_out(
+    model: Model,
+    data: Any,
+    name: str,
+    tried: list[Any],
+    settings: Mapping[str, Any],
+    reading: Mapping[str, Any],
+    progress: Progress | None,
+    folds: int,
+) -> Record:
+    """The value with the lowest loss on held-out rows, fitted to all rows."""
+    how = settings_for(model, settings)
+    dataset = read_for(model, data, reading)
+    given = {each.name: getattr(how, each.name) for each in fields(how)}
+    models = {str(i): Own(replace(model, **{name: value}), given) for i, value in enumerate(tried)}
+    done = iter(range(1, 1 + len(tried) * folds))
+
+    def say(text: str) -> None:
+        if progress is not None:
+            progress("held out", next(done), float("nan"), float("nan"))
+
+    found = compare(dataset, models, folds=folds, checks=False, seed=how.seed, progress=say)
+    table, loss = found.table, found.loss
+    error = {each: table.loc[each, "standard_error"] for each in table.index}
+    rows = [
+        {
+            name: value,
+            loss: table.loc[str(i), loss],
+            "difference": table.loc[str(i), "difference"],
+            "difference_se": error[str(i)],
+            "against_best": table.loc[str(i), "against_best"] or table.loc[str(i), "failed"],
+            **{f: table.loc[str(i), f] for f in ("accuracy", "rmse") if not table[f].isna().all()},
+            "seconds": round(float(table.loc[str(i), "seconds"]), 3),
+        }
+        for i, value in enumerate(tried)
+    ]
+    rows = [{key: _plain(value) for key, value in row.items()} for row in rows]
+    best = replace(model, **{name: tried[int(found.best)]})
+    return replace(fitted(best, dataset, how, Course(progress)), candidates=tuple(rows))
+
+
+def _plain(value: Any) -> Any:
+    """A number as Python's own; None for one that is not known."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and value != value else value
 
 
 def _figures(each: Record) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import click
 
 from ppl_models.annotations import hints
 from ppl_models.cli.base import Command, check_environment
+from ppl_models.cli.locate import locate
 from ppl_models.cli.options import (
     Option,
     field_options,
@@ -108,10 +109,35 @@ def saving_options() -> Any:
     )
 
 
+def helping_options() -> Any:
+    """Another run that helps: its features or its rows."""
+    return together(
+        option(
+            "--features-from",
+            metavar="RUN",
+            section="Data",
+            help="A run of a joint model whose features of each row become further columns.",
+        ),
+        option(
+            "--rows-from",
+            metavar="RUN",
+            section="Data",
+            help="A run of a joint model of the same columns, from which further rows are drawn.",
+        ),
+        option(
+            "--rows",
+            type=click.IntRange(min=1),
+            metavar="N",
+            section="Data",
+            help="How many rows are drawn from it; as many as there are if not given.",
+        ),
+    )
+
+
 def fit_command(name: str, model: type[Model]) -> click.Command:
     """`ppl fit NAME`, with the fields of a model as options."""
 
-    @together(reading_of("fit"), saving_options())
+    @together(reading_of("fit"), helping_options(), saving_options())
     def run(data: str, **options: Any) -> None:
         _run(model, data, options)
 
@@ -267,7 +293,12 @@ def _fitted(plan: Plan, data: str, target: Path, options: Mapping[str, Any], pro
     reading = read_with(options, "fit")
     if plan.field:
         return select(plan.model, data, {plan.field: plan.values}, progress=progress, **settings, **reading)
-    return train(plan.model, data, progress=progress, checkpoint=target, **settings, **reading)
+    helps: dict[str, Any] = {name: options[name] for name in ("features_from", "rows_from")}
+    helps = {name: run and locate(run, options["runs"]) for name, run in helps.items()}
+    return train(
+        plan.model, data, progress=progress, checkpoint=target, rows=options["rows"], **helps, **settings,
+        **reading,
+    )  # fmt: skip
 
 
 def _stem(data: str) -> str:

@@ -34,6 +34,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"registry", "record"},
     {"tables", "runs", "engine", "fidelity"},
     {"verbs"},  # of which some fit the same model again, to a part
+    {"comparison"},
     {"report", "selection", "resuming"},
     {"api"},
     {"sklearn"},
