@@ -43,9 +43,8 @@ def main(where: Path | None) -> None:
         print(f"{name} done", file=sys.stderr, flush=True)
     table = pd.DataFrame(rows)
     print(_markdown(table))
-    print(
-        f"\nThe first advice was within noise of the best on {table['within noise'].sum()} of {len(table)} sets."
-    )
+    near = table["within noise"].sum()
+    print(f"\nThe first advice was within noise of the best on {near} of {len(table)} sets.")
 
 
 if __name__ == "__main__":

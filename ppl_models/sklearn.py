@@ -54,13 +54,7 @@ from sklearn.utils.validation import (
 from ppl_models.api import fit
 from ppl_models.errors import DataError
 from ppl_models.model import Model
-from ppl_models.models.glm.model import GLM
-from ppl_models.models.gmm.model import GMM
-from ppl_models.models.hmm.model import HMM
-from ppl_models.models.logistic.model import Logistic
-from ppl_models.models.mlp.model import MLP
-from ppl_models.models.svm.model import SVM
-from ppl_models.models.vae.model import VAE
+from ppl_models.registry import find
 
 if TYPE_CHECKING:
     from ppl_models.api import Fit
@@ -244,7 +238,7 @@ class MixtureModel(_Features, ClusterMixin, _Density):
         weights_: the posterior means of the weights, (K,).
     """
 
-    model = GMM
+    model = find("gmm")
 
     def fit(self, X: Any, y: Any = None) -> "MixtureModel":
         """Fit the mixture to the rows of X, (n, d); y is not looked at."""
@@ -275,7 +269,7 @@ class VariationalAutoencoder(_Features, _Density):
     Parameters are those of `ppl_models.VAE` and of its update rule.
     """
 
-    model = VAE
+    model = find("vae")
 
 
 class AnomalyDetector(OutlierMixin, _Estimator, contamination=0.1):
@@ -291,7 +285,7 @@ class AnomalyDetector(OutlierMixin, _Estimator, contamination=0.1):
         offset_: the score below which a row is an outlier, in nats.
     """
 
-    model = GMM
+    model = find("gmm")
 
     def fit(self, X: Any, y: Any = None) -> "AnomalyDetector":
         """Fit the mixture to the rows of X, (n, d); y is not looked at."""
@@ -325,7 +319,7 @@ class HiddenMarkovModel(ClusterMixin, _Estimator):
         labels_: the most probable path of the rows of the fit (Viterbi), (n,).
     """
 
-    model = HMM
+    model = find("hmm")
 
     def fit(
         self, X: Any, y: Any = None, *, sequence: Any = None, lengths: Sequence[int] | None = None
@@ -426,7 +420,7 @@ class MixtureClassifier(_Classifier):
     Parameters are those of `ppl_models.GMM`, with `components` of each class, and of its update rule.
     """
 
-    model = GMM
+    model = find("gmm")
 
 
 class LogisticClassifier(_Classifier):
@@ -435,7 +429,7 @@ class LogisticClassifier(_Classifier):
     `class_weight` may be a dictionary of weights as well, as scikit-learn has it.
     """
 
-    model = Logistic
+    model = find("logistic")
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LogisticClassifier":
         """Fit the regression to predictors X, (n, d), their labels y, (n,), and weights, (n,).
@@ -451,7 +445,7 @@ class SupportVectorClassifier(_Classifier):
     Parameters are those of `ppl_models.SVM` and of its update rule.
     """
 
-    model = SVM
+    model = find("svm")
 
 
 class NeuralClassifier(_Classifier):
@@ -460,7 +454,7 @@ class NeuralClassifier(_Classifier):
     Parameters are those of `ppl_models.MLP` and of its update rule.
     """
 
-    model = MLP
+    model = find("mlp")
 
 
 class _Regressor(RegressorMixin, _Estimator):
@@ -490,7 +484,7 @@ class GeneralizedLinearRegressor(_Regressor):
     Parameters are those of `ppl_models.GLM` and of its update rule.
     """
 
-    model = GLM
+    model = find("glm")
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "GeneralizedLinearRegressor":
         """Fit the regression to predictors X, (n, d), numbers y, (n,), and weights, (n,).
@@ -506,7 +500,7 @@ class NeuralRegressor(_Regressor):
     Parameters are those of `ppl_models.MLP` and of its update rule.
     """
 
-    model = MLP
+    model = find("mlp")
 
 
 def _target(estimator: Any, table: pd.DataFrame, y: Any) -> np.ndarray:
