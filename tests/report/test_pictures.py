@@ -267,13 +267,16 @@ def test_nothing_is_left_behind(places):
     """Neither pyplot, which keeps figures, nor a changed style or generator."""
     code = f"""
 import sys, matplotlib, numpy as np, torch, ppl_models as ppl
-before, state = dict(matplotlib.rcParams), torch.get_rng_state()
+def style():
+    return {{name: value for name, value in matplotlib.rcParams.items() if not name.startswith("backend")}}
+before, state = style(), torch.get_rng_state()
 fit = ppl.load({str(places / "gmm")!r})
 fit.plot("groups", file={str(places.parent / "groups.png")!r})
-assert "matplotlib.pyplot" not in sys.modules
 assert fit._repr_html_().count("data:image/png;base64,") == 1
-assert dict(matplotlib.rcParams) == before and torch.equal(torch.get_rng_state(), state)
-assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()  # ArviZ's
+assert style() == before, "the style"
+assert torch.equal(torch.get_rng_state(), state), "the generator"
+pyplot = sys.modules.get("matplotlib.pyplot")  # ArviZ imports it
+assert pyplot is None or not pyplot.get_fignums(), "a figure"
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=300)
 
