@@ -414,7 +414,13 @@ class Conditions(Protocol):
     """Makes up sequences of a class."""
 
     def sample_given(self, number: int, steps: int, draws: "Draws", given: "Dataset") -> Sampled:
-        """As `sample_sequences`, of the class that `given`, one row, has as its target.
+        """As `sample_sequences`, of one class.
+
+        Args:
+            number: of sequences.
+            steps: rows of each.
+            draws: of θ, from which each sequence takes one at random.
+            given: one row, whose target is the class.
 
         Raises:
             UsageError: other columns than the target are given.

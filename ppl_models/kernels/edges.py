@@ -26,7 +26,15 @@ _FAST: dict = {"nogil": True, "error_model": "numpy"}
 def filter_edges(b, start, A, source, into, tasks, alpha, c):
     """Fill `alpha` (R, n, K) and `c` (R, n); return the first row that no path reaches, or −1.
 
-    `b` (R, n, K), `start` (R, K), `A` (R, E).
+    Args:
+        b: log densities, (R, n, K).
+        start: log probabilities, (R, K).
+        A: log transitions, (R, E).
+        source: where each edge comes from, (E,).
+        into: the edges into each state, (K + 1,).
+        tasks: whole sequences.
+        alpha: log filtered probabilities, written.
+        c: log p(x_t | x_{1:t−1}), written.
     """
     K = b.shape[2]
     for task in range(tasks.shape[0]):
@@ -65,7 +73,19 @@ def filter_edges(b, start, A, source, into, tasks, alpha, c):
 
 @jit(**_FAST)
 def smooth_edges(b, A, source, into, tasks, alpha, c, gamma, pairs):
-    """Fill `gamma` (R, n, K), and `pairs` (tasks, E) with Σ_t ξ_t; `gamma` may be `b`."""
+    """Fill `gamma` (R, n, K), and `pairs` (tasks, E) with Σ_t ξ_t; `gamma` may be `b`.
+
+    Args:
+        b: log densities, (R, n, K).
+        A: log transitions, (R, E).
+        source: where each edge comes from, (E,).
+        into: the edges into each state, (K + 1,).
+        tasks: whole sequences.
+        alpha: of `filter_edges`.
+        c: of the same.
+        gamma: p(z_t = k | x), written.
+        pairs: expected transitions, written.
+    """
     K = b.shape[2]
     beta, top, back = np.empty(K), np.empty(K), np.empty(K)
     v = np.empty(A.shape[1])

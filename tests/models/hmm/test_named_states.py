@@ -6,6 +6,7 @@ import pytest
 
 import ppl_models as ppl
 from ppl_models.errors import DataError, UsageError
+from ppl_models.latent import calibrate
 
 NAMES = np.array(["wild", "calm", "storm"])
 
@@ -28,7 +29,12 @@ def data():
 @pytest.fixture(scope="module")
 def fit(data):
     model = ppl.HMM(labels="regime", forbid="wild>storm")
-    return ppl.fit(model, data[["id", "x", "regime"]], sequence="id", restarts=2)
+    found = ppl.fit(model, data[["id", "x", "regime"]], sequence="id", restarts=2)
+    with pytest.MonkeyPatch.context() as patch:  # draws of linear response will do
+        patch.setattr(calibrate, "RULE_WORK", 0)
+        patch.setattr(calibrate, "MOVE_WORK", 0)
+        assert found.draws
+    return found
 
 
 def test_states_have_their_names_everywhere(fit, data):
@@ -63,6 +69,7 @@ def test_what_is_forbidden_by_name_is_zero(fit):
     assert float(abs(A).max()) == 0.0
 
 
+@pytest.mark.slow
 def test_later_rows_may_do_without_labels_or_have_some(fit, data):
     free = fit.predict(data[["id", "x"]])
     assert (free["state"] == data["true"]).mean() > 0.85
@@ -70,6 +77,7 @@ def test_later_rows_may_do_without_labels_or_have_some(fit, data):
     assert fit.predict(given)["state"][5] == "storm"
 
 
+@pytest.mark.slow
 def test_states_beyond_the_names(data):
     """Rows of `storm` are never labelled: a third state without a name takes them."""
     some = data.assign(regime=data["regime"].where(data["regime"] != "storm"))
