@@ -51,7 +51,7 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
     except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
         raise DataError(
             f"{data.source}: without the least likely {settings.robust:g} of the rows some columns of the "
-            "others say the same, and no covariance can be learned; use a smaller --robust or --covariance=diag"
+            "others say the same, and no covariance can be learned; use less --robust or --covariance=diag"
         ) from None
 
 

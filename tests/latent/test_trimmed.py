@@ -91,6 +91,18 @@ def test_a_share_that_cannot_be_meant_is_refused(share):
         ppl.fit(ppl.GMM(), np.zeros((10, 1)), robust=share)
 
 
+def test_kept_rows_without_spread_are_refused_in_a_line(monkeypatch):
+    from ppl_models.latent import trimmed
+
+    def broken(*_):
+        raise trimmed.torch.linalg.LinAlgError("not positive definite")
+
+    monkeypatch.setattr(trimmed.whole, "train", broken)
+    with pytest.raises(ppl.DataError, match="without the least likely 0.1 of the rows") as refused:
+        ppl.fit(ppl.GMM(), np.zeros((10, 1)), robust=0.1)
+    assert "\n" not in str(refused.value)
+
+
 def test_one_gaussian_is_near_the_truth_where_a_tenth_is_spoilt():
     """As the minimum covariance determinant of scikit-learn; the plain fit is far off."""
     from sklearn.covariance import MinCovDet
