@@ -37,6 +37,7 @@ def test_groups_are_found_beside_outliers(spoilt, robust):
     assert "left out 27 of 300 rows" in robust.notes[-1]
 
 
+@pytest.mark.slow
 def test_the_fit_is_that_of_the_rows_that_were_kept(robust):
     """The same posterior as of the kept rows alone: the means of both, within Monte Carlo error."""
     kept = robust.data.values[~np.isnan(robust.learned_from.values).all(1)]
