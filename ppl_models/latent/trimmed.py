@@ -42,10 +42,21 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
         course: whom to tell.
 
     Raises:
-        DataError: the rows do not fit into memory.
+        DataError: the rows do not fit into memory, or those that are kept have no spread in some direction.
     """
     if isinstance(data.values, np.memmap):
         raise DataError(f"{data.source}: robust fits need all rows in memory; fit a part of them")
+    try:
+        return _concentrated(joint, data, settings, course)
+    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+        raise DataError(
+            f"{data.source}: without the least likely {settings.robust:g} of the rows some columns of the "
+            "others say the same, and no covariance can be learned; use less --robust or --covariance=diag"
+        ) from None
+
+
+def _concentrated(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Course) -> Trained:
+    """Concentration steps until the rows that are left out stay the same."""
     found = whole.train(joint, data, settings, course)
     log = Log(joint.parameters, course.progress)
     out, seen = least_likely(joint, data, found.params, settings.robust), set[bytes]()

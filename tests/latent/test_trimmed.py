@@ -37,6 +37,7 @@ def test_groups_are_found_beside_outliers(spoilt, robust):
     assert "left out 27 of 300 rows" in robust.notes[-1]
 
 
+@pytest.mark.slow
 def test_the_fit_is_that_of_the_rows_that_were_kept(robust):
     """The same posterior as of the kept rows alone: the means of both, within Monte Carlo error."""
     kept = robust.data.values[~np.isnan(robust.learned_from.values).all(1)]
@@ -89,6 +90,18 @@ def test_a_chain_is_found_beside_outliers():
 def test_a_share_that_cannot_be_meant_is_refused(share):
     with pytest.raises(UsageError, match="robust must be a share"):
         ppl.fit(ppl.GMM(), np.zeros((10, 1)), robust=share)
+
+
+def test_kept_rows_without_spread_are_refused_in_a_line(monkeypatch):
+    from ppl_models.latent import trimmed
+
+    def broken(*_):
+        raise trimmed.torch.linalg.LinAlgError("not positive definite")
+
+    monkeypatch.setattr(trimmed.whole, "train", broken)
+    with pytest.raises(ppl.DataError, match="without the least likely 0.1 of the rows") as refused:
+        ppl.fit(ppl.GMM(), np.zeros((10, 1)), robust=0.1)
+    assert "\n" not in str(refused.value)
 
 
 def test_one_gaussian_is_near_the_truth_where_a_tenth_is_spoilt():

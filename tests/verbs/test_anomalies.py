@@ -42,6 +42,7 @@ def chain():
     return uncalibrated(fit)
 
 
+@pytest.mark.slow
 def test_the_tail_of_a_gaussian_is_that_of_chi_squared():
     x = table(2, 1_000)[["speed", "load", "heat"]].to_numpy()
     fit = ppl.fit(ppl.GMM(components=1), x)
@@ -59,7 +60,7 @@ def test_missing_cells_are_left_out_of_the_tail():
     x[::2, 1] = np.nan
     fit = ppl.fit(ppl.GMM(components=1), x)
     torch.manual_seed(0)
-    found = surprise.tails(fit.bound, fit.data, fit.draws, 20_000)[::2]
+    found = surprise.tails(fit.bound, fit.data, fit.draws, 8_000)[::2]
     both = x[:, [0, 2]]
     centred, inverse = (both - both.mean(0))[::2], np.linalg.inv(np.cov(both.T))
     exact = ss.chi2.sf(np.einsum("ni,ij,nj->n", centred, inverse, centred), 2)
@@ -206,6 +207,7 @@ def test_stretches_have_dates(chain):
     assert (chain.anomalies(by="stretch", rate=0.001, gap=0)["anomalous"] >= 1).all()
 
 
+@pytest.mark.slow
 def test_sequences_are_judged_by_fishers_method():
     """Of 40 new sequences one has no regimes: it is first, and the others' p-values are uniform."""
     rng = np.random.default_rng(0)
