@@ -2,8 +2,9 @@
 
     python benchmarks/recommend.py [DATA]
 
-DATA is a directory with penguins.csv and german_credit.csv; without it only the data sets of scikit-learn are
-used. A set of more than 600 rows is cut to 600 at random, so that all of it takes minutes.
+DATA is a directory as for benchmarks/compare.py; without it only the data sets of scikit-learn are
+used. A set of more than 600 rows is cut to 600 at random, so that all of it takes minutes. Only targets
+that are classes are tried.
 """
 
 import sys
@@ -17,17 +18,13 @@ import ppl_models as ppl
 from ppl_models.comparison.result import _markdown
 
 SYSTEMS = ["gmm:components=1,restarts=1", "logistic", "svm"]
-NUMBERS = ["glm", "sklearn:RandomForestRegressor"]
 PEERS = ["sklearn:RandomForestClassifier"]
 
 
 def main(where: Path | None) -> None:
     """Print a row for each data set."""
-    from sklearn.datasets import load_diabetes
-
     sets = {name: (table, [*SYSTEMS, *PEERS]) for name, table in all_sets(where).items()}
     sets.pop("digits")
-    sets["diabetes"] = (load_diabetes(as_frame=True).frame.rename(columns={"target": "y"}), NUMBERS[:1])
     rows = []
     for name, (table, others) in sets.items():
         table = table.sample(min(len(table), 600), random_state=0).sort_index()
@@ -43,8 +40,8 @@ def main(where: Path | None) -> None:
         print(f"{name} done", file=sys.stderr, flush=True)
     table = pd.DataFrame(rows)
     print(_markdown(table))
-    near = table["within noise"].sum()
-    print(f"\nThe first advice was within noise of the best on {near} of {len(table)} sets.")
+    within = table["within noise"].sum()
+    print(f"\nThe first advice was within noise of the best on {within} of {len(table)} sets.")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def _by_held_out(
             "difference": table.loc[str(i), "difference"],
             "difference_se": error[str(i)],
             "against_best": table.loc[str(i), "against_best"] or table.loc[str(i), "failed"],
-            **{f: table.loc[str(i), f] for f in ("accuracy", "rmse") if not table[f].isna().all()},
+            **{f: table.loc[str(i), f] for f in ("accuracy", "rmse") if table[f].notna().to_numpy().any()},
             "seconds": round(float(table.loc[str(i), "seconds"]), 3),
         }
         for i, value in enumerate(tried)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ppl_models.cli.base import Command
+from ppl_models.cli.locate import LATEST, latest
 from ppl_models.cli.options import (
     json_option,
     option,
@@ -56,7 +57,8 @@ def compare(data: str, models: tuple[str, ...], **options: Any) -> None:
     from ppl_models.comparison.compare import compare as compared
     from ppl_models.comparison.words import parsed
 
-    entries = {name: each for word in models for name, each in parsed(word, (options["runs"],))}
+    words = [str(latest(options["runs"])) if word == LATEST else word for word in models]
+    entries = {name: each for word in words for name, each in parsed(word, (options["runs"],))}
     reading = read_with(options, "fit")
     source: Any = data
     if not all(hasattr(each, "data") for each in entries.values()):

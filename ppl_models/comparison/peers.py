@@ -85,8 +85,9 @@ def pipeline(estimator: Any, data: Dataset) -> Any:
     columns = [c for c in data.schema.columns if c.name != data.schema.target]
     labels = [j for j, c in enumerate(columns) if c.labelled]
     numbers = [j for j, c in enumerate(columns) if not c.labelled]
+    levels: Any = [np.arange(len(columns[j].levels), dtype=float) for j in labels]
     dummies = OneHotEncoder(
-        categories=[np.arange(len(columns[j].levels), dtype=float) for j in labels],
+        categories=levels,
         drop="if_binary",
         sparse_output=False,
     )

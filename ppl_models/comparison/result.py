@@ -68,8 +68,8 @@ class Comparison:
     @property
     def within_noise(self) -> tuple[str, ...]:
         """The entries that are not told apart from the best, that one first."""
-        near = self.table["against_best"].isin(["best", "no difference"])
-        return tuple(map(str, self.table.index[near]))
+        near = zip(self.table.index, self.table["against_best"].tolist(), strict=True)
+        return tuple(str(name) for name, said in near if said in ("best", "no difference"))
 
     def tables(self) -> "dict[str, pd.DataFrame]":
         """The tables that there are, by name, as they are shown: wide, with few digits to read."""
@@ -149,9 +149,8 @@ FEW = {
 
 def _headline(found: Comparison) -> "pd.DataFrame":
     table = found.table.reset_index()
-    drop = [
-        name for name in table if table[name].isna().all() or (name == "failed" and not table[name].any())
-    ]
+    drop = [name for name in table if not table[name].notna().to_numpy().any()]
+    drop += [] if any(table["failed"]) else ["failed"]
     return table.drop(columns=drop).rename(columns=FEW)
 
 

@@ -73,7 +73,7 @@ def named(model: Model) -> str:
 def _run(word: str, runs: Sequence[str]) -> Record | None:
     """The fit of a run directory of that name, if there is one."""
     for path in (Path(word), *(Path(each) / word for each in runs)):
-        if (path / "manifest.json").exists():
+        if (path / "run.json").is_file():
             return stored.load(path)
     return None
 
