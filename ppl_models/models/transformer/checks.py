@@ -15,7 +15,7 @@ from ppl_models.models.transformer.objective import PLACES, TokenTarget, part_of
 ROWS = 2_000
 """Rows that are looked at, at most."""
 
-SOME = 200_000
+SOME = 50_000
 """Values of these, at most."""
 
 WORSE = 0.05

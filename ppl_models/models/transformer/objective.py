@@ -48,7 +48,14 @@ class Batch(NamedTuple):
 
 
 def in_order(net: Transformer, codes: Tensor, order: Tensor, weight: Tensor | None = None) -> Batch:
-    """Rows of a table, (B, C) with −1 where missing, with their cells in an order, missing ones last."""
+    """Rows of a table with their cells in an order.
+
+    Args:
+        net: the network, for the value before the first place.
+        codes: (B, C) values of the cells, −1 where missing.
+        order: (B, C) columns in the order of the places, those that are missing last.
+        weight: (B,) of the rows, or None.
+    """
     value = codes.gather(1, order)
     seen = value >= 0
     value = value.clamp_min(0)
@@ -228,7 +235,15 @@ def windows(start: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def at_places(net: Transformer, stream: Stream, first: Tensor, last: Tensor, owner: Tensor) -> Batch:
-    """The places from `first` to before `last` of sequences, (n,) each, as a batch."""
+    """Places of sequences as a batch.
+
+    Args:
+        net: the network, for the value before the first place.
+        stream: the values of the sequences.
+        first: (B,) where each row begins.
+        last: (B,) the place behind its end.
+        owner: (B,) the sequence that it is of.
+    """
     size = int((last - first).max())
     at = first[:, None] + torch.arange(size)
     seen = at < last[:, None]

@@ -118,7 +118,7 @@ class Table(TransformerBound):
         return Sampled(values, {})
 
     def complete(self, data: Dataset, holes: np.ndarray, number: int, draws: Draws) -> Iterator[Completed]:
-        """The missing cells of rows in turn given those that are there, by some draws in each of K orders."""
+        """The missing cells of rows in turn, given those that are there, by draws in K orders."""
         net, C = self.net(draws), self.room
         codes = self.known.codes(np.asarray(data.values[holes]))
         seen = (codes >= 0).sum(1)
@@ -151,7 +151,7 @@ class Table(TransformerBound):
             total = torch.zeros(hi - lo, net.sizes[field], dtype=torch.float64, device=codes.device)
             for order in self.orders(codes, field):
                 batch = in_order(net, codes, order)
-                h = net(batch.before, batch.field, vectors)[torch.arange(hi - lo), place]
+                h = net(batch.before, batch.field, vectors)[torch.arange(hi - lo, device=place.device), place]
                 total += net.logits(h, field, vectors).double().softmax(1)
             found.append((total / self.model.orders).cpu())
         return torch.cat(found) if found else torch.zeros(0, net.sizes[field], dtype=torch.float64)

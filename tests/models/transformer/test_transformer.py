@@ -334,3 +334,16 @@ def test_weighted_rows_count_as_often_as_they_say():
     fit = ppl.fit(ppl.Transformer(**TINY), table, weights="w", steps=100)
     p = np.exp(fit.score(pd.DataFrame({"a": ["p", "q"]}))["log_density"])
     assert p[0] == pytest.approx(0.9, abs=0.05)
+
+
+def test_a_run_without_its_rows_says_the_same(tmp_path):
+    for fit, later in (
+        (of_numbers(), of_numbers().data.frame()[:5]),
+        (of_text(), pd.DataFrame({"said": ["a cat"]})),
+    ):
+        place = tmp_path / fit.bound.form.replace(" ", "_")
+        fit.save(place, slim=True)
+        again = ppl.load(place)
+        pd.testing.assert_frame_equal(again.score(later), fit.score(later))
+        pd.testing.assert_frame_equal(again.sample(5), fit.sample(5))
+        assert again.check().to_dict() == fit.check().to_dict()
