@@ -1,13 +1,14 @@
 """Digits that a GAN makes up: a picture, and their Fréchet distance beside those of a VAE.
 
     python benchmarks/gan_digits.py picture [--out docs/digits_gan.png]
-    python benchmarks/gan_digits.py distance DIR [--seed 0] [--steps N]
+    python benchmarks/gan_digits.py distance [DIR] [--seed 0] [--steps N]
 
 `picture` fits a GAN to scikit-learn's 1,797 digits with their labels, and draws a column of samples for each.
 
-`distance` fits a GAN and a VAE to the 10,000 images of DIR/mnist_t10k_images.idx3.gz without their labels. A
-convolutional network (`CNN`) is fitted to images and labels (DIR/mnist_t10k_labels.idx1.gz); its standardised
-features of the images, and of 10,000 samples of each system, have the distance
+`distance` fits a GAN and a VAE to the 10,000 images of DIR/mnist_t10k_images.idx3.gz without their labels,
+or without DIR to scikit-learn's digits with their labels. A convolutional network (`CNN`) is fitted to images
+and labels (DIR/mnist_t10k_labels.idx1.gz); its standardised features of the images, and of as many samples of
+each system, have the distance
 
     ‖μ − μ'‖² + tr(Σ + Σ' − 2 (Σ Σ')^½)
 
@@ -61,28 +62,35 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def features(network: ppl.Fit, pixels: np.ndarray) -> np.ndarray:
-    """Standardised features of images (n, 784)."""
-    own = network.data
+    """Standardised features of images (n, D)."""
     values = np.column_stack([pixels, np.zeros(len(pixels))])
-    rows = network.bound.rows(replace(own, values=values, lengths=np.array([len(pixels)])))
+    rows = network.bound.rows(replace(network.data, values=values, lengths=np.array([len(pixels)])))
     return rows.Z[:, 1:].numpy()
 
 
 def expected(fit: ppl.Fit, number: int, seed: int) -> np.ndarray:
     """Expected pixels of draws of z, of a VAE."""
-    net = fit.bound.networks(fit.params)
-    z = torch.randn(number, net.latent, generator=torch.Generator().manual_seed(seed))
+    net, generator = fit.bound.networks(fit.params), torch.Generator().manual_seed(seed)
+    z, label = torch.randn(number, net.latent, generator=generator), None
     with torch.no_grad():
-        return net.likelihood.expect(net.decoder(z, None)).numpy()
+        if net.classes:
+            y = torch.multinomial(net.log_prior_y().exp(), number, replacement=True, generator=generator)
+            label = net.one_hot(y)
+        return net.likelihood.expect(net.decoder(z, label)).numpy()
+
+
+def digits() -> "ppl.data.Dataset":
+    """scikit-learn's digits, with their labels as the target."""
+    found = load_digits()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "digits.npz"
+        np.savez(path, X=found.images, y=found.target)
+        return ppl.read(path, target="y")
 
 
 def small() -> ppl.Fit:
     """A GAN of scikit-learn's digits, given their labels."""
-    digits = load_digits()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "digits.npz"
-        np.savez(path, X=digits.images, y=digits.target)
-        return ppl.fit(ppl.GAN(latent=32, hidden=128), path, target="y", steps=2_000)
+    return ppl.fit(ppl.GAN(latent=32, hidden=128), digits(), steps=2_000)
 
 
 def picture(fit: ppl.Fit, out: Path) -> None:
@@ -97,28 +105,43 @@ def picture(fit: ppl.Fit, out: Path) -> None:
     grey.resize((grey.width * ZOOM, grey.height * ZOOM), Image.Resampling.NEAREST).save(out, optimize=True)
 
 
-def compare(folder: Path, seed: int, steps: int | None) -> None:
-    """The table of distances."""
-    plain, labelled = (images(folder, labels) for labels in (False, True))
+def compare(folder: Path | None, seed: int, steps: int | None, made: ppl.Fit | None = None) -> None:
+    """The table of distances.
+
+    Args:
+        folder: of the 10,000 images; None for scikit-learn's digits, given their labels.
+        seed: of all fits.
+        steps: of either system at most.
+        made: a fit of the GAN that was made before.
+    """
+    labelled = digits() if folder is None else images(folder, True)
+    data = labelled if folder is None else images(folder, False)
+    gan, vae = ppl.GAN(), ppl.VAE()
+    if folder is None:
+        gan, vae, steps = ppl.GAN(latent=32, hidden=128), ppl.VAE(latent=8, hidden="256,256"), steps or 2_000
     network = ppl.fit(ppl.CNN(), labelled, patience=3, seed=seed)
-    real = np.array(plain.values)
+    pixels = [j for j, c in enumerate(labelled.schema.columns) if c.name != labelled.schema.target]
+    real = np.array(labelled.values[:, pixels])
     number, wanted = len(real), features(network, real)
     print("| system | Fréchet distance | steps | CPU s | |\n|---|---|---|---|---|")
-    print(
-        f"| half of the images against the others | {distance(wanted[::2], wanted[1::2]):.2f} | | | |",
-        flush=True,
-    )
+    half = distance(wanted[::2], wanted[1::2])
+    print(f"| half of the images against the others | {half:.2f} | | | |", flush=True)
 
-    def row(name: str, pixels: np.ndarray, fit: ppl.Fit, seconds: float) -> None:
-        off = distance(wanted, features(network, pixels))
+    def row(name: str, drawn: np.ndarray, fit: ppl.Fit, seconds: float) -> None:
+        off = distance(wanted, features(network, drawn))
         print(f"| {name} | {off:.2f} | {fit.trained.steps} | {seconds:.0f} | {fit.status} |", flush=True)
 
-    for name, model in (("gan", ppl.GAN()), ("vae", ppl.VAE())):
-        began = time.process_time()
-        fit = ppl.fit(model, plain, seed=seed, steps=steps)
-        spent = time.process_time() - began
-        row(name, fit.sample(number, seed=1).to_numpy(float), fit, spent)
-    row("vae, expected pixels", expected(fit, number, 1), fit, spent)
+    def drawn(fit: ppl.Fit) -> np.ndarray:
+        own = fit.sample(number, seed=1)
+        return own.drop(columns=labelled.schema.target, errors="ignore").to_numpy(float)
+
+    began = time.process_time()
+    first = made or ppl.fit(gan, data, seed=seed, steps=steps)
+    row("gan", drawn(first), first, time.process_time() - began)
+    began = time.process_time()
+    second = ppl.fit(vae, data, seed=seed, steps=None if folder is None else steps)
+    row("vae, as drawn", drawn(second), second, time.process_time() - began)
+    row("vae, expected pixels", expected(second, number, 1), second, time.process_time() - began)
 
 
 def main() -> None:
@@ -128,7 +151,7 @@ def main() -> None:
     drawing.add_argument("--out", type=Path, default=Path("docs/digits_gan.png"))
     drawing.set_defaults(run=lambda options: picture(small(), options.out))
     comparing = commands.add_parser("distance")
-    comparing.add_argument("folder", type=Path)
+    comparing.add_argument("folder", type=Path, nargs="?")
     comparing.add_argument("--seed", type=int, default=0)
     comparing.add_argument("--steps", type=int, help="of either system at most")
     comparing.set_defaults(run=lambda options: compare(options.folder, options.seed, options.steps))
