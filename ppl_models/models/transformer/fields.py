@@ -27,7 +27,7 @@ class TransformerFields:
     passes: Annotated[
         int | None, "passes over the rows in which the step size falls to zero; by their number if not given"
     ] = None
-    rows: Annotated[
+    rows_are: Annotated[
         Rows, "independent rows, or sequences of them; auto is sequences with --sequence or --time"
     ] = "auto"
     text: Annotated[

@@ -75,7 +75,7 @@ class Transformer(TransformerFields, Model):
         if schema.text is not None:
             return TextBound(self, schema)
         ordered = schema.sequence is not None or schema.time is not None
-        if self.rows == "sequence" or (self.rows == "auto" and ordered):
+        if self.rows_are == "sequence" or (self.rows_are == "auto" and ordered):
             return SequenceBound(self, schema)
         if schema.target is None:
             return TableBound(self, schema)

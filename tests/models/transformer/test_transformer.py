@@ -164,7 +164,7 @@ def binary(lengths, seed=0):
 
 def test_sequences_of_one_length_have_a_mass_of_one_together():
     rows = binary([200])["event"].to_frame()
-    fit = ppl.fit(ppl.Transformer(**TINY, context=8, rows="sequence"), rows, steps=60)
+    fit = ppl.fit(ppl.Transformer(**TINY, context=8, rows_are="sequence"), rows, steps=60)
     table = pd.DataFrame(
         [(str(i), v) for i, s in enumerate(itertools.product(["on", "off"], repeat=4)) for v in s]
     )
@@ -191,7 +191,7 @@ def test_sequences_end_as_often_as_they_should():
 
 def test_what_is_longer_than_the_context_is_scored_given_most_of_it():
     rows = binary([90])["event"].to_frame()
-    fit = ppl.fit(ppl.Transformer(**TINY, context=16, rows="sequence"), rows, steps=60)
+    fit = ppl.fit(ppl.Transformer(**TINY, context=16, rows_are="sequence"), rows, steps=60)
     found = fit.score()["log_density"].to_numpy()
     np.testing.assert_allclose(found[:16], fit.score(rows[:16])["log_density"], atol=1e-6)
     net, stream = fit.bound.net(fit.draws), fit.bound.rows(fit.data)
@@ -206,7 +206,7 @@ def test_what_is_longer_than_the_context_is_scored_given_most_of_it():
 @pytest.mark.slow
 def test_a_series_is_forecast_around_what_it_does():
     x = np.tile([0.0, 1.0, 2.0, 3.0], 100)[:, None]
-    fit = ppl.fit(ppl.Transformer(**TINY, context=16, rows="sequence"), x, steps=200, batch_size=8)
+    fit = ppl.fit(ppl.Transformer(**TINY, context=16, rows_are="sequence"), x, steps=200, batch_size=8)
     ahead = fit.forecast(40)  # longer than the context
     assert np.abs(ahead["x0"].to_numpy() - np.tile([0.0, 1, 2, 3], 10)).mean() < 0.3
 
