@@ -1,5 +1,7 @@
 """How what stands in a comparison is written in one word.
 
+The forms of a word:
+
 gmm                                a model of the toolkit, with its defaults
 gmm:components=3,covariance=diag   with fields of the model and settings of its training
 mlp:hidden=50/50                   items of a list are separated by /
