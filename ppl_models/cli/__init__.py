@@ -7,6 +7,8 @@
     values.py      what an option's text may mean: 1:6, a,b, column=kind
     fit.py         ppl fit MODEL DATA
     resume.py      ppl resume RUN
+    compare.py     ppl compare, ppl recommend
+    select.py      ppl select MODEL DATA
     verbs.py       ppl predict, score, sample, … RUN
     plot.py        ppl plot RUN
     report.py      ppl report RUN

@@ -1,14 +1,17 @@
-"""Models beside one another on one data set: `compare`, and `recommend`, which says what to compare first.
+"""Models beside one another on one data set: `compare`, and `recommend`, which says where to start.
 
-folds       the same parts of the rows for every model
-entries     what stands in a comparison: a model, a finished run, a scikit-learn estimator, one helped by
-            another; and how it is written in one word
-peers       estimators of scikit-learn
-answers     what a model says of rows that it was not fitted to
-figures     how good that is: log loss, CORP, AUC, CRPS
-resampling  differences of folds, with standard errors that know that folds share rows
-harder      learning curves, test cells going missing, labels going missing
-compare     all of this
-result      what comes out, as tables, text, Markdown and JSON
-advice      which two systems to start with
+The files, from the ground up:
+
+    folds       the same parts of the rows for every model
+    answers     what a model says of rows that it was not fitted to
+    peers       estimators of scikit-learn
+    lending     features and rows that a joint model gives another
+    entries     what stands in a comparison: a model, an estimator, one helped by another
+    words       how that is written in one word
+    figures     how good answers are: log loss, CORP, AUC, CRPS
+    resampling  differences of folds, with standard errors that know that folds share rows
+    harder      learning curves, test cells going missing, labels going missing
+    result      what comes out, as tables, text, Markdown and JSON
+    compare     all of this
+    advice      which two systems to start with
 """

@@ -1,15 +1,17 @@
 """How what stands in a comparison is written in one word.
 
-gmm                                a model of the toolkit, with its defaults
-gmm:components=3,covariance=diag   with fields of the model and settings of its training
-mlp:hidden=50/50                   items of a list are separated by /
-FILE.py:Class                      a user-defined model
-sklearn:RandomForestClassifier:n_estimators=200
-logistic+gmm:components=8          the first on the columns and the features of the second
-logistic@gmm:rows=1000             the first on the rows and on rows drawn from the second
-logistic@gmm:balance=true          … so that the classes are even
-runs/quakes                        the model and settings of a finished run, or `latest`
-models.toml                        all tables [models.NAME] of a file
+The forms of a word:
+
+    gmm                                a model of the toolkit, with its defaults
+    gmm:components=3,covariance=diag   with fields of the model and settings of its training
+    mlp:hidden=50/50                   items of a list are separated by /
+    FILE.py:Class                      a user-defined model
+    sklearn:RandomForestClassifier:n_estimators=200
+    logistic+gmm:components=8          the first on the columns and the features of the second
+    logistic@gmm:rows=1000             the first on the rows and on rows drawn from the second
+    logistic@gmm:balance=true          … so that the classes are even
+    runs/quakes                        the model and settings of a finished run, or `latest`
+    models.toml                        all tables [models.NAME] of a file
 """
 
 import ast
