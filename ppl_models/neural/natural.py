@@ -140,7 +140,7 @@ class NaturalBound(Drawn):
     def _split(self, value: Tensor) -> dict[str, Tensor]:
         """Weights (S, D) by name, (S, ...)."""
         parts = value.split([shape.numel() for shape in self.sizes.values()], -1)
-        return {n: p.reshape(-1, *s) for (n, s), p in zip(self.sizes.items(), parts, strict=True)}
+        return {n: p.reshape(len(value), *s) for (n, s), p in zip(self.sizes.items(), parts, strict=True)}
 
     def dataset_batch(self, data: Dataset, device: str = "cpu") -> Weighed:
         """The training rows, without those held out."""
