@@ -103,7 +103,11 @@ def test_a_loaded_fit_can_be_saved(run, tmp_path):
     same_draws(again.posterior_draws, ppl.load(run).posterior_draws)
 
 
-@pytest.mark.parametrize("emission", ["gaussian", "poisson", "categorical", "exponential", "gamma"])
+@pytest.mark.parametrize(
+    "emission",
+    ["gaussian", "categorical"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("poisson", "exponential", "gamma")],
+)
 def test_every_emission_comes_back(emission, tmp_path):
     x = np.random.default_rng(0).poisson(3.0, (40, 1)) + 1.0
     types = {"x0": {"categorical": "categorical", "poisson": "count"}.get(emission, "continuous")}
@@ -161,6 +165,7 @@ def test_arviz_reads_the_posterior(fitted, run):
     assert data.constant_data["lengths"].values.tolist() == LENGTHS
 
 
+@pytest.mark.slow
 def test_posterior_in_memory_has_single_column_names():
     fit = ppl.fit(ppl.HMM(states=2), np.random.default_rng(0).normal(size=(30, 2)), restarts=1)
     posterior = fit.posterior["posterior"]
@@ -309,7 +314,12 @@ def slim_cases():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", slim_cases())
+SLOW = {"chain", "counts", "level"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in slim_cases()]
+)
 def test_a_run_without_its_rows(name, tmp_path):
     model, frame, options = slim_cases()[name]
     fit = ppl.fit(model, frame, **options)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 
+@pytest.mark.slow
 def test_selection_of_components(run, fits):
     result = run("fit", "gmm", "labelled.csv", *fits["mixture"][1:], "--components", "1:3", "--out", "r")
     assert result.exit_code == 0, result.output

@@ -19,6 +19,7 @@ def regimes(n, seed, stay=0.98):
     return np.array([-1.5, 1.5])[z, None] + rng.normal(size=(n, 1))
 
 
+@pytest.mark.slow
 def test_long_data_is_raced_on_a_part_and_finished_on_all():
     x = regimes(40_000, 1)
     fit = ppl.fit(ppl.HMM(states=2), x)

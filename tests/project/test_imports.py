@@ -230,7 +230,9 @@ SERVED = {
 }
 
 
-@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "regression" else pytest.mark.slow) for n in SERVED]
+)
 def test_predicting_a_row_imports_little(name, tmp_path):
     """What takes seconds to load is for fits, checks and pictures."""
     code = f"import numpy as np, ppl_models as ppl; x = np.random.default_rng(0).normal(size=(60, 2)); \

@@ -380,6 +380,7 @@ def test_a_good_fit_is_trusted(fitted):
     assert report.text().startswith("verdict: trusted")
 
 
+@pytest.mark.slow
 def test_an_empty_state_warns():
     x = (np.repeat([0.0, 20.0], 30) + np.random.default_rng(1).normal(size=60))[:, None]
     fit = ppl.fit(ppl.HMM(states=4, transition_concentration=0.05), x, restarts=2)

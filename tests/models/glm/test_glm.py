@@ -163,6 +163,7 @@ def test_links_that_a_family_has_not_are_refused():
         ppl.fit(ppl.GLM(family="poisson", link="identity"), d.assign(y=1), target="y")
 
 
+@pytest.mark.slow
 def test_prediction_intervals_cover():
     """90 % of 2,000 new rows ± 3 standard errors, and some of the posterior's own."""
     d, f = table(400, 7)

@@ -56,8 +56,14 @@ def expected(glm, batch, loc, root, draws=2_000):
     return values.mean(), gradient.mean(0), curvature.mean(0)
 
 
-@pytest.mark.parametrize("prior", ["normal", "student_t"])
-@pytest.mark.parametrize("C", [2, 3])
+@pytest.mark.parametrize(
+    ("C", "prior"),
+    [
+        (2, "normal"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, "student_t"), (3, "normal"))),
+        pytest.param(3, "student_t", marks=pytest.mark.slow),
+    ],
+)
 def test_expectations_equal_monte_carlo_with_autograd(C, prior):
     bound, data = bound_to(
         Logistic(prior=prior, prior_scale=0.7, class_weight="balanced"), simulated(40, 2, C)
@@ -102,9 +108,9 @@ def test_the_mode_equals_sklearn_at_the_same_prior(load):
     ("model", "C"),
     [
         (Logistic(), 2),
-        (Logistic(), 3),
+        pytest.param(Logistic(), 3, marks=pytest.mark.slow),
         (Logistic(prior="student_t", autoscale=False), 2),
-        (Logistic(prior="student_t"), 3),
+        pytest.param(Logistic(prior="student_t"), 3, marks=pytest.mark.slow),
     ],
 )
 def test_the_elbo_is_pyros(model, C):
@@ -122,6 +128,7 @@ def test_the_elbo_is_pyros(model, C):
     assert error < 0.1  # so that the comparison says something
 
 
+@pytest.mark.slow
 def test_the_horseshoe_program_has_the_density_of_its_draws():
     model = Logistic(prior="horseshoe")
     bound, data = bound_to(model, simulated(40, 3))

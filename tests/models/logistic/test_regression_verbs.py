@@ -174,6 +174,7 @@ def test_a_separated_class_has_a_finite_posterior_and_a_note():
     assert fit.summary().drop(columns=["odds_ratio_upper"]).loc["age"].notna().all()
 
 
+@pytest.mark.slow
 def test_the_horseshoe_finds_the_few_that_matter():
     rng = np.random.default_rng(3)
     X = rng.normal(size=(400, 12))
@@ -200,6 +201,7 @@ def test_the_horseshoe_finds_the_few_that_matter():
     assert float(gap.abs().max()) < 0.2
 
 
+@pytest.mark.slow
 def test_the_evidence_of_a_horseshoe_is_that_of_importance_sampling():
     fit = fitted(Logistic(prior="horseshoe"), people(60), draws=4_000)
     theta, params = fit.posterior_draws.theta, fit.params
@@ -277,6 +279,7 @@ NUTS_SD = [
 ]
 
 
+@pytest.mark.slow
 def test_the_horseshoe_with_fewer_rows_than_columns_agrees_with_nuts():
     rng = np.random.default_rng(11)
     X = rng.normal(size=(20, 30))

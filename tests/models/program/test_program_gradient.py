@@ -65,7 +65,7 @@ def test_saved_and_gone_on_with(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "guide", ["full-rank", *(pytest.param(n, marks=pytest.mark.slow) for n in ("normal", "low-rank", "flow"))]
+    "guide", ["normal", *(pytest.param(n, marks=pytest.mark.slow) for n in ("full-rank", "low-rank", "flow"))]
 )
 def test_draws_of_every_guide_are_weighed_by_its_own_density(guide):
     """E_q[p(x, θ)/q(θ)] is the evidence, whatever the guide, if both densities are right."""

@@ -74,6 +74,7 @@ class Schools(ppl.PyroModel):
             pyro.sample("y", dist.Normal(theta, data["sigma"]), obs=data["y"])
 
 
+@pytest.mark.slow
 def test_arrays_are_saved(tmp_path):
     fit = ppl.fit(Schools(), str(OWN / "eight_schools.json"), restarts=2)
     path = fit.save(tmp_path / "run")
