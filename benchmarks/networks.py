@@ -7,7 +7,9 @@ DIR holds the data: `tables/adult_train.csv.gz` and `adult_test.csv.gz` (the off
 `mnist_t10k_labels.idx1.gz`, `images1d/mnist1d.parquet`, `speech/fsdd_mfcc_dev.parquet`,
 `timeseries/taylor.csv.gz` and `exchange_rate.csv.gz`. NAME is a function below; all of them if none is given.
 Each prints one line as it is done, and the lines are added to `benchmarks/results/networks.md` by hand.
-Nothing is chosen by a test part. SPLITS=5 takes fewer of the UCI splits.
+Nothing is chosen by a test part. SPLITS=5 takes fewer of the UCI splits, SETS=yacht,energy some of the sets;
+each split is told on stderr, should the process be stopped. Seconds are CPU seconds of the process and all of
+its threads, so that they can be compared on a machine that is shared.
 """
 
 import copy
@@ -44,9 +46,9 @@ def adult(data: Path) -> None:
     train, test = parts
     y = train.columns[-1]
     test[y] = test[y].str.rstrip(".")
-    began = time.perf_counter()
+    began = time.process_time()
     fit = ppl.fit(ppl.MLP(), train, target=y, patience=3, tolerance=5e-4)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     loss = -float(fit.score(test)["log_probability"].mean())
     right = float((fit.predict(test)["class"] == test[y]).mean())
     say("adult", loss=loss, accuracy=right, seconds=seconds, verdict=fit.check().verdict)
@@ -55,7 +57,8 @@ def adult(data: Path) -> None:
 def uci(data: Path) -> None:
     """Log likelihood and RMSE on the standard splits, against MC dropout; the time of one plain network."""
     number = int(os.environ.get("SPLITS", "20"))
-    for name in UCI:
+    sets = os.environ.get("SETS", ",".join(UCI)).split(",")
+    for name in sets:
         held = np.load(data / "uci_regression" / f"{name}.npz")
         X, y = held["X"].astype(float), held["y"].astype(float).ravel()
         columns = [f"x{j}" for j in range(X.shape[1])]
@@ -66,16 +69,17 @@ def uci(data: Path) -> None:
             data_train = ppl.read(
                 frame.iloc[train], target="y", types=dict.fromkeys([*columns, "y"], "continuous")
             )
-            began = time.perf_counter()
+            began = time.process_time()
             fit = ppl.fit(ppl.MLP(), data_train)
-            clock[0] += time.perf_counter() - began
-            began = time.perf_counter()
+            clock[0] += time.process_time() - began
+            began = time.process_time()
             ppl.fit(ppl.MLP(members=1, posterior="members"), data_train)
-            clock[1] += time.perf_counter() - began
+            clock[1] += time.process_time() - began
             new = ppl.read(frame.iloc[test], schema=data_train.schema)
             nll = -float(fit.score(new)["log_probability"].mean())
             rmse = float(np.sqrt(np.mean((fit.predict(new)["mean"] - y[test]) ** 2)))
             found.append((nll, rmse))
+            print(name, len(found), f"{nll:.3f} {rmse:.3f}", *(f"{c:.1f}" for c in clock), file=sys.stderr)
         mean, error = np.mean(found, 0), np.std(found, 0) / len(found) ** 0.5
         say(
             f"uci {name}", splits=len(found), nll=float(mean[0]), nll_se=float(error[0]),
@@ -128,19 +132,19 @@ def mnist(data: Path) -> None:
     found = _images(data)
     order = np.random.default_rng(0).permutation(10_000)
     train, test = found.subset(np.sort(order[:9_000])), found.subset(np.sort(order[9_000:]))
-    began = time.perf_counter()
+    began = time.process_time()
     fit = ppl.fit(ppl.CNN(), train, patience=3)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     truth = test.column("y").astype(int)
     nll = -float(fit.score(test)["log_probability"].mean())
     wrong = float((fit.predict(test)["class"].astype(int).to_numpy() != truth).mean())
-    began = time.perf_counter()
+    began = time.process_time()
     plain = ppl.CNN(members=1).bind(train.schema).prepare(train)
     torch.manual_seed(0)
     index, y, _ = plain.used(train)
     own, held = plain.split(train, 0)
     net = bare(plain.network(), plain.inputs(train), y, index[held], index[own], 5)
-    other = time.perf_counter() - began
+    other = time.process_time() - began
     with torch.no_grad():
         inputs = plain.inputs(test)
         out = torch.cat([net(inputs.at(p))[:, 0] for p in torch.arange(len(truth)).split(512)])
@@ -167,9 +171,9 @@ def _mnist1d(data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def mnist1d_cnn(data: Path) -> None:
     """Accuracy on the test part."""
     train, test = _mnist1d(data)
-    began = time.perf_counter()
+    began = time.process_time()
     fit = ppl.fit(ppl.CNN(shift=4), train, target="y", patience=4)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     right = float((fit.predict(test)["class"].to_numpy() == test["y"].to_numpy()).mean())
     say("mnist1d cnn", accuracy=right, seconds=seconds)
 
@@ -183,9 +187,9 @@ def _long(frame: pd.DataFrame) -> pd.DataFrame:
 def mnist1d_rnn(data: Path) -> None:
     """The same with each signal as a sequence."""
     train, test = _mnist1d(data)
-    began = time.perf_counter()
+    began = time.process_time()
     fit = ppl.fit(ppl.RNN(layers=2), _long(train), sequence="id", target="y", patience=4)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     right = fit.predict(_long(test))["class"].to_numpy()[::40] == test["y"].to_numpy()
     say("mnist1d rnn", accuracy=float(right.mean()), seconds=seconds)
 
@@ -197,9 +201,9 @@ def _speech(data: Path) -> pd.DataFrame:
 
 def _digits(train: pd.DataFrame, test: pd.DataFrame) -> tuple[float, float]:
     keep = ["recording", "digit", *(f"m{i}" for i in range(26))]
-    began = time.perf_counter()
+    began = time.process_time()
     fit = ppl.fit(ppl.RNN(), train[keep], sequence="recording", target="digit", patience=4)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     found = fit.predict(test[keep])
     first = ~found["recording"].duplicated().to_numpy()
     return float((found["class"].to_numpy() == test["digit"].to_numpy())[first].mean()), seconds
@@ -232,9 +236,9 @@ def crps(draws: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _rolling(name: str, values: np.ndarray, start: int, steps: int, season: int, origins: list[int]) -> None:
     """Forecasts from several origins by a fit to the rows before `start`; naive ones by past errors."""
-    began = time.perf_counter()
+    began = time.process_time()
     fit = ppl.fit(ppl.RNN(), values[:start], patience=4)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     gaps = values[season:start] - values[: start - season]
     ours, naive, inside, rng = [], [], [], np.random.default_rng(0)
     scale = np.nanmean(np.abs(gaps), 0)

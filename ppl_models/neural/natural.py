@@ -29,6 +29,7 @@ from torch.func import functional_call
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, Variables, number_of, select_draws
 from ppl_models.inference.natural import Natural
+from ppl_models.inference.settings import Training
 from ppl_models.neural.bound import TEMPERATURE
 from ppl_models.neural.heads import NAME
 from ppl_models.neural.posteriors import CELLS, Drawn
@@ -40,6 +41,9 @@ WEIGHTS = "weights"
 
 STEP = 0.2
 """ρ if none is given."""
+
+DRAWS = 100
+"""Draws of a network of many weights: the fewest that there are of any model."""
 
 BOUND = 20
 """Draws that the ELBO is the mean of."""
@@ -83,6 +87,10 @@ class NaturalBound(Drawn):
         """Weights that a row meets, by which draws are budgeted."""
         return self.parameters
 
+    def working_bytes(self, settings: Training) -> int:
+        """And draws of all weights, and their log densities."""
+        return super().working_bytes(settings) + 28 * DRAWS * self.parameters
+
     def rule(self, target: NetworkTarget) -> dict[str, Any]:
         """By natural gradients."""
         precision = {name: prior_sd(shape) ** -2 for name, shape in self.sizes.items()}
@@ -105,7 +113,7 @@ class NaturalBound(Drawn):
         return {name: value[None] for name, value in more.items()}, float(each.mean())
 
     def _moments(self, params: Params) -> tuple[Tensor, Tensor]:
-        """M and σ, (D,) each."""
+        """Mean m and sd σ, (D,) each."""
         if "sd." + next(iter(self.sizes)) not in params:
             self.known("temperature")
         mean, sd = (
@@ -115,23 +123,24 @@ class NaturalBound(Drawn):
         return mean, sd
 
     def draw(self, params: Params, draws: int) -> Draws:
-        """`value` (S, D), all weights in the order of the network, by torch's global generator."""
+        """`value` (S, D) float32, all weights in the order of the network, by torch's global generator."""
         mean, sd = self._moments(params)
-        return {WEIGHTS: {"value": mean + sd * torch.randn(draws, len(mean), dtype=torch.float64)}}
+        value = mean + sd * torch.randn(draws, len(mean), dtype=torch.float64)
+        return {WEIGHTS: {"value": value.float()}}
 
     def log_q(self, theta: Draws, params: Params) -> Tensor:
         """Log density of the Gaussian, (S,)."""
         mean, sd = self._moments(params)
-        return _normal((theta[WEIGHTS]["value"] - mean) / sd, sd)
+        return _normal((theta[WEIGHTS]["value"].double() - mean) / sd, sd)
 
     def log_prior(self, theta: Draws) -> Tensor:
         """Log density of N(0, diag τ²), (S,)."""
-        return _normal(theta[WEIGHTS]["value"] / self._prior_sd, self._prior_sd)
+        return _normal(theta[WEIGHTS]["value"].double() / self._prior_sd, self._prior_sd)
 
     def _split(self, value: Tensor) -> dict[str, Tensor]:
         """Weights (S, D) by name, (S, ...)."""
         parts = value.split([shape.numel() for shape in self.sizes.values()], -1)
-        return {n: p.reshape(-1, *s) for (n, s), p in zip(self.sizes.items(), parts, strict=True)}
+        return {n: p.reshape(len(value), *s) for (n, s), p in zip(self.sizes.items(), parts, strict=True)}
 
     def dataset_batch(self, data: Dataset, device: str = "cpu") -> Weighed:
         """The training rows, without those held out."""
@@ -171,7 +180,8 @@ class NaturalBound(Drawn):
 
         A weight by itself means nothing: units can be exchanged.
         """
-        own = self._split(theta[WEIGHTS]["value"])
+        own = self._split(theta[WEIGHTS]["value"].double())
+        own = {name: v for name, v in own.items() if v[0].numel()}  # a table without labels has no rows
         size = torch.stack([v.flatten(1).square().mean(1).sqrt() for v in own.values()], 1)
         values: Variables = {"weight_rms": (("tensor",), size.numpy())}
         if "shared" in own:
@@ -191,7 +201,7 @@ class NaturalBound(Drawn):
             return
         with torch.random.fork_rng(devices=[]):
             net = self.network().eval().requires_grad_(False)
-        own = self._split(draws[WEIGHTS]["value"].float())
+        own = self._split(draws[WEIGHTS]["value"])
         S = number_of(draws)
         ends = self.outputs_each(inputs).cumsum(0)
         owner = torch.searchsorted(ends, unit, right=True)  # the input that each unit is of
