@@ -347,10 +347,10 @@ def test_fields_that_cannot_be_meant_are_refused(field):
         ppl.GMM(**field)
 
 
-def test_hmm_refuses_weights_and_targets():
+def test_hmm_refuses_weights_and_targets_that_vary_within_a_sequence():
     with pytest.raises(ppl.UsageError, match="weigh"):
         ppl.fit(ppl.HMM(), IRIS, weights=np.ones(150))
-    with pytest.raises(ppl.UsageError, match="target"):
+    with pytest.raises(ppl.DataError, match="one sequence has one class"):
         ppl.fit(ppl.HMM(), table_of(), target="kind")
 
 
