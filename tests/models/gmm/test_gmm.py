@@ -262,6 +262,7 @@ def test_score_is_the_mean_of_the_density_over_draws():
     np.testing.assert_allclose(fit.score()["log_density"][:4], np.log(density), atol=0.03)
 
 
+@pytest.mark.slow
 def test_a_process_uses_the_components_that_it_needs():
     rng = np.random.default_rng(5)
     x = np.concatenate([rng.normal(c, 0.4, (200, 2)) for c in ((0, 0), (4, 0), (0, 4))])
