@@ -49,8 +49,8 @@ def training(fit: "Record", wish: Wish) -> Picture:
         ax.set_ylim(settled.min() - 0.08 * span, y.max() + 0.08 * span)
         ax.set(xlabel="step", ylabel="ELBO (nats)" if raised == "ELBO" else raised)
         ax.annotate(
-            str(fit.status).replace("_", " "), (steps[-1], y[-1]), (-4, -12), textcoords="offset points", ha="right",
-            color=INK, fontsize=8,
+            str(fit.status).replace("_", " "), (steps[-1], y[-1]), (-4, -12),
+            textcoords="offset points", ha="right", color=INK, fontsize=8,
         )  # fmt: skip
         if both:
             gap = max(ends) - np.array(ends)
