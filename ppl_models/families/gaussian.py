@@ -166,6 +166,12 @@ def _emission(group: Group, states: int, fields: GaussianPrior) -> Emission:
     return FullGaussian(group.index, states, mean, sd, prior, fields.covariance == "tied", C)
 
 
+def _autoregressive(group: Group, states: int, fields: GaussianPrior, before: int) -> Emission:
+    from ppl_models.families.autoregressive import autoregressive
+
+    return autoregressive(group, states, fields, before)
+
+
 class GaussianLikelihood(Likelihood):
     """u_j = (x_j − x̄_j)/s_j ~ N(o_j, σ_j²), σ_j² = σ_min² + exp(2 ρ_j) learned for each column."""
 
@@ -220,6 +226,7 @@ GAUSSIAN = Family(
         kinds=(Kind.CONTINUOUS, Kind.COUNT),
         build=_emission,
         correlated=lambda fields: fields.covariance in ("full", "tied"),
+        lagged=_autoregressive,
     ),
     network=Network(
         density="N(o, σ²) with a σ for each column, learned, at least 0.01 sd of the column",
