@@ -1,8 +1,9 @@
 """Gaussian emissions around a linear function of the row before: regressions with the conjugate prior.
 
 Hamilton (1989, A new approach to the economic analysis of nonstationary time series, Econometrica 57,
-https://doi.org/10.2307/1912559) has such chains, with as many regressions as states. The prior and posterior are
-those of Bayesian linear regression (Minka 2000, https://tminka.github.io/papers/minka-linear.pdf).
+https://doi.org/10.2307/1912559) has such chains, with as many regressions as states. Prior and posterior are
+those of Bayesian linear regression (Bishop 2006, PRML, §3.3; with several columns Rossi, Allenby & McCulloch
+2005, Bayesian Statistics and Marketing, §2.8).
 """
 
 from __future__ import annotations
@@ -60,10 +61,12 @@ class AutoregressiveGaussian(NormalFactor, LinearEmission):
         Z = (κ₀^P / |L|)^{Q/2} · Z_W(ν, W)/Z_W(ν₀, (ν₀ s² I)⁻¹) · (2π)^{−nQ/2}
 
     Columns are in G groups: all in one with a full covariance, each regressed on all; each in its own with a
-    diagonal one, regressed on itself. s² and κ₀, one for each group, are at the maximum of Z in them unless given.
+    diagonal one, regressed on itself. s² and κ₀, one for each group, are at the maximum of Z in them unless
+    given.
 
-    A group is regressed where all its cells of the row and of the row before are there. Elsewhere, as in the first
-    row of a sequence, its cells are independent N(x̄, s_x²), the mean and variance of the column, whatever the state.
+    A group is regressed where all its cells of the row and of the row before are there. Elsewhere, as in the
+    first row of a sequence, its cells are independent N(x̄, s_x²), with the mean and variance of the column,
+    whatever the state.
 
     The features of a group are the upper triangle of (r, x)(r, x)ᵀ.
     """
@@ -237,7 +240,7 @@ class AutoregressiveGaussian(NormalFactor, LinearEmission):
         )
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
-        """`precision` (K, G, Q, Q), then `coefficient` given it, B row by row (K, G, P Q), the intercepts first."""
+        """`precision` (K, G, Q, Q), then `coefficient` (K, G, P Q) given it: B row by row, intercepts first."""
         q = self._posterior(statistics)
         inverse = q.root @ q.root.mT
         precision = site("precision", dist.Wishart(q.dof, precision_matrix=inverse, validate_args=False))
@@ -254,11 +257,11 @@ class AutoregressiveGaussian(NormalFactor, LinearEmission):
     # θ and rows
 
     def _given(self, theta: Theta, lag: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
-        """Means (..., G, Q) and covariances of standardised groups after rows (..., D) in the user's units.
+        """Means (..., G, Q) and covariances of standardised groups after rows (..., D).
 
         Args:
             theta: with as many leading dimensions as `lag`, or ones that they are broadcast against.
-            lag: the rows before.
+            lag: the rows before, in the user's units.
             alone: (..., G) groups that are not regressed.
         """
         u = self._standardised(lag).masked_fill(alone.unsqueeze(-1), 0.0)
@@ -317,7 +320,7 @@ class AutoregressiveGaussian(NormalFactor, LinearEmission):
         return self._posterior(statistics).mean[..., 0, 0, 0]
 
     def user(self, theta: Theta) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
-        """`mean` after a row at the columns' means, `coefficient` of the row before, `sd` and `correlation`."""
+        """`mean` after a row at the overall means, `coefficient` of the row before, `sd`, `correlation`."""
         B, scale = self._coefficient(theta), self.scale.to(theta["coefficient"])
         mean = self.centre.to(scale) + scale * B[..., 0, :].flatten(-2)
         covariance = torch.linalg.inv(theta["precision"])
@@ -341,8 +344,8 @@ def autoregressive(group: Group, states: int, fields: GaussianPrior, before: int
     """
     if fields.covariance not in ("full", "diag"):
         raise UsageError(
-            f"autoregressive goes with covariance full (a row depends on all columns of the row before) or diag "
-            f"(each column on itself), got {fields.covariance!r}"
+            "autoregressive goes with covariance full (a row depends on all columns of the row before) or "
+            f"diag (each column on itself), got {fields.covariance!r}"
         )
     D = len(group.index)
     full = fields.covariance == "full" and D > 1

@@ -84,12 +84,13 @@ class Chains(LatentBound):
 
     def _need_independence(self, verb: str) -> None:
         if self.lagged:
-            instead = (
-                "score has the surprise of each row" if verb == "anomalies" else "forecast goes on from a row"
-            )
+            also = {
+                "anomalies": "score says how probable each row is",
+                "impute": "forecast goes on from a row",
+            }
             raise UsageError(
-                f"{verb} needs rows that are independent given their states, and those of an autoregressive chain "
-                f"are not; {instead}, or fit without --autoregressive"
+                f"{verb} needs rows that are independent given their states, and those of an autoregressive "
+                f"chain are not; {also[verb]}, or fit without --autoregressive"
             )
 
     def _both(self, rows: Batch, draws: Draws) -> Tensor:

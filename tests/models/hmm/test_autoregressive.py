@@ -1,4 +1,4 @@
-"""Chains of regressions on the row before: evidence and predictions in closed form, and what cannot be asked."""
+"""Chains of regressions on the row before: evidence and predictions in closed form, and what is refused."""
 
 import itertools
 import math
@@ -43,7 +43,7 @@ def standard(fit):
 
 
 def log_t(x, r, dof, weight, size):
-    """Log p(x_1 … x_n) of a regression on r, row by row: each is a t given those before; last the next's t."""
+    """Log p(x_1 … x_n) of a regression on r, each row a t given those before; and the t of the next."""
     Q, P = x.shape[1], r.shape[1]
     L, cross, scatter, total = weight * np.eye(P), np.zeros((P, Q)), dof * size * np.eye(Q), 0.0
 
@@ -142,7 +142,7 @@ def test_bound_and_density_against_all_paths():
 
 
 def _elbo(fit, u, r):
-    """Log Σ_z exp E_q[log p(u, z | θ)] − KL(q(θ) ‖ p(θ)) over all paths, of normal–gamma and Dirichlet factors."""
+    """Log Σ_z exp E_q[log p(u, z | θ)] − KL(q(θ) ‖ p(θ)), over all paths."""
     S, density, kl = fit.params["gaussian"][0, :, 0].numpy(), np.zeros((6, 2)), 0.0
     density[0] = norm.logpdf(u[0, 0])
     for k in range(2):
@@ -182,6 +182,20 @@ def test_regimes_are_found(regimes):
     assert (found.std(0) < 0.1).all()
     alone = ppl.fit(ppl.HMM(), fit.data, restarts=2)
     assert fit.score()["log_density"].mean() > alone.score()["log_density"].mean() + 0.1
+
+
+def test_classes_may_differ_in_what_follows_a_row():
+    rng, rows = np.random.default_rng(7), []
+    for i in range(24):
+        x, phi = rng.normal(), (-0.8, 0.8)[i % 2]
+        for _ in range(12):
+            rows.append((str(i), x, "up" if i % 2 else "down"))
+            x = phi * x + 0.6 * rng.normal()
+    table = pd.DataFrame(rows, columns=["id", "x", "kind"])
+    model = ppl.HMM(states=1, autoregressive=True)
+    fit = ppl.fit(model, table, sequence="id", target="kind", restarts=1)
+    truth = table.groupby("id", sort=False)["kind"].first().to_numpy()
+    assert (fit.predict()["kind"].to_numpy() == truth).mean() > 0.9
 
 
 def test_forecasts_follow_the_recursion():
