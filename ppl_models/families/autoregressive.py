@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from ppl_models.errors import UsageError
 from ppl_models.families.base import Features, LinearEmission, columns_of
-from ppl_models.families.family import Group
 from ppl_models.families.full_gaussian import scale_tril_of
-from ppl_models.families.gaussian import GaussianPrior
-from ppl_models.families.normal_prior import CLOSE, LOG_2PI, STEPS, Field, NormalFactor, NormalPrior
+from ppl_models.families.normal_prior import CLOSE, LOG_2PI, STEPS, NormalFactor, NormalPrior
 from ppl_models.importing import lazy
 
 if TYPE_CHECKING:
@@ -240,7 +236,7 @@ class AutoregressiveGaussian(NormalFactor, LinearEmission):
         )
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
-        """`precision` (K, G, Q, Q), then `coefficient` (K, G, P Q) given it: B row by row, intercepts first."""
+        """`precision` (K, G, Q, Q), then `coefficient` (K, G, P Q) given it, B row by row."""
         q = self._posterior(statistics)
         inverse = q.root @ q.root.mT
         precision = site("precision", dist.Wishart(q.dof, precision_matrix=inverse, validate_args=False))
@@ -334,32 +330,3 @@ class AutoregressiveGaussian(NormalFactor, LinearEmission):
             "coefficient": (slope, ("column", "column_before")),
             "correlation": (correlation, ("column", "column_to")),
         }
-
-
-def autoregressive(group: Group, states: int, fields: GaussianPrior, before: int) -> AutoregressiveGaussian:
-    """The emission over the columns of a group, the rows before being in columns from `before` on.
-
-    Raises:
-        UsageError: the covariance is tied or spherical, or sizes are not those of the columns.
-    """
-    if fields.covariance not in ("full", "diag"):
-        raise UsageError(
-            "autoregressive goes with covariance full (a row depends on all columns of the row before) or "
-            f"diag (each column on itself), got {fields.covariance!r}"
-        )
-    D = len(group.index)
-    full = fields.covariance == "full" and D > 1
-    sizes = 1 if full else D
-    prior = fields.normal_prior(
-        group,
-        states,
-        Field("state_variance", fields.state_variance, sizes),
-        Field("mean_precision", fields.mean_precision, sizes),
-        D if full else 1,
-    )
-    if full and prior.dof <= D - 1:
-        raise UsageError(f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}")
-    if prior.flattest is not None:
-        prior = replace(prior, flattest=FLATTEST)
-    mean, sd = group.constants("mean"), group.constants("sd")
-    return AutoregressiveGaussian(group.index, states, mean, sd, prior, full, before)

@@ -195,7 +195,9 @@ def emissions(
         elif side is not None:
             built.append(side.build(group, states, priors))
     if lagged and not any(e.lagged for e in built):
-        raise UsageError("autoregressive is of gaussian columns, and there are none")
+        raise UsageError(
+            "autoregressive is of gaussian columns, and there are none; counts are with --emission=gaussian"
+        )
     if schema.target is not None:
         built.append(_label(schema, states, owner))
     return tuple(built)

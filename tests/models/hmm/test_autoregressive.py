@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyro
 import pytest
 import torch
 from scipy.special import betaln, digamma, gammaln
@@ -13,7 +14,7 @@ from scipy.stats import multivariate_t, norm
 import ppl_models as ppl
 from ppl_models.data.excerpt import excerpt
 from ppl_models.draws import select_draws
-from ppl_models.errors import UsageError
+from ppl_models.errors import PplWarning, UsageError
 
 SIZES = {"state_variance": 0.4, "mean_precision": 0.05, "covariance_dof": 5.0}
 
@@ -195,7 +196,7 @@ def test_classes_may_differ_in_what_follows_a_row():
     model = ppl.HMM(states=1, autoregressive=True)
     fit = ppl.fit(model, table, sequence="id", target="kind", restarts=1)
     truth = table.groupby("id", sort=False)["kind"].first().to_numpy()
-    assert (fit.predict()["kind"].to_numpy() == truth).mean() > 0.9
+    assert (fit.predict()["class"].to_numpy() == truth).mean() > 0.9
 
 
 def test_forecasts_follow_the_recursion():
@@ -203,12 +204,23 @@ def test_forecasts_follow_the_recursion():
     table["x"] = table["x"].iloc[0] + 0.1 * np.cumsum(table["x"] - 20)  # far from its mean at the end
     fit = ppl.fit(ppl.HMM(states=1, autoregressive=True), table, restarts=1)
     user, x = fit.posterior.posterior, np.full(len(fit.posterior.posterior.draw), table["x"].iloc[-1])
-    ahead = fit.forecast(4)
+    ahead, noise = fit.forecast(4), 0.0
     for h in range(4):
-        a, b = (user[name].values[0, :, 0, 0] for name in ("mean", "coefficient"))
+        a, b, sd = (user[name].values[0, :, 0, 0] for name in ("mean", "coefficient", "sd"))
         x = a + b * (x - fit.data.schema.columns[0].mean)
+        noise = sd**2 + b**2 * noise
+        assert ahead["x_sd"][h] == pytest.approx(np.sqrt(x.var() + noise.mean()), rel=0.08)
         error = ahead["x_sd"][h] / math.sqrt(len(x))
         assert ahead["x"][h] == pytest.approx(x.mean(), abs=5 * error)
+
+
+def test_a_random_walk_is_carried_on_without_a_warning(recwarn):
+    walk = pd.DataFrame({"x": 100 + np.cumsum(np.random.default_rng(1).normal(size=200))})
+    fit = ppl.fit(ppl.HMM(states=1, autoregressive=True), walk, restarts=1)
+    fit.forecast(2)
+    assert not recwarn.list
+    with pytest.warns(PplWarning, match="fall back to levels"):
+        ppl.fit(ppl.HMM(states=1), walk, restarts=1).forecast(2)
 
 
 def test_samples_have_the_autocorrelation_of_their_state():
@@ -291,3 +303,24 @@ def test_excerpts_know_the_row_before():
     at = table["x"].sort_values().index[at].to_numpy()
     np.testing.assert_array_equal(part.values[at > 0, 1], table["x"].to_numpy()[at[at > 0] - 1])
     assert np.isnan(part.values[at == 0, 1]).all()
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+@pytest.mark.filterwarnings("ignore:Singular sample")
+def test_the_pyro_program_has_the_same_density(covariance):
+    table, _ = series(8, 2, 2)
+    table.loc[3, "x"] = np.nan
+    fit = ppl.fit(ppl.HMM(autoregressive=True, covariance=covariance, **SIZES), table, restarts=1)
+    torch.manual_seed(0)
+    nodes = pyro.poutine.trace(fit.model.model).get_trace(fit.data).nodes
+    theta = {
+        name: {at.partition(".")[2]: node["value"] for at, node in nodes.items() if at.startswith(f"{name}.")}
+        for name in fit.bound.factors
+    }
+    rows, out = fit.bound.rows(fit.data), torch.empty(1, 8, 2, dtype=torch.float64)
+    fit.bound.density(rows, fit.bound.natural(theta))(slice(0, 8), out)
+    found = out[0] + fit.bound.log_base(rows.values)[:, None]
+    for t in range(8):
+        observed = nodes[f"x_{t}_gaussian"]
+        expected = float(observed["fn"].log_prob(observed["value"]).sum())
+        assert float(found[t, nodes[f"z_{t}"]["value"]]) == pytest.approx(expected, abs=1e-9)
