@@ -28,6 +28,7 @@ class Bound(ABC):
         partial_rows: whether later rows may lack columns of the fit, which are then what is asked for.
         numeric_target: whether a target may be a number; else it must be labels.
         form: of what rows it is, in words, where a system has forms for several.
+        lagged: positions of the columns that go on from their row before, so that trends are carried on.
         ridges: what to do where draws cannot get around in the posterior.
     """
 
@@ -37,6 +38,7 @@ class Bound(ABC):
     partial_rows: bool = False
     numeric_target: bool = False
     form: str = ""
+    lagged: tuple[int, ...] = ()
     ridges: str = "fit fewer states, or give stronger priors"
 
     def prepare(self, data: Dataset) -> Self:

@@ -1,7 +1,8 @@
 """The table inside a model: its columns transformed, with flags of spikes beside them.
 
 The first C columns are the user's, in their order and with their names; the flags of the spikes of column
-`x` are in a further one, `x_spike`. Of a schema without marginals all is as it was.
+`x` are in a further one, `x_spike`, and its cells of the row before, where a model looks at them, in
+`x_before`. Of a schema without marginals or such columns all is as it was.
 """
 
 from collections.abc import Iterator
@@ -42,14 +43,16 @@ class Inside:
 
     Args:
         outer: the user's columns, with their marginals.
+        lagged: positions of columns whose cells of the row before are in further columns, the last ones, NaN
+            where there is none.
 
     Attributes:
         outer: the same.
         schema: the columns inside.
     """
 
-    def __init__(self, outer: Schema) -> None:
-        self.outer = outer
+    def __init__(self, outer: Schema, lagged: tuple[int, ...] = ()) -> None:
+        self.outer, self.lagged = outer, lagged
         self._changed: dict[int, Marginal] = {
             j: column.marginal for j, column in enumerate(outer.columns) if column.marginal is not None
         }
@@ -60,7 +63,10 @@ class Inside:
             columns[j] = _scored(outer.columns[j], own)
         for j in self._flags:
             columns.append(_flag(outer.columns[j], self._changed[j], taken))
-        self.schema = replace(outer, columns=tuple(columns)) if self._changed else outer
+        for j in lagged:
+            name = _free(f"{outer.columns[j].name}_before", taken)
+            columns.append(replace(columns[j], name=name))
+        self.schema = replace(outer, columns=tuple(columns)) if self else outer
 
     @property
     def width(self) -> int:
@@ -68,7 +74,7 @@ class Inside:
         return len(self.outer.columns)
 
     def __bool__(self) -> bool:
-        return bool(self._changed)
+        return bool(self._changed or self.lagged)
 
     @cached_property
     def coarse(self) -> tuple[int, ...]:
@@ -96,6 +102,10 @@ class Inside:
             return data
         rng = np.random.default_rng([7, seed]) if noise else None
         values = self.encode(data.values, rng, data.source)
+        if self.lagged:
+            width = values.shape[1] - len(self.lagged)
+            values[1:, width:] = values[:-1, list(self.lagged)]
+            values[data.offsets[:-1], width:] = np.nan
         return replace(data, values=values, schema=self.schema)
 
     def encode(
@@ -189,12 +199,17 @@ def _scored(column: Column, own: Marginal) -> Column:
     )  # fmt: skip
 
 
-def _flag(column: Column, own: Marginal, taken: set[str]) -> Column:
-    """The flags of a column's spikes, under a name that is free."""
-    name = f"{column.name}_spike"
+def _free(name: str, taken: set[str]) -> str:
+    """A name that no column has yet."""
     while name in taken:
         name += "_"
     taken.add(name)
+    return name
+
+
+def _flag(column: Column, own: Marginal, taken: set[str]) -> Column:
+    """The flags of a column's spikes, under a name that is free."""
+    name = _free(f"{column.name}_spike", taken)
     levels = ("none", *(f"{spike:g}" for spike in own.spikes))
     kind = Kind.BINARY if len(levels) == 2 else Kind.CATEGORICAL
     return Column(name, kind, levels, maximum=len(levels) - 1.0, missing=column.missing, shares=own.shares)

@@ -76,6 +76,9 @@ class Emission(Factor):
     heavy_tails = False
     """Whether cells far out are what the family expects, so that they are no reason to start a state."""
 
+    lagged: tuple[int, ...] = ()
+    """Columns whose cells of the row before it looks at, in further columns beside those of the row."""
+
     is_label = False
     """Whether it only says which class a state belongs to, so that nothing is learned of it."""
 
@@ -152,12 +155,13 @@ class Emission(Factor):
         assert isinstance(cells, dist.Independent)
         return cells.base_dist.mask(seen).to_event(1), filled
 
-    def margins(self, theta: Theta, at: Callable[[Tensor], Tensor]) -> dist.TorchDistribution:
+    def margins(self, theta: Theta, at: Callable[[Tensor], Tensor], rows: Tensor) -> dist.TorchDistribution:
         """The distribution of each cell by itself, in the user's units, (B, n, D).
 
         Args:
             theta: (B, K, …), or (B, 1, …) where all states share a value.
             at: takes values of the states to those of rows, (B, n, …).
+            rows: (n, C), for families that look at the row before.
         """
         return self.local({site: at(value) for site, value in theta.items()})
 
@@ -168,6 +172,10 @@ class Emission(Factor):
     def complete(self, theta: Theta, x: Tensor) -> Tensor:
         """Draw the missing cells of rows `x` (..., D) from p(x_missing | x_observed, θ)."""
         return torch.where(torch.isnan(x), self.local(theta).sample(), x)
+
+    def walk(self, theta: Theta, x: Tensor, before: Tensor | None) -> Tensor:
+        """The same of rows (S, T, D) that follow one another, the first on a row (S, D), or on none."""
+        return self.complete(theta, x)
 
 
 class LinearEmission(Emission):

@@ -162,7 +162,12 @@ def _side(side: Side, family: Family) -> Conjugate | Network:
 
 
 def emissions(
-    choice: Choice, priors: Any, states: int, schema: Schema, owner: Sequence[int] | None = None
+    choice: Choice,
+    priors: Any,
+    states: int,
+    schema: Schema,
+    owner: Sequence[int] | None = None,
+    lagged: bool = False,
 ) -> tuple[Emission, ...]:
     """The emissions over the columns of a schema, in the order of their first columns, then the target's.
 
@@ -172,15 +177,27 @@ def emissions(
         states: K, of which each class has as many if there is a target.
         schema: the columns, of which some may be others inside; standardising constants come from here.
         owner: (K,) the class of each state, −1 for none, where not each has as many.
+        lagged: whether families that can look at the row before do, in columns after those of the schema.
 
     Raises:
         DataError: a column cannot be described by the family named for it.
+        UsageError: no family can look at the row before.
     """
     from ppl_models.data.inside import Inside
 
     schema = Inside(schema).schema
     found = sorted(groups("emission", choice, schema), key=lambda each: each[1].index[0])
-    built = [family.conjugate.build(group, states, priors) for family, group in found if family.conjugate]
+    built = []
+    for family, group in found:
+        side = family.conjugate
+        if side is not None and side.lagged is not None and lagged:
+            built.append(side.lagged(group, states, priors, len(schema.columns)))
+        elif side is not None:
+            built.append(side.build(group, states, priors))
+    if lagged and not any(e.lagged for e in built):
+        raise UsageError(
+            "autoregressive is of gaussian columns, and there are none; counts are with --emission=gaussian"
+        )
     if schema.target is not None:
         built.append(_label(schema, states, owner))
     return tuple(built)

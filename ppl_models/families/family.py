@@ -71,6 +71,8 @@ class Conjugate:
         build: (columns, K, fields of priors) -> emission.
         read_as: the kind that a column of another kind must be read as when the family is named for it.
         correlated: whether the prior refers to the correlations of the data, given its fields.
+        lagged: (columns, K, fields of priors, position of the first of the columns of the row before) ->
+            emission given the row before, where there is such a one.
     """
 
     density: str
@@ -79,6 +81,7 @@ class Conjugate:
     build: Callable[[Group, int, Any], Emission]
     read_as: Kind | None = None
     correlated: Callable[[Any], bool] = lambda priors: False
+    lagged: Callable[[Group, int, Any, int], Emission] | None = None
 
 
 @dataclass(frozen=True)

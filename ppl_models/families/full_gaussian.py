@@ -471,7 +471,7 @@ class FullGaussian(NormalFactor, LinearEmission):
         """A multivariate normal in the user's units."""
         return dist.MultivariateNormal(*self._moments(theta), validate_args=False)
 
-    def margins(self, theta: Theta, at: Callable[[Tensor], Tensor]) -> dist.TorchDistribution:
+    def margins(self, theta: Theta, at: Callable[[Tensor], Tensor], rows: Tensor) -> dist.TorchDistribution:
         """Normals: a covariance for every row would not fit."""
         mean, covariance = self._moments(theta)
         variance = covariance.diagonal(dim1=-1, dim2=-2)

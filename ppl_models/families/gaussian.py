@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -166,6 +166,37 @@ def _emission(group: Group, states: int, fields: GaussianPrior) -> Emission:
     return FullGaussian(group.index, states, mean, sd, prior, fields.covariance == "tied", C)
 
 
+def _autoregressive(group: Group, states: int, fields: GaussianPrior, before: int) -> Emission:
+    """Given the row before, whose cells are in columns from `before` on.
+
+    Raises:
+        UsageError: the covariance is tied or spherical, or sizes are not those of the columns.
+    """
+    if fields.covariance not in ("full", "diag"):
+        raise UsageError(
+            "autoregressive goes with covariance full (a row depends on all columns of the row before) or "
+            f"diag (each column on itself), got {fields.covariance!r}"
+        )
+    D = len(group.index)
+    full = fields.covariance == "full" and D > 1
+    sizes = 1 if full else D
+    prior = fields.normal_prior(
+        group,
+        states,
+        Field("state_variance", fields.state_variance, sizes),
+        Field("mean_precision", fields.mean_precision, sizes),
+        D if full else 1,
+    )
+    if full and prior.dof <= D - 1:
+        raise UsageError(f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}")
+    from ppl_models.families.autoregressive import FLATTEST, AutoregressiveGaussian
+
+    if prior.flattest is not None:
+        prior = replace(prior, flattest=FLATTEST)
+    mean, sd = group.constants("mean"), group.constants("sd")
+    return AutoregressiveGaussian(group.index, states, mean, sd, prior, full, before)
+
+
 class GaussianLikelihood(Likelihood):
     """u_j = (x_j − x̄_j)/s_j ~ N(o_j, σ_j²), σ_j² = σ_min² + exp(2 ρ_j) learned for each column."""
 
@@ -220,6 +251,7 @@ GAUSSIAN = Family(
         kinds=(Kind.CONTINUOUS, Kind.COUNT),
         build=_emission,
         correlated=lambda fields: fields.covariance in ("full", "tied"),
+        lagged=_autoregressive,
     ),
     network=Network(
         density="N(o, σ²) with a σ for each column, learned, at least 0.01 sd of the column",

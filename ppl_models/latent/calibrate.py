@@ -152,6 +152,7 @@ def respond(learned: Learned, exact: ExactPosterior, data: Dataset, device: str,
         density not finite (`ratio` is then ∞).
     """
     joint, d = exact.joint, exact.dimension
+    data = joint.inside.dataset(data) if joint.lagged else data  # before rows lose the one before them
     if d > RESPONSE:
         return Calibrated("mean field", learned)
     rows = int(RESPONSE_WORK // (d * joint.states * (joint.width + 8)))

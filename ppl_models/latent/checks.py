@@ -81,6 +81,7 @@ def against_data(joint: Joint, fitted: Fitted) -> list[Check]:
     if data.weight is not None or not width:
         return []
     rows = int(np.clip(CELLS // (misfit.DRAWS * width), 100, misfit.ROWS))
+    data = joint.inside.dataset(data) if joint.lagged else data  # before rows lose the one before them
     part = excerpt(data, rows, ordered=not joint.exchangeable, seed=fitted.settings.seed)
     part = joint.inside.dataset(part, noise=True)
     theta = select_draws(fitted.posterior_draws.theta, slice(0, misfit.DRAWS))
@@ -101,6 +102,7 @@ def against_data(joint: Joint, fitted: Fitted) -> list[Check]:
         for each in found
         if starts is not None
         and each.statistic == "autocorrelation"
+        and not joint.lagged  # such a chain goes on from where it is
         and misfit.wanders(part.column(each.column), starts)
     ]
     better: dict[str, str] = {}
@@ -124,7 +126,7 @@ def _cells(joint: Joint, e: Emission, theta: Draws, path: "Tensor", part: Datase
         shared = value.shape[1] == 1 and joint.states > 1
         return value[draw, torch.zeros_like(path) if shared else path]
 
-    d: Any = e.margins(theta[e.name], at)
+    d: Any = e.margins(theta[e.name], at, torch.as_tensor(part.values))
     x = part.values[:, list(e.columns)]
     found = cumulative(d, x)
     if found is None:

@@ -55,7 +55,8 @@ class Joint(Conjugate):
         order_by: str = "auto",
     ) -> None:
         self.structure, self.emissions = structure, emissions
-        self.inside = Inside(schema)
+        self.lagged = tuple(j for e in emissions for j in e.lagged)
+        self.inside = Inside(schema, self.lagged)
         self.schema = self.inside.schema
         self.order_by = order.checked(order_by, schema)
         self.factors: dict[str, Factor] = {**structure.factors, **{e.name: e for e in emissions}}
@@ -302,8 +303,13 @@ class Joint(Conjugate):
 
         return {e.name: {site: at(v) for site, v in theta[e.name].items()} for e in self.emissions}
 
-    def emit(self, theta: Draws, state: Tensor, given: Tensor | None = None) -> Tensor:
-        """Draw rows (S, T, C) in the user's units given states (S, T) and, perhaps, some cells (T, C)."""
+    def emit(
+        self, theta: Draws, state: Tensor, given: Tensor | None = None, before: Tensor | None = None
+    ) -> Tensor:
+        """Draw rows (S, T, C) in the user's units given states (S, T) and, perhaps, some cells (T, C).
+
+        Families that look at the row before begin with the row `before` (C,), or with none.
+        """
         S, T = state.shape
         C = len(self.schema.columns)
         rows = torch.full((S, T, C), math.nan, dtype=torch.float64, device=state.device)
@@ -312,7 +318,8 @@ class Joint(Conjugate):
         local = self.local_theta(theta, state)
         for e in self.emissions:
             index = list(e.columns)
-            rows[..., index] = e.complete(local[e.name], rows[..., index])
+            row = None if before is None else before[index]
+            rows[..., index] = e.walk(local[e.name], rows[..., index], row)
         if not self.inside:
             return rows
         found = torch.from_numpy(self.inside.decode(values_of(rows))).to(rows)
@@ -361,6 +368,8 @@ class Joint(Conjugate):
         own = self.structure_theta(theta)
         lengths = [data.rows] if self.structure.exchangeable else data.lengths
         latents = [self.structure.simulate(own, int(length)) for length in lengths]
+        if self.lagged:  # each begins by itself
+            return torch.cat([self.emit(theta, each) for each in latents], 1).numpy()
         return self.emit(theta, torch.cat(latents, 1)).numpy()
 
     def variables(self, theta: Draws) -> tuple[Variables, dict[str, Any]]:

@@ -53,7 +53,7 @@ def forecast(
 
     steps, tails = count("steps", steps), check_level(level)
     dataset, schema = later(fit, data, reading), fit.data.schema
-    _warn_of_trends(dataset)
+    _warn_of_trends(dataset, fit.bound.lagged)
     rows = fit.bound.rows(dataset, fit.settings.device)
     theta = some_draws(fit, dataset, BUDGET // max(1, steps * len(dataset.lengths) // dataset.rows), LEAST)
     tables: list[pd.DataFrame] = []
@@ -85,7 +85,7 @@ def forecast(
     return result
 
 
-def _warn_of_trends(data: "Dataset") -> None:
+def _warn_of_trends(data: "Dataset", carried: "tuple[int, ...]") -> None:
     """Say of columns that trend or wander that regimes of levels do not carry them on."""
     import numpy as np
 
@@ -97,7 +97,7 @@ def _warn_of_trends(data: "Dataset") -> None:
     found = [
         c.name
         for j, c in enumerate(data.schema.columns)
-        if not c.labelled and wanders(np.asarray(data.values[:, j]), starts)
+        if not c.labelled and j not in carried and wanders(np.asarray(data.values[:, j]), starts)
     ]
     if found:
         names = ", ".join(map(repr, found))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.capabilities import Ahead, Assigned, Sampled
+from ppl_models.capabilities import Ahead, Assigned, Completed, Explained, Sampled
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, groups, number_of, on_device, select_draws
 from ppl_models.errors import UsageError
@@ -35,6 +35,10 @@ class Chains(LatentBound):
                 "batch_size cuts sequences into pieces, which begin in any state; leave it out where "
                 "transitions are forbidden, the start is fixed or sequences have classes"
             )
+        if settings.robust and self.lagged:
+            raise UsageError(
+                "robust leaves rows out, which an autoregressive chain goes on from: leave it out"
+            )
         return super().train(data, settings, course)
 
     def assign(self, rows: Batch, draws: Draws, learned: Params) -> Assigned:
@@ -50,6 +54,44 @@ class Chains(LatentBound):
         K, names = self.states, np.array(self.names())
         shares = {"smoothed": both[:, :K], "filtered": both[:, K:]}
         return Assigned("state", names[path.cpu().numpy()], shares, tuple(self.names()))
+
+    def complete(self, data: Dataset, holes: np.ndarray, number: int, draws: Draws) -> Iterator[Completed]:
+        """Missing cells given the path: see `LatentBound.complete`.
+
+        Raises:
+            UsageError: the chain is autoregressive.
+        """
+        self._need_independence("impute")
+        return super().complete(data, holes, number, draws)
+
+    def tails(self, data: Dataset, draws: Draws, number: int) -> np.ndarray:
+        """How improbable rows are given those before: see `LatentBound.tails`.
+
+        Raises:
+            UsageError: the chain is autoregressive.
+        """
+        self._need_independence("anomalies")
+        return super().tails(data, draws, number)
+
+    def explain(self, data: Dataset, index: np.ndarray, draws: Draws, number: int) -> Iterator[Explained]:
+        """How improbable cells are: see `LatentBound.explain`.
+
+        Raises:
+            UsageError: the chain is autoregressive.
+        """
+        self._need_independence("anomalies")
+        return super().explain(data, index, draws, number)
+
+    def _need_independence(self, verb: str) -> None:
+        if self.lagged:
+            also = {
+                "anomalies": "score says how probable each row is",
+                "impute": "forecast goes on from a row",
+            }
+            raise UsageError(
+                f"{verb} needs rows that are independent given their states, and those of an autoregressive "
+                f"chain are not; {also[verb]}, or fit without --autoregressive"
+            )
 
     def _both(self, rows: Batch, draws: Draws) -> Tensor:
         """Smoothed and filtered probabilities beside one another under each draw, (S, n, 2K)."""
@@ -85,7 +127,10 @@ class Chains(LatentBound):
         for i in range(now.shape[1]):
             state = self.structure.simulate(self.structure_theta(many), steps, now[:, i].repeat(repeat, 1))
             share = torch.stack([(state == k).double().mean(0) for k in range(self.states)], 1)
-            yield Ahead(self.emit(many, state).numpy(), {"state": share.numpy()}, tuple(self.names()))
+            last = rows.values[rows.rows.offsets[i + 1] - 1].cpu()
+            yield Ahead(
+                self.emit(many, state, before=last).numpy(), {"state": share.numpy()}, tuple(self.names())
+            )
 
 
 @final

@@ -3,7 +3,7 @@
     π ~ Dirichlet(α_start),  A_k ~ Dirichlet(α_transition + stickiness · e_k)
     φ_k ~ the conjugate prior of the emission
     z_1 ~ Categorical(π),    z_t | z_{t−1} ~ Categorical(A_{z_{t−1}})
-    x_t | z_t ~ Π_e emission_e(φ_{z_t})
+    x_t | z_t ~ Π_e emission_e(φ_{z_t}),   or x_t | z_t, x_{t−1} where `autoregressive`
 
     p(x, z, π, A, φ) = p(π) Π_k p(A_k) p(φ_k) · Π_seq π_{z_1} Π_{t>1} A_{z_{t−1} z_t} Π_t p(x_t | φ_{z_t})
 
@@ -86,6 +86,9 @@ class HMM(LatentModel):
         str,
         "probabilities of the classes of a target: empirical (learned), uniform, or CLASS=P,...",
     ] = "empirical"
+    autoregressive: Annotated[
+        bool, "whether Gaussian columns follow the row before: on a line of their own in each state"
+    ] = False
     labels: Annotated[
         str | None, "column of the states' own names, empty in rows whose state is to be inferred"
     ] = None
@@ -94,6 +97,8 @@ class HMM(LatentModel):
         self._check("states")
         if not self.stickiness >= 0:
             raise UsageError(f"stickiness must be at least 0, got {self.stickiness}")
+        if self.autoregressive and self.marginals != "plain":
+            raise UsageError("autoregressive goes with --marginals plain, in which rows follow one another")
         if self.width is not None:
             object.__setattr__(self, "width", whole("width", self.width, 0))
 
@@ -152,7 +157,7 @@ class HMM(LatentModel):
         )  # fmt: skip
         return kind(
             structure,
-            emissions(self.emission, self.priors, states * classes, schema, owner),
+            emissions(self.emission, self.priors, states * classes, schema, owner, self.autoregressive),
             schema,
             self.order_by,
         )
