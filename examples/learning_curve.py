@@ -2,9 +2,10 @@
 
     python examples/learning_curve.py
 
-Simulated rows of twelve columns, normal in each of two classes, and slightly correlated. Naive Bayes models how rows of
-each class look, and takes the columns for independent; a logistic regression models only where the classes meet. Ng &
-Jordan (2002, NeurIPS 14): the first gets by with fewer rows, the second ends lower if the first is wrong.
+Simulated rows of twelve columns, normal in each of two classes, and slightly correlated. Naive Bayes models
+how rows of each class look, and takes the columns for independent; a logistic regression models only where
+the classes meet. Ng & Jordan (2002, NeurIPS 14): the first gets by with fewer rows, the second ends lower
+if the first is wrong.
 """
 
 import numpy as np
@@ -34,11 +35,13 @@ def main() -> None:
     print(result.tables()["curve"].to_string(index=False), "\n")
     crossing = result.crossings.iloc[0]
     print(f"the regression is ahead from {crossing['size']:.0f} rows on, "
-          f"90 % interval {crossing['lower']:.0f} to {crossing['upper']:.0f}")  # fmt: skip
+          f"95 % interval {crossing['lower']:.0f} to {crossing['upper']:.0f}")  # fmt: skip
 
     axes = Figure(figsize=(6, 4), layout="constrained").subplots()
     for name, each in result.curve.groupby("model", sort=False):
-        axes.errorbar(each["size"], each["log_loss"], each["standard_error"], marker="o", capsize=3, label=name)
+        axes.errorbar(
+            each["size"], each["log_loss"], each["standard_error"], marker="o", capsize=3, label=name
+        )
     axes.set(xscale="log", xlabel="rows to learn from", ylabel="log loss of held-out rows")
     axes.legend()
     axes.figure.savefig("learning_curve.png", dpi=120)

@@ -2,9 +2,10 @@
 
     python examples/market_regimes.py
 
-Simulated daily returns in per cent: calm for some hundred days, turbulent for some forty. A hidden Markov model
-of two states is fitted to the first 900. The 300 others are forecast five at a time, and the forecasts compared by
-CRPS with one normal distribution of all returns before, which knows nothing of regimes.
+Simulated daily returns in per cent: calm for some hundred days, turbulent for some forty. A hidden Markov
+model of two states is fitted to the first 900. The 300 others are forecast five at a time, and the
+forecasts compared by CRPS with one normal distribution of all returns before, which knows nothing of
+regimes.
 """
 
 import numpy as np

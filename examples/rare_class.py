@@ -2,10 +2,10 @@
 
     python examples/rare_class.py
 
-Breast tumours, which come with scikit-learn, by four columns that leave something to learn. Eight times 300 are
-drawn, 15 of them malignant. A mixture with a target learns both classes and makes up malignant rows until there
-are as many as benign ones; gradient boosting is trained with and without them, and judged by average precision
-on the tumours that were not drawn.
+Breast tumours, which come with scikit-learn, by four columns that leave something to learn. Eight times 300
+are drawn, 15 of them malignant. A mixture with a target learns both classes and makes up malignant rows
+until there are as many as benign ones; gradient boosting is trained with and without them, and judged by
+average precision on the tumours that were not drawn.
 """
 
 import numpy as np

@@ -47,8 +47,10 @@ def main() -> None:
     print(found[["surprise", "p_value", "why"]].head(5).round(4).to_string())
 
     axes = fit.plot("groups", columns=["inlet", "outlet"])[0]
-    axes.scatter(*table.loc[faulty, ["inlet", "outlet"]].to_numpy().T, s=60, facecolors="none", edgecolors="k")
-    axes.set_title("Readings, with the planted faults circled")
+    axes.scatter(
+        *table.loc[faulty, ["inlet", "outlet"]].to_numpy().T, s=60, facecolors="none", edgecolors="k"
+    )
+    axes.figure.suptitle("Readings, with the planted faults circled")
     axes.figure.savefig("sensor_faults.png", dpi=120)
 
 

@@ -1,10 +1,11 @@
-"""Words from sequences, as spoken digits are told apart: a hidden Markov model for each, and a recurrent network.
+"""Spoken words: a hidden Markov model for each of them, and a recurrent network.
 
     python examples/spoken_digits.py
 
-Simulated: each of four words goes through four sounds of its own, for as many frames as the speaker likes; a frame
-has three noisy numbers. Words share sounds and differ by their order, so that the mean frame of a recording
-says little. The HMM (a left-to-right chain for each word) knows that sounds follow one another; the network does not.
+Simulated: each of four words goes through four sounds of its own, for as many frames as the speaker likes;
+a frame has three noisy numbers. Words share sounds and differ by their order, so that the mean frame of a
+recording says little. The HMM (a left-to-right chain for each word) knows that sounds follow one another;
+the network does not.
 """
 
 import numpy as np
@@ -30,16 +31,16 @@ def recordings(number: int, seed: int) -> pd.DataFrame:
 
 
 def main() -> None:
-    train, test = recordings(80, 1), recordings(200, 2)
+    train, test = recordings(40, 1), recordings(100, 2)
     truth = test.groupby("recording")["word"].first()
     classes = sorted(WORDS)
     models = {
-        "a chain for each word": ppl.HMM(states=4, topology="left-right"),
-        "recurrent network": ppl.RNN(units=24, members=2),
+        "a chain for each word": (ppl.HMM(states=4, topology="left-right"), {"restarts": 2}),
+        "recurrent network": (ppl.RNN(units=24, members=2), {"steps": 600}),
     }
     found = {}
-    for name, model in models.items():
-        fit = ppl.fit(model, train, target="word", sequence="recording", seed=0)
+    for name, (model, training) in models.items():
+        fit = ppl.fit(model, train, target="word", sequence="recording", seed=0, **training)
         predicted = fit.predict(test).groupby("recording", sort=False)["class"].first()
         found[name] = predicted.to_numpy()
     means = [table.groupby("recording")[COLUMNS].mean() for table in (train, test)]

@@ -2,9 +2,10 @@
 
     python examples/survey_gaps.py
 
-Answers of the American National Election Studies of 1996, which come with statsmodels. Income is taken out more
-often the more educated someone is, so that the incomes that are left are too low. A mixture fills the cells in
-five times; the five answers are combined by Rubin's rules. This is done for a number of patterns of gaps.
+Answers of the American National Election Studies of 1996, which come with statsmodels. Income is taken out
+more often the more educated someone is, so that the incomes that are left are too low. A mixture fills the
+cells in five times; the five answers are combined by Rubin's rules. The truth is the mean of the complete
+table, not of all voters, so that right intervals cover it more often than their level says.
 """
 
 import numpy as np

@@ -2,9 +2,10 @@
 
     python examples/words_as_counts.py
 
-Simulated messages of a few dozen words, of which twenty are counted. Given its kind, how often each word comes is
-Poisson, and long messages have more of all. A mixture with one component for each class is naive Bayes, with a
-posterior of its rates; the regression makes no assumption about words, and pays for it where messages are few.
+Simulated messages of a few dozen words, of which twenty are counted. Given its kind, how often each word
+comes is Poisson, and long messages have more of all. A mixture with one component for each class is naive
+Bayes, with a posterior of its rates; the regression makes no assumption about words, and pays for it where
+messages are few.
 """
 
 import numpy as np

@@ -323,3 +323,19 @@ def test_the_proof_against_separation_agrees_with_the_linear_programme():
         agreed.append(proof != found)
     assert 0.8 < np.mean(agreed)
     assert not separation.excluded(np.ones((5, 1)), np.full(5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("columns", "further"), [(3, None), (4, "1 further column"), (6, "3 further columns")]
+)
+def test_many_columns_far_outside_are_told_in_four_lines(columns, further):
+    x = np.random.default_rng(0).normal(size=(40, columns))
+    table = pd.DataFrame(x).add_prefix("x").assign(y=np.where(x[:, 0] > 0, "a", "b"))
+    bound = ppl.fit(ppl.Logistic(), table, target="y", seed=0).bound
+    later = table.copy()
+    for j in range(columns):
+        later.loc[: j + 1, f"x{j}"] = 99.0  # the last column is outside in the most rows
+    said = bound.remarks(ppl.read(later, target="y"))
+    assert f"{columns + 1} rows with 'x{columns - 1}'" in " ".join(said)
+    assert len(said) == (columns if further is None else 4)
+    assert further is None or said[-1] == f"and so in {further}"
