@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import ppl_models as ppl
 
-SIDE, TRAIN = 8, 1200
+SIDE, FRAME, TRAIN = 8, 10, 1200
 
 
 def main() -> None:
@@ -52,10 +52,10 @@ def main() -> None:
     for ax, (name, (x, y)) in zip(axes, sheets.items(), strict=True):
         right = KNeighborsClassifier(3).fit(x, y).score(test, digit[TRAIN:])
         print(f"{name:>18} {right:.3f}")
-        sheet = np.zeros((8 * SIDE, 10 * SIDE))
+        sheet = np.zeros((8 * FRAME, 10 * FRAME))
         for j in range(10):
             for i, row in enumerate(np.flatnonzero(y == str(j))[:8]):
-                sheet[i * SIDE : (i + 1) * SIDE, j * SIDE : (j + 1) * SIDE] = x[row].reshape(SIDE, SIDE)
+                sheet[i * FRAME :, j * FRAME :][:SIDE, :SIDE] = x[row].reshape(SIDE, SIDE)
         ax.imshow(sheet, cmap="gray_r", vmin=0, vmax=1)
         ax.set(title=f"{name}: {right:.0%} recognised", xticks=[], yticks=[])
     axes[0].figure.savefig("digit_images.png", dpi=120)

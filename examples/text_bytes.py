@@ -58,8 +58,8 @@ def main() -> None:
     bits = fit.score(test, summary=True).set_index("score")["mean"]["bits_per_byte"]
     packed = 8 * (len(lzma.compress(raw + held_out)) - len(lzma.compress(raw))) / len(held_out)
     single, pairs = by_pairs(raw, held_out)
-    found = {"bytes": single, "pairs of bytes": pairs, "lzma": packed, f"{steps} steps": float(bits)}
-    print(f"{len(raw):,} bytes to learn from, {len(held_out):,} others; bits a byte")
+    found = {"bytes": single, "pairs of bytes": pairs, "lzma": packed, "transformer": float(bits)}
+    print(f"{len(raw):,} bytes to learn from, {len(held_out):,} others; {steps} steps; bits a byte")
     for name, each in found.items():
         print(f"{name:>16} {each:.2f}")
     print("\n" + fit.sample(200, prompt="Return the ", temperature=0.7)["text"][0])
