@@ -173,8 +173,6 @@ def test_anomalies_are_the_rows_that_are_far():
 PAGE = (Path(__file__).resolve().parents[1] / "docs/sklearn.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "code", re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-)
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
 def test_what_the_page_shows_runs(code):
     exec(code, {})

@@ -35,7 +35,7 @@ def sizes_of(train: Sequence[int], classes: int) -> list[int]:
 
     Example:
         >>> sizes_of([455, 456], 2)
-        [10, 19, 36, 67, 128, 241, 455]
+        [10, 19, 36, 67, 127, 241, 455]
     """
     least, most = max(LEAST, 5 * classes), min(train)
     if least >= most:

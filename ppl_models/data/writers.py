@@ -5,6 +5,7 @@ import gzip
 import json as json_library
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,7 @@ ROWS = 100_000
 """Rows that are made text at a time."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 def write_table(
@@ -267,4 +269,5 @@ def _safe(frame: "pandas.DataFrame") -> "pandas.DataFrame":
 
 
 def _harmless(cell: object) -> object:
-    return "'" + cell if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    runs = isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if runs else cell

@@ -386,7 +386,7 @@ def _facts(fit: "Record") -> list[tuple[str, str]]:
         ("fingerprint of the data", fit.data.sha256 if fit.data.rows else "not stored with the run"),
         ("rule", fit.trained.rule),
         ("steps, seconds", f"{fit.trained.steps:,}, {fit.trained.seconds:.1f}"),
-        ("ELBO", f"{fit.elbo:,.4f} nats"),
+        (fit.settings.objective, f"{fit.elbo:,.4f}"),
         ("versions now", f"Python {platform.python_version()}, {versions}"),
     ]
     if fit.path is not None:
@@ -404,7 +404,7 @@ def _compared(fits: "list[Record]") -> "pd.DataFrame":
             "model": f"{fit.name}, {fit.bound.describe}", "data": name_of(fit.data),
             "rows": shown(fit.absent or fit.data.rows), "verdict": fit.report.verdict,
             "predictions": fit.report.predictions, "free parameters": shown(fit.bound.parameters),
-            "ELBO (nats)": f"{fit.elbo:,.2f}",
+            fit.settings.objective: f"{fit.elbo:,.2f}",
         }  # fmt: skip
         table = _quiet(lambda fit=fit: _evaluation(fit))
         if table is not None:

@@ -131,6 +131,8 @@ def verbs(found: Fit) -> list[str]:
             numbers = numbers[_of_every_row(table)]
         if name == "evaluate":  # whose figures have not all the same columns
             numbers = numbers[["value"]]
+        if name == "anomalies":  # which explains the most surprising rows alone
+            numbers = numbers[["surprise"]]
         numbers = numbers.to_numpy()
         require(bool(np.isfinite(numbers).all()), name, "its table has cells that are not finite numbers")
         by_row = name in ("predict", "transform", "impute") or (name == "score" and found.bound.exchangeable)

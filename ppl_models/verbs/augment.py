@@ -125,7 +125,8 @@ def _made(fit: "Record", rows: int | None, balance: str | None, given: dict[str,
         parts = [bound.sample_sequences(1, int(length), fit.draws).values for length in data.lengths]
         values = _as_it_was(data, np.concatenate(parts))
         schema = replace(data.schema, time=None, weights=None)
-        return replace(whole, values=values, schema=schema)
+        lengths = np.array([len(part) for part in parts], np.int64)  # those that may end are shorter
+        return replace(whole, values=values, schema=schema, lengths=lengths)
     asked = {} if balance is None else _lacking(data, balance)
     if balance is None:
         plain = fit.absent if fit.absent is not None else data.rows

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ppl_models.data import Column, Dataset
     from ppl_models.record import Record
 
-STEPS = 10
-"""Rows ahead, if not given."""
+STEPS, FOLDS = 10, 5
+"""Rows ahead and points of the past, if not given."""
 
 LABELS = ("accuracy", "log_loss", "brier")
 """Figures of labels."""
@@ -31,7 +31,9 @@ def backtest(
     fit: "Record",
     data: Any = None,
     *,
-    folds: Annotated[int, "Points of the past that are forecast from."] = 5,
+    folds: Annotated[
+        int | None, "Points of the past that are forecast from; 5 if not given, fewer of short sequences."
+    ] = None,
     steps: Annotated[
         int | None, "How many rows ahead from each; 10 if not given, fewer where sequences are short."
     ] = None,
@@ -60,7 +62,7 @@ def backtest(
     Args:
         fit: the fit.
         data: sequences, or None for those of the fit.
-        folds: points of the past.
+        folds: points of the past. If not given, 5, or as many as the longest sequence has.
         steps: how far ahead; windows do not overlap. If not given, 10, or so many that half of the longest
             sequence is before the first point.
         by: what has a row of its own.
@@ -82,13 +84,16 @@ def backtest(
 
     from ppl_models.tables import later, seeded
 
-    count("folds", folds)
+    if folds is not None:
+        count("folds", folds)
     if steps is not None:
         count("steps", steps)
     if by not in ("column", "step", "fold"):
         raise UsageError(f"by must be column, step or fold, got {by!r}")
     again = data is None if refit is None else refit
     dataset, seed = later(fit, data, reading), seeded(fit, seed, 16)
+    if folds is None:
+        folds = max(1, min(FOLDS, dataset.steps // (steps or 1) - LEAST))
     if steps is None:
         steps = max(1, min(STEPS, dataset.steps // (2 * folds)))
     long = dataset.lengths >= folds * steps + LEAST

@@ -12,11 +12,13 @@ def test_models(run):
     listed, matrix = run("models").stdout.split("\n\n")
     lines = {line.split()[0]: line for line in listed.splitlines()[1:]}
     assert list(lines) == list(BUILT_IN)
-    assert lines["hmm"].startswith("hmm       hidden Markov model")
+    assert lines["hmm"].split(maxsplit=1)[1].startswith("hidden Markov model")
     rows = {line.split()[0]: line.split()[1:] for line in matrix.splitlines()}
     assert rows["verb"] == [*BUILT_IN, "FILE.py:Class"]
     cells = {verb: dict(zip(rows["verb"], has, strict=True)) for verb, has in rows.items() if verb != "*"}
-    assert cells["forecast"] == dict.fromkeys(rows["verb"], "-") | {"hmm": "yes", "rnn": "yes*"}
+    assert cells["forecast"] == dict.fromkeys(rows["verb"], "-") | {
+        "hmm": "yes", "rnn": "yes*", "transformer": "yes*",
+    }  # fmt: skip
     assert cells["predict"]["vae"] == "yes*"
     assert cells["predict"]["glm"] == "yes"
     found = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]

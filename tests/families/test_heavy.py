@@ -23,6 +23,7 @@ def posterior(fit, name):
     return draws.mean(("chain", "draw")).values.ravel(), draws.std(("chain", "draw")).values.ravel()
 
 
+@pytest.mark.slow
 def test_scale_and_degrees_of_freedom_are_recovered():
     fit = ppl.fit(ppl.GMM(components=2, emission="student_t"), student(1_000), restarts=1)
     for name, truth in {"mean": [0.0, 12.0], "scale": [1.0, 2.0]}.items():

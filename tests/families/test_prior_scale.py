@@ -90,6 +90,7 @@ def test_sizes_are_numbers_of_precisions_over_their_means(covariance):
         assert bool(((found.mean(0) - 1).abs() < 5 * error).all())
 
 
+@pytest.mark.slow
 def test_rows_that_are_equal_do_not_draw_the_scale_to_zero():
     x = np.concatenate([overlapping(40), np.ones((30, 3))])
     fit = ppl.fit(ppl.GMM(components=3), x)

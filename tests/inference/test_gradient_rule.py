@@ -149,6 +149,7 @@ def test_a_poisoned_row_ends_in_diverged_and_the_weights_stay_sound():
     assert all(torch.isfinite(value).all() for value in found.params.values())
 
 
+@pytest.mark.slow
 def test_a_step_size_out_of_all_reason_is_survived():
     found = train(Line(), learning_rate=1e6)
     assert found.status is Status.CONVERGED

@@ -241,6 +241,7 @@ def test_the_evidence_bound_of_a_gaussian_over_all_weights_is_that_of_its_draws(
     assert (sd > 0).all()
 
 
+@pytest.mark.slow
 def test_numbers_without_labels_beside_them_are_predicted_by_draws_of_all_weights(tmp_path):
     data = table(80)[["u", "v", "y"]]
     fit = ppl.fit(ppl.MLP(hidden=4, posterior="natural"), data, target="y", steps=30)
@@ -250,6 +251,7 @@ def test_numbers_without_labels_beside_them_are_predicted_by_draws_of_all_weight
     assert fit.posterior.posterior["weight_rms"].notnull().all()
 
 
+@pytest.mark.slow
 def test_steps_of_sequences_are_labelled_by_draws_of_all_weights():
     data = table(120).assign(id=np.repeat(["a", "b", "c"], [50, 30, 40]))
     options = {"target": "z", "sequence": "id", "ignore": "y", "steps": 40}

@@ -172,9 +172,10 @@ fit.summary(), fit.predict(), fit.check(), repr(fit)
                 "ppl_models.latent.joint",
             ),
         ),
-        (
+        pytest.param(
             RUN.format(model="ppl.GMM(components=2)", data="x, restarts=2"),
             ("ppl_models.regression", "ppl_models.networks", "formulaic", "sklearn"),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["regression", "mixture"],

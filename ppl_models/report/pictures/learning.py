@@ -36,7 +36,8 @@ def training(fit: "Record", wish: Wish) -> Picture:
     steps, y = steps[keep], y[keep]
     ends: tuple[float, ...] = () if fit.trained.restarts is None else fit.trained.restarts.elbo
     few = np.unique(np.linspace(0, len(y) - 1, min(12, len(y))).astype(int))
-    table = pd.DataFrame({"step": steps[few], "ELBO": y[few]})
+    raised = fit.settings.objective
+    table = pd.DataFrame({"step": steps[few], raised: y[few]})
 
     def draw(canvas: "Canvas") -> None:
         both = len(ends) > 1 and wish.most > 1
@@ -46,10 +47,10 @@ def training(fit: "Record", wish: Wish) -> Picture:
         settled = y[len(y) // 10 :] if len(y) > 20 else y
         span = max(settled.max() - settled.min(), 1e-9 * abs(settled.max()), 1e-12)
         ax.set_ylim(settled.min() - 0.08 * span, y.max() + 0.08 * span)
-        ax.set(xlabel="step", ylabel="ELBO (nats)")
+        ax.set(xlabel="step", ylabel="ELBO (nats)" if raised == "ELBO" else raised)
         ax.annotate(
-            f"{fit.status}", (steps[-1], y[-1]), (-4, -12), textcoords="offset points", ha="right",
-            color=INK, fontsize=8,
+            str(fit.status).replace("_", " "), (steps[-1], y[-1]), (-4, -12),
+            textcoords="offset points", ha="right", color=INK, fontsize=8,
         )  # fmt: skip
         if both:
             gap = max(ends) - np.array(ends)
@@ -70,4 +71,4 @@ def training(fit: "Record", wish: Wish) -> Picture:
         if len(ends) > 1
         else "The curve should have levelled off; if it still rises, give the fit more steps."
     )
-    return Picture("Training", reading, table, draw, (6.0, 2.8), (Line("ELBO", steps, y),))
+    return Picture("Training", reading, table, draw, (6.0, 2.8), (Line(raised, steps, y),))

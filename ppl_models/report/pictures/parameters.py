@@ -185,10 +185,13 @@ def marginals(fit: "Record", wish: Wish) -> Picture:
         for ax in axes:
             legend |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
         legend.pop("", None)
-        if legend:
-            canvas.figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=5) if (
-                canvas.figure is not None
-            ) else axes[0].legend()
+        if legend and canvas.figure is None:
+            axes[0].legend()
+        elif legend:
+            inches = canvas.figure.bbox.width / canvas.figure.dpi
+            each = 0.6 + 0.08 * max(map(len, legend))  # of a line and its name
+            ncols = min(max(int(inches / each), 1), len(legend))
+            canvas.figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=ncols)
 
     beside = " The dashed line is the prior, at half the height." if prior else ""
     reading = (

@@ -42,7 +42,8 @@ def test_every_module_is_a_format():
 
 
 def test_formats_can_be_told_apart():
-    suffixes = [suffix for reader in formats() for suffix in reader.suffixes]
+    tables = [reader for reader in formats() if not reader.whole]  # a .txt is a text where one is wanted
+    suffixes = [suffix for reader in tables for suffix in reader.suffixes]
     assert len({*suffixes}) == len(suffixes)
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in suffixes)
     assert len({reader.name for reader in formats()}) == len(formats())
@@ -84,7 +85,7 @@ def test_standard_input_is_known_by_how_it_begins():
 
 def test_the_sentence_names_every_format():
     assert all(reader.name in known_formats() for reader in formats())
-    assert known_formats().endswith("also .gz of CSV and TSV, IDX, JSON")
+    assert known_formats().endswith("also .gz of CSV and TSV, IDX, JSON, Text")
 
 
 def test_the_extras_exist():
@@ -99,7 +100,13 @@ def test_options_are_the_parameters_of_read():
     own = {name for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
     listed = [option.name for option in reading_options()]
     assert len({*listed}) == len(listed)
-    for_programs = {"lengths", "schema", "require_schema_columns", "refine"}
+    for_programs = {
+        "lengths",
+        "schema",
+        "require_schema_columns",
+        "refine",
+        "text",
+    }  # a field says what is text
     assert {*listed} == (own - for_programs) | {*get_type_hints(FormatOptions)}
     for option in reading_options():
         assert isinstance(option, Option)

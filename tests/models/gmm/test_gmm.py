@@ -262,6 +262,7 @@ def test_score_is_the_mean_of_the_density_over_draws():
     np.testing.assert_allclose(fit.score()["log_density"][:4], np.log(density), atol=0.03)
 
 
+@pytest.mark.slow
 def test_a_process_uses_the_components_that_it_needs():
     rng = np.random.default_rng(5)
     x = np.concatenate([rng.normal(c, 0.4, (200, 2)) for c in ((0, 0), (4, 0), (0, 4))])
@@ -347,10 +348,10 @@ def test_fields_that_cannot_be_meant_are_refused(field):
         ppl.GMM(**field)
 
 
-def test_hmm_refuses_weights_and_targets():
+def test_hmm_refuses_weights_and_targets_that_vary_within_a_sequence():
     with pytest.raises(ppl.UsageError, match="weigh"):
         ppl.fit(ppl.HMM(), IRIS, weights=np.ones(150))
-    with pytest.raises(ppl.UsageError, match="target"):
+    with pytest.raises(ppl.DataError, match="one sequence has one class"):
         ppl.fit(ppl.HMM(), table_of(), target="kind")
 
 

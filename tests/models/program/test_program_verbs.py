@@ -127,7 +127,7 @@ def test_discrete_latents_of_rows():
     np.testing.assert_allclose(table["z_probability_0"] + table["z_probability_1"], 1)
     with pytest.raises(Unsupported, match="impute draws cells given θ alone"):
         fit.impute()
-    with pytest.raises(Unsupported, match="mixture has no forecast; hmm, rnn have it"):
+    with pytest.raises(Unsupported, match="mixture has no forecast; hmm, rnn, transformer have it"):
         fit.forecast()
 
 
