@@ -437,10 +437,13 @@ def _units(
 FAR = 2.0
 """Standard deviations beyond the smallest and largest value of the fit from which a number is far outside."""
 
+NAMED = 3
+"""Columns far outside that have a line of their own; more of them would hide what they say."""
+
 
 def outside(design: Design, data: Dataset) -> list[str]:
     """Numbers of later rows so far outside those of the fit that what is said of them is an extrapolation."""
-    found = []
+    found: list[tuple[int, str]] = []
     for i in design.predictors:
         column = data.schema.columns[i]
         if column.labelled:
@@ -450,12 +453,16 @@ def outside(design: Design, data: Dataset) -> list[str]:
         far = x[(x < low) | (x > high)]  # NaN is neither
         if len(far):
             furthest = far[np.argmax(np.abs(far - (low + high) / 2))]
-            found.append(
+            said = (
                 f"{plural(len(far), 'row')} with {column.name!r} far outside the rows of the fit "
                 f"({column.minimum:.6g} to {column.maximum:.6g}, here {furthest:.6g}): what is said of "
                 f"{'it' if len(far) == 1 else 'them'} is extrapolated"
             )
-    return found
+            found.append((len(far), said))
+    if len(found) <= NAMED:
+        return [said for _, said in found]
+    most = sorted(found, key=lambda each: -each[0])[:NAMED]
+    return [*(said for _, said in most), f"and so in {plural(len(found) - NAMED, 'further column')}"]
 
 
 def _dummies(coding: Coding, row: np.ndarray, column: int, own: list[int]) -> bool:

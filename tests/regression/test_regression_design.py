@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
+from ppl_models.api import fit
 from ppl_models.data import read
-from ppl_models.errors import DataError, UsageError
+from ppl_models.errors import DataError, PplWarning, UsageError
 from ppl_models.models.logistic.model import Logistic
 from ppl_models.regression import design as designs
 from ppl_models.regression import separation
@@ -323,3 +324,21 @@ def test_the_proof_against_separation_agrees_with_the_linear_programme():
         agreed.append(proof != found)
     assert 0.8 < np.mean(agreed)
     assert not separation.excluded(np.ones((5, 1)), np.full(5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("columns", "further"), [(3, None), (4, "1 further column"), (6, "3 further columns")]
+)
+def test_many_columns_far_outside_are_told_in_four_lines(columns, further):
+    x = np.random.default_rng(0).normal(size=(40, columns))
+    table = pd.DataFrame(x).add_prefix("x").assign(y=np.where(x[:, 0] > 0, "a", "b"))
+    fitted = fit(Logistic(), table, target="y", seed=0)
+    later = table.copy()
+    for j in range(columns):
+        later.loc[: j + 1, f"x{j}"] = 99.0  # the last column is outside in the most rows
+    with pytest.warns(PplWarning) as warned:
+        fitted.predict(later)
+    said = [str(each.message) for each in warned]
+    assert f"{columns + 1} rows with 'x{columns - 1}'" in " ".join(said)
+    assert len(said) == (columns if further is None else 4)
+    assert further is None or said[-1].endswith(f": and so in {further}")
