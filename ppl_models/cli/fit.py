@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, float, float], None]
 
+NEXT = ("predict", "transform", "sample", "forecast", "summary")
+"""What is advised after a fit: the first of these that there is."""
+
 
 class FitGroup(click.Group):
     """`ppl fit`, with a command for each model."""
@@ -325,7 +328,7 @@ def _report(fitted: "Fit", target: Path, options: Mapping[str, Any], plan: Plan)
     say(fitted.check().text(limit or 100))
     say()
     run = _named(fitted, target)
-    first = "predict" if _predicts(fitted) else "transform"
+    first = next(verb for verb in NEXT if isinstance(fitted.bound, VERBS[verb].needs))
     for label, text in (("saved", str(target)), ("next", f"ppl {first} {run}"), ("", f"ppl summary {run}")):
         say(f"{label:<6}{text}")
 
@@ -340,11 +343,6 @@ def _named(fitted: "Fit", target: Path) -> str:
         model = f"{Path(path).relative_to(Path.cwd())}:{name}"
     own = f" --model {shlex.quote(model)}" if path.endswith(".py") else ""
     return f"{shlex.quote(str(target))}{own}"
-
-
-def _predicts(fitted: "Fit") -> bool:
-    """Whether `predict` has something to say."""
-    return isinstance(fitted.bound, VERBS["predict"].needs)
 
 
 def candidates_text(fitted: "Fit", field: str) -> str:
