@@ -15,18 +15,18 @@ from ppl_models.data import write_table
 from ppl_models.errors import OutputError
 
 FRAME = pd.DataFrame(
-    {"x": [-1.5, 2.0], "k": ["=1+1", "plain"], "@name": ["-2", "\tx"], "n": [-3, 4], "mixed": [-1, "+a"]}
+    {"x": [-1.5, 2.0], "k": ["=1+1", "plain"], "@name": ["-2", "-2+3"], "n": [-3, 4], "mixed": [-1, "+a"]}
 )
 
 
 def test_text_that_would_be_a_formula(tmp_path):
     write_table(FRAME, tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text() == (
-        "x,k,'@name,n,mixed\n-1.5,'=1+1,'-2,-3,-1\n2.0,plain,'\tx,4,'+a\n"
+        "x,k,'@name,n,mixed\n-1.5,'=1+1,-2,-3,-1\n2.0,plain,'-2+3,4,'+a\n"
     )
-    categories = pd.DataFrame({"k": pd.Categorical(["=a", "b"])})
+    categories = pd.DataFrame({"k": pd.Categorical(["=a", "\tx", "b"])})
     write_table(categories, tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text() == "k\n'=a\nb\n"
+    assert (tmp_path / "a.csv").read_text() == "k\n'=a\n'\tx\nb\n"
 
 
 def test_json_lines_and_parquet(tmp_path):
