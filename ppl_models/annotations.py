@@ -5,6 +5,7 @@
 is one place that says the type, the help and the bounds; the command line and the messages follow from it.
 """
 
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache, reduce
 from operator import index, or_
@@ -171,6 +172,31 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     if number < least:
         raise UsageError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def layer_sizes(value: Any, meant: str) -> tuple[int, ...]:
+    """The sizes of hidden layers: from numbers, or text with commas between them.
+
+    Args:
+        value: what was given for `hidden`.
+        meant: what the message says that it must be, where it is no numbers.
+
+    Raises:
+        UsageError: they are not whole numbers of at least 1.
+
+    Example:
+        >>> layer_sizes([400, 200], "64"), layer_sizes("400,200", "64"), layer_sizes(400, "64")
+        ((400, 200), (400, 200), (400,))
+    """
+    parts = value.split(",") if isinstance(value, str) else value
+    parts = parts if isinstance(parts, Iterable) else (parts,)
+    try:
+        found = tuple(int(part) if isinstance(part, str) else index(part) for part in parts)
+    except (ValueError, TypeError):
+        raise UsageError(f"hidden must be {meant}, got {value!r}") from None
+    if not found or min(found) < 1:
+        raise UsageError(f"hidden must be sizes of at least 1, got {value!r}")
+    return found
 
 
 def count(name: str, value: Any, least: int = 1) -> int:

@@ -37,6 +37,7 @@ from ppl_models.inference.gradient import (
     Rows,
     StochasticTarget,
     copied,
+    not_applied,
     put,
     remembered,
     shuffled,
@@ -203,7 +204,7 @@ class AdversarialRule:
         sound = self._move(state, critic, critic_loss(problem, pair._replace(fake=pair.fake.detach())))
         sound = sound and self._move(state, generator, generator_loss(problem, pair))
         if not sound:
-            self._failed(problem, state)
+            not_applied(problem.module, state)
         state.step += 1
         state.position += 1
         if batch.last:
@@ -240,17 +241,6 @@ class AdversarialRule:
         state.optimiser.step()
         state.optimiser.zero_grad(set_to_none=True)  # what has no gradient is left alone by the next step
         return True
-
-    def _failed(self, problem: AdversarialTarget, state: GradientState) -> None:
-        """Not applied: a shorter step next time, from the last good weights if it was not the batch."""
-        state.failures += 1
-        state.numbers["clean"] = 0.0
-        state.shrink *= 0.5
-        if state.failures > 1:
-            state.shrink *= 0.2
-            put(problem.module, state.good)
-            state.average = copied(state.good)
-            state.optimiser.state.clear()
 
     @torch.no_grad()
     def _average(self, state: GradientState, target: AdversarialTarget) -> None:

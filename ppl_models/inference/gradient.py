@@ -194,6 +194,18 @@ def shuffled(batch_size: int, seed: int, state: GradientState, target: Stochasti
             yield Rows(part, N / len(part), at == number - 1)
 
 
+def not_applied(module: nn.Module, state: GradientState) -> None:
+    """After a step that was not finite: a shorter one next, from good weights if it was not the batch."""
+    state.failures += 1
+    state.numbers["clean"] = 0.0
+    state.shrink *= 0.5
+    if state.failures > 1:
+        state.shrink *= 0.2
+        put(module, state.good)
+        state.average = copied(state.good)
+        state.optimiser.state.clear()
+
+
 @dataclass(frozen=True, eq=False)
 class GradientRule:
     """Adam on mini-batches, averaged.
@@ -291,7 +303,7 @@ class GradientRule:
                 _multiply([p.grad for p in problem.module.parameters() if p.grad is not None], scale)
             state.optimiser.step()
         else:
-            self._failed(problem, state)
+            not_applied(problem.module, state)
         state.step += 1
         state.position += 1
         if batch.last:
@@ -310,7 +322,7 @@ class GradientRule:
                 pass
             elif not found.elbo >= state.numbers["first"]:
                 state.failures = max(state.failures, 1)
-                self._failed(problem, state)
+                not_applied(problem.module, state)
             elif found.weights is not None:
                 kept = {name: value[None] for name, value in found.weights.items()}
                 state.best = torch.tensor([found.elbo * problem.rows], dtype=torch.float64)
@@ -357,17 +369,6 @@ class GradientRule:
 
     def _precision(self, device: str) -> AbstractContextManager[Any]:
         return nullcontext() if self.autocast is None else torch.autocast(device, self.autocast)
-
-    def _failed(self, problem: GradientTarget, state: GradientState) -> None:
-        """Not applied: a shorter step next time, from the last good weights if it was not the batch."""
-        state.failures += 1
-        state.numbers["clean"] = 0.0
-        state.shrink *= 0.5
-        if state.failures > 1:
-            state.shrink *= 0.2
-            put(problem.module, state.good)
-            state.average = copied(state.good)
-            state.optimiser.state.clear()
 
     @torch.no_grad()
     def _average(self, state: GradientState, target: GradientTarget, per_pass: int) -> None:

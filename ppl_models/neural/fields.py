@@ -51,21 +51,3 @@ class NeuralFields:
         """The target is a number where a family of numbers was asked for."""
         target = getattr(schema, "target", None)
         return {} if target is None or self.family == "auto" else {target: "continuous"}
-
-
-def layer_sizes(value: object) -> tuple[int, ...]:
-    """The sizes of hidden layers: from numbers, or text with commas between them.
-
-    Raises:
-        UsageError: they are not whole numbers of at least 1.
-
-    Example:
-        >>> layer_sizes([400, 200]), layer_sizes("400,200"), layer_sizes(400)
-        ((400, 200), (400, 200), (400,))
-    """
-    parts = value.split(",") if isinstance(value, str) else value
-    parts = parts if isinstance(parts, list | tuple) else [parts]
-    try:
-        return tuple(whole("hidden", int(part) if isinstance(part, str) else part) for part in parts)
-    except (ValueError, UsageError):
-        raise UsageError(f"hidden must be sizes of at least 1 such as 96,96, got {value!r}") from None

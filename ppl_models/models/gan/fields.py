@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from ppl_models.annotations import Positive, check_fields, whole
+from ppl_models.annotations import Positive, check_fields, layer_sizes, whole
 from ppl_models.data.marginals import How
 from ppl_models.errors import UsageError
 
@@ -33,24 +33,6 @@ class GANFields:
         check_fields(self)
         object.__setattr__(self, "latent", whole("latent", self.latent))
         object.__setattr__(self, "distinct", whole("distinct", self.distinct, 0))
-        object.__setattr__(self, "hidden", layer_sizes(self.hidden))
+        object.__setattr__(self, "hidden", layer_sizes(self.hidden, "sizes of at least 1 such as 256,256"))
         if self.network not in get_args(NetworkKind):
             raise UsageError(f"network must be auto, mlp or conv, got {self.network!r}")
-
-
-def layer_sizes(value: object) -> tuple[int, ...]:
-    """The sizes of hidden layers: from numbers, or text with commas between them.
-
-    Raises:
-        UsageError: they are not whole numbers of at least 1.
-
-    Example:
-        >>> layer_sizes([400, 200]), layer_sizes("400,200"), layer_sizes(400)
-        ((400, 200), (400, 200), (400,))
-    """
-    parts = value.split(",") if isinstance(value, str) else value
-    parts = parts if isinstance(parts, list | tuple) else [parts]
-    try:
-        return tuple(whole("hidden", int(part) if isinstance(part, str) else part) for part in parts)
-    except (ValueError, UsageError):
-        raise UsageError(f"hidden must be sizes of at least 1 such as 256,256, got {value!r}") from None

@@ -17,9 +17,10 @@ networks, ICML, https://arxiv.org/abs/1502.05700.)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from ppl_models.annotations import layer_sizes
 from ppl_models.inference.settings import NetworkSettings, Training
 from ppl_models.model import Model
-from ppl_models.neural.fields import NeuralFields, layer_sizes
+from ppl_models.neural.fields import NeuralFields
 
 if TYPE_CHECKING:
     from ppl_models.bound import Bound
@@ -50,7 +51,7 @@ class MLP(NeuralFields, Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "hidden", layer_sizes(self.hidden))
+        object.__setattr__(self, "hidden", layer_sizes(self.hidden, "sizes of at least 1 such as 96,96"))
 
     @classmethod
     def bounds(cls) -> "tuple[type[Bound], ...]":

@@ -1,11 +1,9 @@
 """The hyperparameters of a variational autoencoder."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import index
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from ppl_models.annotations import whole
+from ppl_models.annotations import layer_sizes, whole
 from ppl_models.data.marginals import Chosen, How
 from ppl_models.errors import UsageError
 from ppl_models.families.choose import Choice, checked, help_text
@@ -34,7 +32,7 @@ class VAEFields:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "latent", whole("latent", self.latent))
-        object.__setattr__(self, "hidden", sizes(self.hidden))
+        object.__setattr__(self, "hidden", layer_sizes(self.hidden, "whole numbers such as 400,400"))
         if self.network not in get_args(NetworkKind):
             raise UsageError(f"network must be auto, mlp or conv, got {self.network!r}")
         if self.marginals not in get_args(How):
@@ -45,27 +43,3 @@ class VAEFields:
         for field in ("warm_up", "classification_weight"):
             if not 0 <= getattr(self, field) < float("inf"):
                 raise UsageError(f"{field} must be at least 0 and finite, got {getattr(self, field)}")
-
-
-def sizes(hidden: object) -> tuple[int, ...]:
-    """The sizes of hidden layers: from numbers, or text with commas between them.
-
-    Raises:
-        UsageError: they are not whole numbers of at least 1.
-
-    Example:
-        >>> sizes([400, 200]), sizes("400,200"), sizes(400)
-        ((400, 200), (400, 200), (400,))
-    """
-    parts = hidden.split(",") if isinstance(hidden, str) else hidden
-    try:
-        found = tuple(int(part) if isinstance(part, str) else index(part) for part in _several(parts))
-    except (ValueError, TypeError):
-        raise UsageError(f"hidden must be whole numbers such as 400,400, got {hidden!r}") from None
-    if not found or min(found) < 1:
-        raise UsageError(f"hidden must be sizes of at least 1, got {hidden!r}")
-    return found
-
-
-def _several(parts: object) -> Iterable[Any]:
-    return parts if isinstance(parts, Iterable) else (parts,)
