@@ -111,7 +111,7 @@ class _Estimator(BaseEstimator):
     @property
     def _continuous(self) -> bool:
         """Whether a target that is a number is continuous, rather than what it looks like."""
-        return getattr(self, "family", "normal") in ("normal", "student_t", "gamma")
+        return getattr(self, "family", "auto") in ("auto", "normal", "student_t", "gamma")
 
     def __init_subclass__(cls, **own: Any) -> None:
         super().__init_subclass__()

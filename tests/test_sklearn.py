@@ -41,6 +41,10 @@ EXPLAINED = {
         "check_sample_weight_equivalence_on_dense_data": "the ELBO is the same to 1e-13, but with more "
         "predictors than rows the draws that are averaged over are others",
     },
+    "GeneralizedLinearRegressor": {
+        "check_sample_weight_equivalence_on_dense_data": "more predictors than distinct rows leave no noise: "
+        "such a fit says that it is not to be trusted, and draws do not agree beyond the rows of the fit",
+    },
     "NeuralClassifier": {
         "check_methods_subset_invariance": "matrix products in single precision differ by 4e-7 between "
         "one row and all rows",
@@ -126,6 +130,15 @@ def test_a_regression_of_more_columns_than_distinct_rows():
     rows = np.repeat(np.arange(15), rng.randint(0, 5, 15))
     found = estimators.GeneralizedLinearRegressor().fit(X[rows], y[rows])
     assert np.isfinite(found.predict(X)).all()
+
+
+@pytest.mark.parametrize("name", ["GeneralizedLinearRegressor", "NeuralRegressor"])
+def test_a_regressor_takes_few_whole_numbers_for_numbers(name):
+    options = {"hidden": (4,), "members": 2, "steps": 10} if name == "NeuralRegressor" else {}
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), np.repeat([1, 2], 20)
+    found = getattr(estimators, name)(**options).fit(X, y)
+    assert found.predict(X).dtype == float
+    assert (np.diff(found.predict_interval(X)) > 0).all()
 
 
 @pytest.mark.usefixtures("_routing")
