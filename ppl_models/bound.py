@@ -39,7 +39,7 @@ class Bound(ABC):
     numeric_target: bool = False
     form: str = ""
     lagged: tuple[int, ...] = ()
-    ridges: str = "fit fewer states, or give stronger priors"
+    ridges: str = "fit a smaller model, or give stronger priors"
 
     def prepare(self, data: Dataset) -> Self:
         """The same, knowing what else of the rows of the fit it needs."""

@@ -130,6 +130,9 @@ def test_a_regression_of_more_columns_than_distinct_rows():
     rows = np.repeat(np.arange(15), rng.randint(0, 5, 15))
     found = estimators.GeneralizedLinearRegressor().fit(X[rows], y[rows])
     assert np.isfinite(found.predict(X)).all()
+    said = str(found.result_.check())
+    assert "not trusted" in said
+    assert "states" not in said  # which a regression does not have
 
 
 @pytest.mark.parametrize("name", ["GeneralizedLinearRegressor", "NeuralRegressor"])

@@ -41,6 +41,7 @@ class TrainedRegression(Regression, Bayesian):
 
     chains: int = CHAINS
     exchangeable: bool = True
+    ridges: str = "leave predictors out, or give stronger priors"
 
     def train(self, data: Dataset, settings: GaussianSettings, course: Course) -> Trained:
         """The Gaussian rule; expectation propagation under a horseshoe."""
