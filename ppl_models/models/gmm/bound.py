@@ -67,6 +67,11 @@ class ClassesBound(_Rows):
         """Of the classes."""
         return self.schema.columns[self.schema.names.index(str(self.schema.target))].levels
 
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.labels())
+
     def predictive(self, rows: Batch, draws: Draws) -> np.ndarray:
         """p(y_n = c | x_n): the probabilities of a class's components together, (n, C)."""
         p = self.smoothed(self._unlabelled(rows), draws)

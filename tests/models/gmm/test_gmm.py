@@ -379,3 +379,9 @@ def test_many_components_have_one_start_and_rows_are_drawn_in_parts(monkeypatch)
     parts = few.sample(rows=400, seed=1)
     assert len(parts) == len(whole) == 400
     assert abs(parts["x1"].mean() - whole["x1"].mean()) < 0.3
+
+
+def test_a_glance_says_of_which_class_a_component_is():
+    table = {"x": np.arange(60.0), "kind": np.repeat(["a", "b", "c"], 20)}
+    fit = ppl.fit(ppl.GMM(components=2), table, target="kind", restarts=1)
+    assert list(fit.bound.glance(fit)["kind"]) == ["a", "a", "b", "b", "c", "c"]
