@@ -140,7 +140,7 @@ def helping_options() -> Any:
 def fit_command(name: str, model: type[Model]) -> click.Command:
     """`ppl fit NAME`, with the fields of a model as options."""
 
-    @together(reading_of("fit"), helping_options(), saving_options())
+    @together(reading_of("fit", model), helping_options(), saving_options())
     def run(data: str, **options: Any) -> None:
         _run(model, data, options)
 
@@ -293,7 +293,7 @@ def _fitted(plan: Plan, data: str, target: Path, options: Mapping[str, Any], pro
     from ppl_models import select
 
     settings = {name: options[name] for name in hints(type(plan.model).settings)}
-    reading = read_with(options, "fit")
+    reading = read_with(options, "fit", type(plan.model))
     if plan.field:
         return select(plan.model, data, {plan.field: plan.values}, progress=progress, **settings, **reading)
     helps: dict[str, Any] = {name: options[name] for name in ("features_from", "rows_from")}

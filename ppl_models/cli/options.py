@@ -40,9 +40,17 @@ def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-def reading_of(stage: Stage) -> Callable[[F], F]:
-    """How data is read: when a model is fitted (`fit`), or after that (`later`)."""
-    return together(*(_reading_option(each) for each in reading_options(stage)))
+def reading_of(stage: Stage, model: type[Model] | None = None) -> Callable[[F], F]:
+    """How data is read: when a model is fitted (`fit`), or after that (`later`).
+
+    A model with a field `text` takes texts its own way, so that theirs is not offered.
+    """
+    return together(*(_reading_option(each) for each in _reading(stage, model)))
+
+
+def _reading(stage: Stage, model: type[Model] | None) -> list[Reading]:
+    own = {"text"} & {field.name for field in fields(model)} if model is not None else set()
+    return [each for each in reading_options(stage) if each.name not in own]
 
 
 def _reading_option(about: Reading) -> Callable[[F], F]:
@@ -63,10 +71,11 @@ def _reading_option(about: Reading) -> Callable[[F], F]:
     return option("--" + about.name.replace("_", "-"), section="Data", **settings)
 
 
-def read_with(options: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
+def read_with(options: Mapping[str, Any], stage: Stage, model: type[Model] | None = None) -> dict[str, Any]:
     """The options of reading that were given."""
-    given = {each.name: options[each.name] for each in reading_options(stage)}
-    for each in reading_options(stage):
+    reading = _reading(stage, model)
+    given = {each.name: options[each.name] for each in reading}
+    for each in reading:
         if each.repeated and get_origin(each.type) is Mapping:
             given[each.name] = dict(given[each.name]) or None
     return {name: value for name, value in given.items() if value is not False and value not in (None, ())}

@@ -52,7 +52,7 @@ def select_command(name: str, model: type[Model]) -> click.Command:
     """`ppl select NAME`, with the fields of a model as options that take several values."""
 
     @together(
-        reading_of("fit"),
+        reading_of("fit", model),
         option("--folds", type=click.IntRange(min=2), default=5, help="Parts of the rows."),
         saving_options(),
     )
@@ -144,7 +144,7 @@ def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
             folds=options["folds"],
             progress=progress,
             **settings,
-            **read_with(options, "fit"),
+            **read_with(options, "fit", model),
         )
 
     with store.lock(target):

@@ -87,7 +87,7 @@ def describe(
         raise table.error("has no column that can be modelled; " + ("; ".join(notes) or "none is left"))
     values = matrix(survey, columns)
     notes += [*survey.notes, *words(table, survey, columns), *sentinels(values, columns)]
-    return values, tuple(columns), notes + remarks(values, columns, types)
+    return values, tuple(columns), notes + remarks(values, columns, table.kinds | types)
 
 
 _IDENTIFIER = re.compile(

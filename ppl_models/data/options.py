@@ -69,6 +69,13 @@ _COLUMNS = (
         help="Make one column of those that are called by years, with a row for each year.",
         metavar="NAME",
     ),
+    Option(
+        name="text",
+        help="Columns of texts in whose place their words are counted (a bag of words).",
+        metavar="A,B",
+        type=tuple[str, ...],
+        stages=_FIT,
+    ),
     Option(name="target", help="The column that is to be predicted.", metavar="COL", stages=_FIT),
     Option(name="weights", help="The column of the weights of the rows.", metavar="COL", stages=_FIT),
     Option(

@@ -32,7 +32,7 @@ from ppl_models.data.rearranged import longer, periods, rearranged, sources, wit
 from ppl_models.data.schema import LABELLED, Kind, Meaning, Schema
 from ppl_models.data.sequences import check_lengths, joined, ordered_times, runs, sorted_rows
 from ppl_models.data.table import MISSING, UNKNOWN, Table
-from ppl_models.data.text import of_column
+from ppl_models.data.text import counts_of_words, of_column
 from ppl_models.data.weights import meaning_of, unit_of, weight_array, weight_column, weight_note
 from ppl_models.errors import DataError, UsageError, warn
 
@@ -59,7 +59,8 @@ def read(
     weights: Any = None,
     weights_are: Meaning | None = None,
     lengths: Any = None,
-    text: str | None = None,
+    text: Names | None = None,
+    as_bytes: str | None = None,
     delimiter: str | None = None,
     decimal: str = ".",
     encoding: str = "utf-8",
@@ -104,7 +105,9 @@ def read(
             are scaled to their effective sample size. If not given, whole numbers are counts, unless there
             are over 50 and none is 1: see `ppl_models.data.weights`.
         lengths: The number of rows of each sequence, instead of a column that says it.
-        text: The column whose cells are texts, each of which becomes a sequence of rows, its bytes; or
+        text: Columns whose cells are texts, in whose place are counts of their words (a bag of words), in
+            columns `text[word]`: see `ppl_models.data.text.counts_of_words`.
+        as_bytes: The column whose cells are texts, each of which becomes a sequence of rows, its bytes; or
             `auto`: a file whose name ends in .txt is one text.
         delimiter: What separates the cells of delimited text, one character; `tab` and `\t` are a tab.
         decimal: The decimal mark of numbers in text, `.` or `,`.
@@ -170,7 +173,7 @@ def read(
     check_format(date_format)
     check_meaning(weights_are, weights, schema)
     if schema is not None:
-        text = schema.text or ("auto" if schema.text is not None else None)
+        as_bytes = schema.text or ("auto" if schema.text is not None else None)
         sequence = schema.sequence if sequence is None and lengths is None else sequence
         time = schema.time if time is None else time
         weights = schema.weights if weights is None else weights
@@ -180,8 +183,9 @@ def read(
     parts = [] if sequence is None or "," not in sequence else [each.strip() for each in sequence.split(",")]
     rows_by = [name for name in (sequence, time, *parts) if name is not None]
     beside = [*rows_by, *([] if weighted_by is None else [weighted_by])]
-    of_texts = [] if text in (None, "auto") else [str(text)]
-    _check_target(target, [*beside, *ignored])
+    of_texts = [] if as_bytes in (None, "auto") else [str(as_bytes)]
+    bags = list(schema.words) if schema is not None else names_of("text", text) or []
+    _check_target(target, [*beside, *ignored, *bags])
     targets = [] if target is None else [target]
     if positive is not None and target is None and not isinstance(pair, Pair):
         raise UsageError("positive is a label of the target; name that with target")
@@ -191,13 +195,14 @@ def read(
     request = Request(
         wanted=None
         if wanted is None or "all" in kept or long is not None or of_texts
-        else frozenset([*wanted, *sources(wanted), *kinds, *beside, *targets, *kept]),
-        unwanted=frozenset(ignored) - {*beside, *kept},
+        else frozenset([*wanted, *sources(wanted), *bags, *kinds, *beside, *targets, *kept]),
+        unwanted=frozenset(ignored) - {*beside, *kept, *bags},
         as_text=frozenset(
             [
                 *labelled,
                 *rows_by,
                 *of_texts,
+                *bags,
                 *as_written,
                 *kept,
                 *(read_as_text(schema) if schema is not None else ()),
@@ -206,7 +211,7 @@ def read(
         missing=tokens,
         usual=MISSING if instead is None else ("",),
         target=target if schema is None else schema.target,
-        whole=text == "auto",
+        whole=as_bytes == "auto",
         options=written | own,
     )
     try:
@@ -219,6 +224,13 @@ def read(
         if of_texts:
             _check_columns(table, of_texts)
             table = of_column(table, of_texts[0])
+        if bags:
+            if schema is None:
+                _check_columns(table, bags)
+            before = [name for name in table.columns if name not in bags]
+            table = counts_of_words(table, bags, None if schema is None else schema.names)
+            if selected is not None and schema is None:
+                selected = [*selected, *(name for name in table.columns if name not in before)]
         plain = not (table.held or table.typed or table.parts is not None or table.matrix is not None)
         if plain and table.text is None:
             spoken = {*ignored, *kinds, *beside, *kept}
@@ -286,6 +298,7 @@ def read(
                     weights_are=meaning,
                     shape=shape,
                     text=table.text,
+                    words=tuple(bags),
                 )
                 return values, [] if table.text is not None else notes, found  # bytes are what they are
 

@@ -99,6 +99,7 @@ class Schema:
         shape: Of rows that are images: height, width and, if there are several, channels. The columns but
             the target are their pixels, row after row, the channels of a pixel side by side.
         text: Of rows that are the bytes of texts, the column that they were; "" if a file was one.
+        words: The columns of texts whose words are counted; the counts are columns `text[word]`.
     """
 
     columns: tuple[Column, ...]
@@ -110,6 +111,7 @@ class Schema:
     weights_are: Meaning | None = None
     shape: tuple[int, ...] | None = None
     text: str | None = None
+    words: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,6 +132,7 @@ class Schema:
             "weights_are": self.weights_are,
             "shape": None if self.shape is None else list(self.shape),
             "text": self.text,
+            "words": list(self.words),
         }
 
     @classmethod
@@ -147,4 +150,5 @@ class Schema:
         named = {name: fields.get(name) for name in plain}
         shape = fields.get("shape")
         shape = None if shape is None else tuple(map(int, shape))
-        return cls(columns, correlation=correlation, shape=shape, **named)
+        words = tuple(fields.get("words", ()))
+        return cls(columns, correlation=correlation, shape=shape, words=words, **named)

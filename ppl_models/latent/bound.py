@@ -75,8 +75,13 @@ class LatentBound(Joint, Bayesian):
             return self.draw({name: factor.zeros(1) for name, factor in self.factors.items()}, draws)
 
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
-        """A row for each state: its share of the rows and its emissions."""
-        return states_table(self, fitted.params, fitted.posterior_draws.theta)
+        """A row for each state: its share of the rows and its emissions, of wide tables the first."""
+        table = states_table(self, fitted.params, fitted.posterior_draws.theta)
+        if table.shape[1] <= SHOWN:
+            return table
+        shown = table.iloc[:, :SHOWN]
+        shown.attrs["note"] = f"{SHOWN} of {table.shape[1]:,} figures, the first; summary has all"
+        return shown
 
     def working_bytes(self, settings: Training) -> int:
         """Some sets of statistics for each restart, and the features of a chunk."""
@@ -166,6 +171,9 @@ class LatentBound(Joint, Bayesian):
 
 DRAWN = 1_000
 """Numbers a parameter that a hundred draws of θ are, with what is made of them."""
+
+SHOWN = 40
+"""Figures of each state that are shown with a fit."""
 
 COMPLETE, LEAST = 200_000_000, 50
 """Rows × states × draws that missing cells are drawn by, about, and the least draws."""

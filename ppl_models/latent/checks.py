@@ -174,7 +174,7 @@ def _better(
         np.add.at(often, (states, np.broadcast_to(at, states.shape)), 1 / len(states))
 
         def bic(name: str, rows: np.ndarray, x: np.ndarray = x) -> float:
-            fits = [(*known[name](x, n), n.sum()) for n in rows if n.sum() >= 1]
+            fits = [(*known[name](x[n > 0], n[n > 0]), n.sum()) for n in rows if n.sum() >= 1]
             return sum(value - 0.5 * d * log(max(n, 2)) for value, d, n in fits)
 
         own = bic(each.family, often)

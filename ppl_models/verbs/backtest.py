@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
 from ppl_models.annotations import count
 from ppl_models.capabilities import Continues
+from ppl_models.crps import crps
 from ppl_models.data import Later
 from ppl_models.errors import DataError, UsageError
 from ppl_models.threads import threads_for
@@ -164,28 +165,13 @@ def _figures(column: "Column", drawn: "np.ndarray", x: float, last: float) -> di
             "brier": float(((p - hit) ** 2).sum()),
         }  # fmt: skip
     found = {
-        "crps": crps(drawn, x), "mae": abs(float(np.median(drawn)) - x),
+        "crps": float(crps(drawn, x)), "mae": abs(float(np.median(drawn)) - x),
         "square": (float(drawn.mean()) - x) ** 2, "mae_last": abs(last - x),
     }  # fmt: skip
     for level in (50, 90):
         low, high = np.quantile(drawn, [0.5 - level / 200, 0.5 + level / 200])
         found[f"coverage_{level}"] = float(low <= x <= high)
     return found
-
-
-def crps(drawn: "np.ndarray", x: float) -> float:
-    """E|X − x| − ½ E|X − X'| of draws (S,), X and X' each any of them.
-
-    Example:
-        >>> import numpy as np
-        >>> crps(np.array([0.0, 2.0]), 1.0)
-        0.5
-    """
-    import numpy as np
-
-    S, ordered = len(drawn), np.sort(drawn)
-    spread = (2 * np.arange(1, S + 1) - S - 1) @ ordered / S**2
-    return float(np.abs(drawn - x).mean() - spread)
 
 
 def _means(group: Any) -> "pd.Series":

@@ -7,7 +7,7 @@ import scipy.stats as ss
 
 import ppl_models as ppl
 from ppl_models.errors import DataError, Unsupported, UsageError
-from ppl_models.verbs.backtest import crps
+from ppl_models.crps import crps
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from torch import Tensor
 from ppl_models.bound import Bound
 from ppl_models.capabilities import NETWORKS, Ahead, Fitted
 from ppl_models.checks import Check, Level
+from ppl_models.crps import crps
 from ppl_models.data import Dataset, Schema
 from ppl_models.draws import Draws, Params
 from ppl_models.errors import DataError, UsageError
@@ -21,7 +22,7 @@ from ppl_models.inference.settings import NetworkSettings, Training
 from ppl_models.inference.stochastic import train_gradient
 from ppl_models.models.rnn.fields import RNNFields
 from ppl_models.models.rnn.series import CALENDAR, Series, after, calendar, season_of
-from ppl_models.models.rnn.walking import Emissions, Walker, WalkTarget
+from ppl_models.models.rnn.walking import Emissions, Tempered, Walker, WalkTarget
 
 _gamma: Any = torch._standard_gamma  # pyright: ignore[reportPrivateImportUsage]
 
@@ -30,6 +31,16 @@ PATHS = 400
 
 WINDOW, WINDOWS, LEAST = 200, 40, 12
 """Steps of a window that is trained on: at most, and such that there are about so many; at least."""
+
+SHARE, ORIGINS, DRAWN = 8, 8, 100
+"""Of long sequences one in so many windows is held out, the last; forecasts of them start at so many steps of
+each of so many sequences, with so many paths."""
+
+SHARES = (1.0, 0.5, 0.0)
+"""Of the location of the network that may be kept."""
+
+FACTORS = np.linspace(-0.6, 0.9, 11)
+"""Logarithms of factors of the temperature of one step."""
 
 WARM = 4
 """Seasons, or hundreds of steps, of the past that a forecast is warmed up by."""
@@ -116,7 +127,7 @@ class Forecaster(Bound):
         """Of the weights; and T."""
         with torch.random.fork_rng(devices=[]):
             own = {n: tuple(p.shape) for n, p in self.network().named_parameters()}
-        return own | {"temperature": (1,)}
+        return own | {"temperature": (1,), "share": (1,)}
 
     def numbers(self, data: Dataset) -> int:
         """Steps of all paths."""
@@ -146,7 +157,10 @@ class Forecaster(Bound):
         return Series(x, filled, scale, filled.mean(0), days)
 
     def _inputs(self, s: Series, filled: np.ndarray, days: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """What is known before each of the steps t ≥ L + 1 of paths (..., T, C): (..., len(t), I)."""
+        """What is known before each of the steps t ≥ L + 1 of paths (..., T, C): (..., len(t), I).
+
+        Their calendar is (T, F), or one of each path.
+        """
         L, sd = self.lag, np.array([c.sd for c in self.schema.columns])
         before, base, base_before = (filled[..., t - k, :] for k in (1, L, L + 1))
         return np.concatenate(
@@ -155,16 +169,16 @@ class Forecaster(Bound):
                 (before - base_before) / s.scale,
                 (base - before) / s.scale / (1 + 0.1 * L**0.5),
                 (base - s.centre) / sd,
-                np.broadcast_to(days[t], (*filled.shape[:-2], len(t), CALENDAR)),
+                np.broadcast_to(days[..., t, :], (*filled.shape[:-2], len(t), CALENDAR)),
             ],
             -1,
         )
 
-    def windows(self, rows: list[Series]) -> tuple[Tensor, Tensor, Tensor]:
-        """Windows of all sequences: see `WalkTarget`."""
-        total = sum(max(len(s.x) - self.lag - 1, 0) for s in rows)
-        size = int(np.clip(total // WINDOWS, LEAST, WINDOW))
+    def windows(self, rows: list[Series]) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Windows of all sequences, and which are the last of long ones: see `WalkTarget`."""
+        size = self._size(rows)
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        last: list[bool] = []
         counts = self.emissions.counts.numpy()
         for s in rows:
             t = np.arange(self.lag + 1, len(s.x))
@@ -181,8 +195,18 @@ class Forecaster(Bound):
                         s.scale[None],
                     )
                 )
+                last.append(t[lo] >= self._held_from(s, size))
         columns = [torch.from_numpy(np.stack(v).astype(np.float32)) for v in zip(*found, strict=True)]
-        return columns[0], columns[1], columns[2]
+        return (columns[0], columns[1], columns[2]), torch.tensor(last)
+
+    def _size(self, rows: list[Series]) -> int:
+        """Steps of a window."""
+        return int(np.clip(sum(max(len(s.x) - self.lag - 1, 0) for s in rows) // WINDOWS, LEAST, WINDOW))
+
+    def _held_from(self, s: Series, size: int) -> int:
+        """The step from which a sequence is held out; its end if it has few windows."""
+        number = -(-(len(s.x) - self.lag - 1) // size)
+        return self.lag + 1 + size * (number - number // SHARE) if number >= SHARE else len(s.x)
 
     def train(self, data: Dataset, settings: NetworkSettings, course: Course) -> Trained:
         """By the gradient rule on windows, stopped by held-out ones; then the temperature by these.
@@ -197,16 +221,52 @@ class Forecaster(Bound):
                 f"{data.source}: the longest sequence has {longest} rows; a forecast with a season of "
                 f"{self.lag} needs at least {self.lag + 3}"
             )
-        target = WalkTarget(self.network(), self.emissions, self.windows(rows), settings.seed)
+        target = WalkTarget(self.network(), self.emissions, *self.windows(rows), settings.seed)
         found = train_gradient(
             target, settings, course, learning_rate=2e-3, batch_size=8, weight_decay=self.model.weight_decay
         )
         target.module = self.network(found.params)
         index = target.held if len(target.held) else target.train
-        T = max((math.exp(v) for v in np.linspace(-0.7, 0.7, 29)), key=lambda T: target.log_score(index, T))
+        grid = [Tempered(math.exp(v)) for v in np.linspace(-0.7, 0.7, 29)]
+        by = self._calibrated(target.module, rows, max(grid, key=lambda each: target.log_score(index, each)))
         cells = int((~target.windows[1][target.train].isnan()).sum())
-        elbo = target.log_score(target.train, T) * cells
-        return replace(found, params={**found.params, "temperature": torch.tensor([[T]]).double()}, elbo=elbo)
+        elbo = target.log_score(target.train, by) * cells
+        own = {name: torch.tensor([[value]]).double() for name, value in by._asdict().items()}
+        return replace(found, params={**found.params, **own}, elbo=elbo)
+
+    def _calibrated(self, net: Walker, rows: list[Series], by: Tempered) -> Tempered:
+        """κ, then T, by the CRPS of forecasts from origins in the last part of sequences, which was held out.
+
+        What one step hardly shows, a drift that is not there or errors that hang together, adds up over many.
+        """
+        size = self._size(rows)
+        steps = int(np.clip(self.lag, LEAST, 4 * LEAST))
+        origins: list[tuple[Series, list[int]]] = []
+        for s in rows:
+            first, end = self._held_from(s, size), len(s.x) - steps
+            if first <= end:
+                origins.append((s, np.unique(np.linspace(first, end, ORIGINS).astype(int)).tolist()))
+        origins = origins[:: -(-len(origins) // ORIGINS)] if origins else []
+        if sum(len(starts) for _, starts in origins) < 5:
+            return by
+
+        def error(by: Tempered) -> float:
+            found = []
+            for s, starts in origins:
+                paths = self._walk(net, s, starts, steps, DRAWN, by)
+                truth = np.stack([s.x[start : start + steps] for start in starts])
+                found.append(np.nanmean(crps(paths, truth, axis=1) / s.scale))
+            return float(np.mean(found))
+
+        net.eval()
+        with torch.random.fork_rng(devices=[]):
+
+            def same(by: Tempered) -> float:
+                torch.manual_seed(0)
+                return error(by)
+
+            by = min((by._replace(share=share) for share in SHARES), key=same)
+            return min((by._replace(temperature=by.temperature * math.exp(v)) for v in FACTORS), key=same)
 
     def learned(self, params: Params) -> dict[str, Any]:
         """The weights, for `at`."""
@@ -217,43 +277,50 @@ class Forecaster(Bound):
         return replace(self, state=learned[NETWORKS]) if learned else self
 
     @property
-    def temperature(self) -> float:
-        """T."""
-        found = (self.state or {}).get("temperature")
-        return 1.0 if found is None else float(found)
+    def tempered(self) -> Tempered:
+        """T and κ."""
+        found = self.state or {}
+        return Tempered(**{name: float(found[name]) for name in Tempered._fields if name in found})
 
-    @torch.no_grad()
     def ahead(self, rows: list[Series], steps: int, draws: Draws) -> Iterator[Ahead]:
         """Paths that are simulated from the end of each sequence, step by step."""
-        net, counts, L = self.network(self.state), self.emissions.counts.numpy(), self.lag
+        net = self.network(self.state)
         for s in rows:
-            values = np.empty((PATHS, steps, s.x.shape[1]))
-            days = np.concatenate([s.calendar, after(s.calendar, steps)])
-            T, state = len(s.x), None
-            warm = np.arange(max(L + 1, T - WARM * max(L, 100)), T)
+            yield Ahead(self._walk(net, s, [len(s.x)], steps, PATHS, self.tempered)[0], {})
+
+    @torch.no_grad()
+    def _walk(
+        self, net: Walker, s: Series, starts: Sequence[int], steps: int, number: int, by: Tempered
+    ) -> np.ndarray:
+        """Paths from some steps of a sequence on, given those before: (starts, number, steps, C)."""
+        counts, L, C = self.emissions.counts.numpy(), self.lag, s.x.shape[1]
+        short = max(L + 1 - min(starts), 0)  # too short for a season: as if its first row had been before it
+        past = np.concatenate([np.repeat(s.filled[:1], short, 0), s.filled])
+        days = np.concatenate([np.repeat(s.calendar[:1], short, 0), s.calendar, after(s.calendar, steps)])
+        states, path, season = [], [], []
+        for start in (short + each for each in starts):
+            warm = np.arange(max(L + 1, start - WARM * max(L, 100)), start)
+            state = torch.zeros(net.gru.num_layers, 1, net.gru.hidden_size)
             if len(warm):
-                e = torch.from_numpy(self._inputs(s, s.filled, days, warm).astype(np.float32))
-                _, state = net(e[None])
-                state = state.expand(-1, PATHS, -1).contiguous()
-            past = s.filled
-            if T < L + 1:  # too short for a season: as if its first row had been before it
-                past = np.concatenate([np.repeat(past[:1], L + 1 - T, 0), past])
-                days = np.concatenate([np.repeat(days[:1], L + 1 - T, 0), days])
-            path = np.concatenate([np.repeat(past[None], PATHS, 0), values], 1)
-            for t in range(len(past), len(past) + steps):
-                e = self._inputs(s, path, days, np.array([t]))
-                out, state = net(torch.from_numpy(e.astype(np.float32)), state)
-                scale = torch.from_numpy(s.scale).float()
-                gap, count = self.emissions.sample(out[:, 0], scale, self.temperature)
-                drawn = path[:, t - L] + s.scale * gap.double().numpy()
-                path[:, t] = drawn if count is None else np.where(counts, count.double().numpy(), drawn)
-            yield Ahead(path[:, len(past) :], {})
+                _, state = net(torch.from_numpy(self._inputs(s, past, days, warm).astype(np.float32))[None])
+            states.append(state.expand(-1, number, -1))
+            path.append(np.concatenate([past[start - L - 1 : start], np.empty((steps, C))]))
+            season.append(days[start - L - 1 : start + steps])
+        state, scale = torch.cat(states, 1).contiguous(), torch.from_numpy(s.scale).float()
+        paths, calendars = np.repeat(np.stack(path), number, 0), np.repeat(np.stack(season), number, 0)
+        for t in range(L + 1, L + 1 + steps):
+            e = self._inputs(s, paths, calendars, np.array([t]))
+            out, state = net(torch.from_numpy(e.astype(np.float32)), state)
+            gap, count = self.emissions.sample(out[:, 0], scale, by)
+            drawn = paths[:, t - L] + s.scale * gap.double().numpy()
+            paths[:, t] = drawn if count is None else np.where(counts, count.double().numpy(), drawn)
+        return paths[:, L + 1 :].reshape(len(starts), number, steps, C)
 
     def _target(self, fitted: Fitted) -> WalkTarget:
         return WalkTarget(
             self.network(self.state),
             self.emissions,
-            self.windows(self.rows(fitted.data)),
+            *self.windows(self.rows(fitted.data)),
             fitted.settings.seed,
         )
 
@@ -263,8 +330,8 @@ class Forecaster(Bound):
         if not len(target.held):
             said = "the sequences are too short for any part of them to be held out"
             return [Check("held-out windows", None, "warn", said)]
-        seen, unseen = (target.log_score(at, self.temperature) for at in (target.train, target.held))
-        T, many = self.temperature, len(target.held)
+        seen, unseen = (target.log_score(at, self.tempered) for at in (target.train, target.held))
+        T, many = self.tempered.temperature, len(target.held)
         said = f"log density a cell {seen:.3f} of training windows, {unseen:.3f} of {many} held out"
         level: Level = "ok" if seen - unseen < 0.15 else "warn"
         said += "" if level == "ok" else ": it fits the rows more than what they share; use fewer --units"
@@ -272,10 +339,10 @@ class Forecaster(Bound):
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
         """The season, the temperature, the log density of held-out windows, and the number of weights."""
-        found = {"season": self.lag, "temperature": self.temperature}
+        found = {"season": self.lag, **self.tempered._asdict()}
         if fitted.data.rows:  # not of a run without its rows
             target = self._target(fitted)
             held = target.held if len(target.held) else target.train
-            found["log_density"] = target.log_score(held, self.temperature)
+            found["log_density"] = target.log_score(held, self.tempered)
         found["weights"] = self.parameters
         return {name: {"mean": float(value), "sd": 0.0} for name, value in found.items()}

@@ -11,11 +11,13 @@ Without a target it forecasts, one step after another: with L the steps of a sea
 and base_t = x_{t−L} (0 of counts),
 
     h_t = GRU_θ(x_{t−1}, x_{t−1} − base_{t−1}, base_t, calendar_t; h_{t−1})
-    x_t = base_t + s (m_θ(h_t) + σ_θ(h_t) ε_t),  ε_t ~ Student t with df_θ(h_t)        a number
+    x_t = base_t + s (κ m_θ(h_t) + T σ_θ(h_t) ε_t),  ε_t ~ Student t with df_θ(h_t)        a number
     x_t ~ NegativeBinomial(mean s m_θ(h_t), dispersion r_θ(h_t))                       a count
 
 (Salinas, Flunkert, Gasthaus & Januschowski 2020, DeepAR, Int. J. Forecasting 36,
-https://doi.org/10.1016/j.ijforecast.2019.07.001.) Its draws are simulated paths; there is no head.
+https://doi.org/10.1016/j.ijforecast.2019.07.001.) Its draws are simulated paths; there is no head. The last
+eighth of long sequences is held out: it stops the training, and κ ∈ {1, ½, 0} and T are those by which forecasts
+of many steps from within it have the least CRPS (of short sequences, κ = 1 and T by one step).
 
 Numbers enter in units of their column and of their sequence, missing cells as 0 with a flag. c is the
 network's own output layer. θ is a point estimate by the gradient rule, stopped by held-out sequences; the

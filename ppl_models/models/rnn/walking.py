@@ -1,7 +1,7 @@
 """The network of a forecast, what its outputs are of, and what training lowers: see `rnn.model`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,18 @@ class Walker(nn.Module):
         return self.output(h).unflatten(-1, (self.columns, 3)), state
 
 
+class Tempered(NamedTuple):
+    """What is made of the Student t of the network: κ m + T s ε.
+
+    Attributes:
+        temperature: T, factor of its scale.
+        share: κ, of its location that is kept; at 0 forecasts are those of the base.
+    """
+
+    temperature: float = 1.0
+    share: float = 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class Emissions:
     """What a column is given the outputs of the network: a Student t of differences, or a negative binomial.
@@ -48,25 +60,25 @@ class Emissions:
         """Whether there is one."""
         return bool(self.counts.any())
 
-    def t(self, out: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    def t(self, out: Tensor, tempered: "Tempered") -> tuple[Tensor, Tensor, Tensor]:
         """Location, scale and degrees of freedom."""
-        scale = temperature * (softplus(out[..., 1] + 0.5) + 1e-3)
-        return out[..., 0], scale, 2.0 + softplus(out[..., 2] + 3.0)
+        scale = tempered.temperature * (softplus(out[..., 1] + 0.5) + 1e-3)
+        return tempered.share * out[..., 0], scale, 2.0 + softplus(out[..., 2] + 3.0)
 
     def count(self, out: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and size r of a negative binomial."""
         return scale * softplus(out[..., 0] + 0.5413) + 1e-4, softplus(out[..., 1] + 2.0) + 1e-2
 
-    def log_prob(self, out: Tensor, u: Tensor, scale: Tensor, temperature: float = 1.0) -> Tensor:
+    def log_prob(self, out: Tensor, u: Tensor, scale: Tensor, tempered: "Tempered") -> Tensor:
         """Log p of differences in units of the scale, and of counts, (..., C).
 
         Args:
             out: of the network, (..., C, 3).
             u: the cells, (..., C).
             scale: of counts, which broadcasts against u.
-            temperature: factor of the scale of the Student t.
+            tempered: what is made of the Student t.
         """
-        m, s, df = self.t(out, temperature)
+        m, s, df = self.t(out, tempered)
         number = torch.distributions.StudentT(df, m, s, validate_args=False).log_prob(u)
         if not self.any:
             return number
@@ -78,9 +90,9 @@ class Emissions:
         )  # fmt: skip
         return torch.where(self.counts, count, number)
 
-    def sample(self, out: Tensor, scale: Tensor, temperature: float) -> tuple[Tensor, Tensor | None]:
+    def sample(self, out: Tensor, scale: Tensor, tempered: "Tempered") -> tuple[Tensor, Tensor | None]:
         """Differences in units of the scale, and counts where there are some, (..., C) each."""
-        m, s, df = self.t(out, temperature)
+        m, s, df = self.t(out, tempered)
         t = torch.randn_like(m) * (df / (2 * _gamma(df / 2))).sqrt()
         if not self.any:
             return m + s * t, None
@@ -96,30 +108,37 @@ class WalkTarget(GradientTarget):
         emissions: what columns are.
         windows: inputs (n, W, I), differences or counts (n, W, C) with NaN where there is none, and scales
             of counts (n, 1, C).
-        seed: of the windows that are held out.
+        last: which windows are held out, (n,): the last of their sequences; if none is, some are at random.
+        seed: of these.
     """
 
     module: Walker
 
     def __init__(
-        self, module: Walker, emissions: Emissions, windows: tuple[Tensor, Tensor, Tensor], seed: int
+        self,
+        module: Walker,
+        emissions: Emissions,
+        windows: tuple[Tensor, Tensor, Tensor],
+        last: Tensor,
+        seed: int,
     ) -> None:
         self.module, self.emissions, self.windows = module, emissions, windows
-        self.train, self.held = parts(seed, len(windows[0]))
+        found = ((~last).nonzero()[:, 0], last.nonzero()[:, 0])
+        self.train, self.held = found if len(found[1]) else parts(seed, len(last))
         self.rows = len(self.train)
         module.train()
 
-    def log_prob(self, index: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    def log_prob(self, index: Tensor, tempered: Tempered) -> tuple[Tensor, Tensor]:
         """Log p of cells, 0 where there is none, and which there are, (B, W, C) each."""
         e, u, scale = (v.index_select(0, index) for v in self.windows)
         known = ~u.isnan()
         out, _ = self.module(e)
-        found = self.emissions.log_prob(out, torch.where(known, u, 0.0), scale, temperature)
+        found = self.emissions.log_prob(out, torch.where(known, u, 0.0), scale, tempered)
         return torch.where(known, found, 0.0), known
 
     def loss(self, rows: Tensor, epoch: float) -> Tensor:
         """Nats a cell."""
-        found, known = self.log_prob(self.train.index_select(0, rows))
+        found, known = self.log_prob(self.train.index_select(0, rows), Tempered())
         return -found.sum() / known.sum().clamp_min(1)
 
     def evidence(self) -> float:
@@ -127,9 +146,9 @@ class WalkTarget(GradientTarget):
         return self.log_score(self.held if len(self.held) else self.train)
 
     @torch.no_grad()
-    def log_score(self, index: Tensor, temperature: float = 1.0) -> float:
+    def log_score(self, index: Tensor, tempered: Tempered = Tempered()) -> float:
         """Mean log p of cells of windows at these positions."""
         self.module.eval()
-        found = [self.log_prob(some, temperature) for some in index.split(64)]
+        found = [self.log_prob(some, tempered) for some in index.split(64)]
         self.module.train()
         return float(sum(f.double().sum() for f, _ in found) / max(sum(int(k.sum()) for _, k in found), 1))

@@ -65,7 +65,7 @@ class Transformer(TransformerFields, Model):
 
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What is text."""
-        return dict(options) | ({} if self.text == "none" else {"text": self.text})
+        return dict(options) | ({} if self.text == "none" else {"as_bytes": self.text})
 
     def bind(self, schema: "Schema") -> "Bound":
         """The network over the columns of a schema."""
