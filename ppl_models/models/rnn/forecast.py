@@ -36,10 +36,10 @@ SHARE, ORIGINS, DRAWN = 8, 8, 100
 """Of long sequences one in so many windows is held out, the last; forecasts of them start at so many steps of
 each of so many sequences, with so many paths."""
 
-SHARES = (1.0, 0.5, 0.0)
+SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Of the location of the network that may be kept."""
 
-FACTORS = np.linspace(-0.6, 0.9, 11)
+FACTORS = np.linspace(0.0, 0.9, 10)
 """Logarithms of factors of the temperature of one step."""
 
 WARM = 4
@@ -227,7 +227,7 @@ class Forecaster(Bound):
         )
         target.module = self.network(found.params)
         index = target.held if len(target.held) else target.train
-        grid = [Tempered(math.exp(v)) for v in np.linspace(-0.7, 0.7, 29)]
+        grid = [Tempered(math.exp(v), share) for v in np.linspace(-0.7, 0.7, 29) for share in SHARES]
         by = self._calibrated(target.module, rows, max(grid, key=lambda each: target.log_score(index, each)))
         cells = int((~target.windows[1][target.train].isnan()).sum())
         elbo = target.log_score(target.train, by) * cells
@@ -235,9 +235,9 @@ class Forecaster(Bound):
         return replace(found, params={**found.params, **own}, elbo=elbo)
 
     def _calibrated(self, net: Walker, rows: list[Series], by: Tempered) -> Tempered:
-        """κ, then T, by the CRPS of forecasts from origins in the last part of sequences, which was held out.
+        """T raised by the CRPS of forecasts from origins in the last part of sequences, which was held out.
 
-        What one step hardly shows, a drift that is not there or errors that hang together, adds up over many.
+        Errors that hang together from step to step, which one step does not show, add up over many.
         """
         size = self._size(rows)
         steps = int(np.clip(self.lag, LEAST, 4 * LEAST))
@@ -265,7 +265,6 @@ class Forecaster(Bound):
                 torch.manual_seed(0)
                 return error(by)
 
-            by = min((by._replace(share=share) for share in SHARES), key=same)
             return min((by._replace(temperature=by.temperature * math.exp(v)) for v in FACTORS), key=same)
 
     def learned(self, params: Params) -> dict[str, Any]:
