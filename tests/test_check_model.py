@@ -30,6 +30,7 @@ def test_built_in_models_keep_the_contract(model):
     assert "log joint" in str(found)
 
 
+@pytest.mark.slow
 def test_a_network_keeps_the_contract():
     found = check_model(ppl.VAE(latent=2, hidden="16"), rows=100, steps=500)
     assert "ELBO: that of Pyro's own evaluation" in str(found)

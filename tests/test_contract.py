@@ -37,6 +37,11 @@ def further(system: str, *others: str):
     return pytest.param(system, *others, marks=pytest.mark.slow if system in FURTHER else ())
 
 
+DEAR = {(system, "backtest") for system in ("hmm with names", "hmm with a target", "transformer of sequences")}
+"""What takes many seconds, and goes the way of `hmm`."""
+
+KEPT = [pytest.param(*pair, marks=pytest.mark.slow if pair in DEAR else ()) for pair in PAIRS]
+
 LATER = [further(system, verb) for system, verb in PAIRS if VERBS[verb].takes_data]
 
 
@@ -93,7 +98,7 @@ def table_of(fit: Fit, verb: str, *args, **options) -> pd.DataFrame:
     return found
 
 
-@pytest.mark.parametrize(("system", "verb"), PAIRS)
+@pytest.mark.parametrize(("system", "verb"), KEPT)
 def test_a_system_keeps_to_a_verb_or_refuses_it(opened, places, system, verb):
     fit = opened(system)
     if not has(fit, verb):

@@ -235,6 +235,7 @@ def test_predictions_are_judged_apart_from_parameters():
     assert (Report((good, both)).verdict, Report((good, both)).predictions) == ("use with care",) * 2
 
 
+@pytest.mark.slow
 def test_a_selection_says_that_it_ended_at_its_edge():
     z = np.arange(240) % 4
     data = pd.DataFrame({"x": np.random.default_rng(0).normal(8.0 * z, 1.0)})

@@ -94,6 +94,7 @@ def test_a_pickle_says_the_same(name):
     assert str(again.result_.check()) == str(estimator.result_.check())
 
 
+@pytest.mark.slow
 def test_pipelines_searches_and_calibration():
     X, y = load_breast_cancer(return_X_y=True)
     X, y = X[:240, :4], y[:240]

@@ -27,6 +27,7 @@ def test_selection_of_components(run, fits):
     assert found.loc[2, "loo"] == pytest.approx(found.loc[2, "held_out"], abs=0.5)
 
 
+@pytest.mark.slow
 def test_classes_are_predicted_without_looking_at_them(read, models):
     data = pd.read_csv("labelled.csv")
     found = read("predict", models / "classes", "labelled.csv")

@@ -206,6 +206,7 @@ def natural():
     return ppl.fit(model, table(), target="z", ignore="y", steps=600)
 
 
+@pytest.mark.slow
 def test_draws_of_all_weights_classify_rows_that_were_not_seen(natural):
     new = table(500, 1)
     found = natural.predict(new)

@@ -273,6 +273,7 @@ def test_a_run_without_rows_has_pictures_of_parameters(opened, tmp_path):
     assert slim.plot("roc", SYSTEMS["logistic"].table(2))
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind(places):
     """Neither pyplot, which keeps figures, nor a changed style or generator."""
     code = f"""

@@ -105,8 +105,8 @@ CLASHES += ["intercept", "log_density", "table_sd", "state_0", "class"]
     ("model", "options"),
     [
         (ppl.GMM(components=2, covariance="diag"), {}),
-        (ppl.HMM(states=2, covariance="diag"), {"time": "step"}),
-        (ppl.HMM(states=2, covariance="diag"), {"sequence": "state"}),
+        pytest.param(ppl.HMM(states=2, covariance="diag"), {"time": "step"}, marks=pytest.mark.slow),
+        pytest.param(ppl.HMM(states=2, covariance="diag"), {"sequence": "state"}, marks=pytest.mark.slow),
         (ppl.Logistic(), {"target": "class"}),
         (ppl.GMM(components=1, covariance="diag"), {"target": "share"}),
     ],

@@ -175,6 +175,7 @@ def regimes():
     return ppl.fit(ppl.HMM(autoregressive=True), table, restarts=2), z
 
 
+@pytest.mark.slow
 def test_regimes_are_found(regimes):
     fit, z = regimes
     assert (fit.predict()["state"] == z).mean() > 0.95

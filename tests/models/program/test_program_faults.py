@@ -281,6 +281,7 @@ def test_prior_and_its_predictions():
     assert table["x"].std() == pytest.approx(np.sqrt(104), rel=0.15)
 
 
+@pytest.mark.slow
 def test_log_likelihood_is_by_site():
     @dataclass(frozen=True)
     class Two(ppl.PyroModel):
@@ -322,6 +323,7 @@ def test_where_a_fit_begins_and_how_many_draws_it_has():
     assert ppl.fit(Normals(), frame, budget=1e-3).status in ("converged", "max_steps")
 
 
+@pytest.mark.slow
 def test_moved_chains_have_their_r_hat_and_sample_size():
     @dataclass(frozen=True)
     class Bent(ppl.PyroModel):
@@ -370,6 +372,7 @@ class Twice(ppl.PyroModel):
             pyro.sample("k", dist.Poisson(rate), obs=data["k"])
 
 
+@pytest.mark.slow
 def test_leaving_one_out_of_a_site_with_missing_cells_is_of_those_that_there_are():
     """Against the predictive density of every cell given the others, which is normal."""
     rng = np.random.default_rng(0)

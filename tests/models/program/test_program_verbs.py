@@ -119,6 +119,7 @@ def test_missing_cells_elsewhere_are_refused():
         ppl.fit(Line(), frame)
 
 
+@pytest.mark.slow
 def test_discrete_latents_of_rows():
     x = np.r_[np.full(30, -3.0), np.full(20, 3.0)] + 0.5 * np.random.default_rng(0).normal(size=50)
     fit = ppl.fit(Mixture(), pd.DataFrame({"x": x}), restarts=4)
