@@ -37,7 +37,9 @@ def further(system: str, *others: str):
     return pytest.param(system, *others, marks=pytest.mark.slow if system in FURTHER else ())
 
 
-DEAR = {(system, "backtest") for system in ("hmm with names", "hmm with a target", "transformer of sequences")}
+DEAR = {(form, "backtest") for form in ("hmm with names", "hmm with a target", "transformer of sequences")}
+    (system, "backtest") for system in ("hmm with names", "hmm with a target", "transformer of sequences")
+}
 """What takes many seconds, and goes the way of `hmm`."""
 
 KEPT = [pytest.param(*pair, marks=pytest.mark.slow if pair in DEAR else ()) for pair in PAIRS]

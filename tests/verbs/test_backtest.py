@@ -6,8 +6,8 @@ import pytest
 import scipy.stats as ss
 
 import ppl_models as ppl
-from ppl_models.errors import DataError, Unsupported, UsageError
 from ppl_models.crps import crps
+from ppl_models.errors import DataError, Unsupported, UsageError
 
 
 @pytest.fixture(scope="module")
