@@ -11,6 +11,7 @@ def crps(drawn: np.ndarray, x: np.ndarray | float, axis: int = 0) -> np.ndarray:
     Args:
         drawn: (..., S, ...).
         x: what came, of the shape without that axis; NaN where nothing did.
+        axis: of the draws.
 
     Example:
         >>> float(crps(np.array([0.0, 2.0]), 1.0))

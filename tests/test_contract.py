@@ -38,8 +38,6 @@ def further(system: str, *others: str):
 
 
 DEAR = {(form, "backtest") for form in ("hmm with names", "hmm with a target", "transformer of sequences")}
-    (system, "backtest") for system in ("hmm with names", "hmm with a target", "transformer of sequences")
-}
 """What takes many seconds, and goes the way of `hmm`."""
 
 KEPT = [pytest.param(*pair, marks=pytest.mark.slow if pair in DEAR else ()) for pair in PAIRS]

@@ -90,13 +90,11 @@ def counts_of_words(table: Table, names: Collection[str], wanted: Collection[str
         if name not in names:
             columns[name] = cells
             continue
-        bags = [
-            None if text is None or text != text or text in table.usual else Counter(_WORD.findall(str(text).lower()))
-            for text in _texts(cells)
-        ]
+        bags = [_bag(text, table.usual) for text in _texts(cells)]
         if wanted is None:
             texts = Counter(word for bag in bags if bag is not None for word in bag)
-            often = sorted((word for word, n in texts.items() if n >= _FEWEST_TEXTS), key=lambda w: (-texts[w], w))
+            shared = (word for word, n in texts.items() if n >= _FEWEST_TEXTS)
+            often = sorted(shared, key=lambda word: (-texts[word], word))
             words = often[:_MOST_WORDS]
             if not words:
                 raise table.column_error(name, f"no word is in {_FEWEST_TEXTS} of its texts")
@@ -117,3 +115,10 @@ def counts_of_words(table: Table, names: Collection[str], wanted: Collection[str
 
 def _texts(cells: Any) -> list[Any]:
     return cells.to_pylist() if hasattr(cells, "to_pylist") else cells.tolist()
+
+
+def _bag(text: Any, missing: Collection[str]) -> Counter[str] | None:
+    """How often each word comes; None of a missing cell."""
+    if text is None or text != text or text in missing:
+        return None
+    return Counter(_WORD.findall(str(text).lower()))

@@ -16,9 +16,9 @@ and base_t = x_{t−L} (0 of counts),
 
 (Salinas, Flunkert, Gasthaus & Januschowski 2020, DeepAR, Int. J. Forecasting 36,
 https://doi.org/10.1016/j.ijforecast.2019.07.001.) Its draws are simulated paths; there is no head. The last
-eighth of long sequences is held out (of short ones some sequences): it stops the training; κ ∈ {0, ¼, ½, ¾, 1} and
-T have its highest density of one step; and T is raised where that lowers the CRPS of forecasts of many steps
-from within it.
+eighth of long sequences is held out (of short ones some sequences): it stops the training; κ in {0, ¼, ½, ¾,
+1} and T have its highest density of one step; and T is raised where that lowers the CRPS of forecasts of many
+steps from within it.
 
 Numbers enter in units of their column and of their sequence, missing cells as 0 with a flag. c is the
 network's own output layer. θ is a point estimate by the gradient rule, stopped by held-out sequences; the

@@ -45,6 +45,10 @@ class Tempered(NamedTuple):
     share: float = 1.0
 
 
+PLAIN = Tempered()
+"""As the network has it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Emissions:
     """What a column is given the outputs of the network: a Student t of differences, or a negative binomial.
@@ -138,7 +142,7 @@ class WalkTarget(GradientTarget):
 
     def loss(self, rows: Tensor, epoch: float) -> Tensor:
         """Nats a cell."""
-        found, known = self.log_prob(self.train.index_select(0, rows), Tempered())
+        found, known = self.log_prob(self.train.index_select(0, rows), PLAIN)
         return -found.sum() / known.sum().clamp_min(1)
 
     def evidence(self) -> float:
@@ -146,7 +150,7 @@ class WalkTarget(GradientTarget):
         return self.log_score(self.held if len(self.held) else self.train)
 
     @torch.no_grad()
-    def log_score(self, index: Tensor, tempered: Tempered = Tempered()) -> float:
+    def log_score(self, index: Tensor, tempered: Tempered = PLAIN) -> float:
         """Mean log p of cells of windows at these positions."""
         self.module.eval()
         found = [self.log_prob(some, tempered) for some in index.split(64)]
