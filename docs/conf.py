@@ -53,6 +53,7 @@ myst_heading_anchors = 4
 nb_execution_mode = "cache"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"
 
 html_theme = "furo"
 html_title = f"ppl {version}"

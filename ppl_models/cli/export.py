@@ -1,5 +1,6 @@
 """`ppl export`: a fit for other programs."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -33,6 +34,5 @@ def export(run: str, to: str, output: str | None, **options: Any) -> None:
     from ppl_models.export import export as written
 
     fit = opened(run, options)
-    assert fit.path is not None
-    name = fit.path.name + {"onnx": ".onnx", "mlflow": "-mlflow"}[to]
+    name = Path(str(fit.path)).name + {"onnx": ".onnx", "mlflow": "-mlflow"}[to]
     say(f"wrote {written(fit, output or name, to)}")

@@ -119,7 +119,7 @@ class RegressionGraph(nn.Module):
 
 
 def graph(bound: TrainedRegression, theta: Draws) -> Graph:
-    """That of a regression at θ (S = 1).
+    """That of a regression at θ (S = 1); of a group that was never seen the average one.
 
     Raises:
         Unsupported: its predictor is no sum over columns.
@@ -129,7 +129,9 @@ def graph(bound: TrainedRegression, theta: Draws) -> Graph:
 
     def predictor(values: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return bound.logits(theta, design.standardised(values), values)[0].numpy()
+            f = bound.logits(theta, design.standardised(values))[0]
+            offset = design.beside.of(values)[0]
+        return (f if offset is None else f + offset[:, None]).numpy()
 
     additive = Additive(predictor, schema, columns)
     rng = np.random.default_rng(0)
@@ -156,10 +158,9 @@ def _compare(additive: Additive, predictor: Predictor, rows: np.ndarray, columns
         Unsupported: it is not.
     """
     f, found = predictor(rows), additive(torch.from_numpy(rows[:, list(columns)])).numpy()
-    if not np.allclose(
-        found, f, rtol=0, atol=ALIKE * (1 + np.nanmax(np.abs(f), initial=0.0)), equal_nan=True
-    ):
+    off = ALIKE * (1 + np.nanmax(np.abs(f), initial=0.0))
+    if not np.allclose(found, f, rtol=0, atol=off, equal_nan=True):
         raise Unsupported(
-            "columns act together in this regression, and an export has a sum over columns only: fit without "
+            "columns act together in this regression, and ONNX gets a sum over columns only: fit without "
             "interactions and --missing-rows impute, or use --to mlflow"
         )
