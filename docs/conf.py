@@ -1,8 +1,8 @@
 """The site: `make docs`, or `sphinx-build -W -c docs . build/site`.
 
 The sources are the pages as they stand in the repository, read from its root so that links between README.md,
-docs/, examples/ and benchmarks/ are the same on the site as on a Git host. What only the site has, its table of
-contents and what autodoc makes of docstrings, is added here, so that the pages stay plain Markdown.
+docs/, examples/ and benchmarks/ are the same on the site as on a Git host. What only the site has, its table
+of contents and what autodoc makes of docstrings, is added here, so that the pages stay plain Markdown.
 """
 
 import re
@@ -40,7 +40,7 @@ CONTENTS = {
     ],
     "The project": ["benchmarks/results/README", "docs/adr/README", "CHANGELOG", "CONTRIBUTING", "SECURITY"],
 }  # fmt: skip
-"""Caption -> pages; Sphinx warns of a page that is in none."""
+"""Caption -> pages; others of docs/ stand with the reference."""
 
 FOLDERS = {
     "docs/tutorials/README": "docs/tutorials",
@@ -72,7 +72,11 @@ def toctree(pages: list[str], caption: str = "", *, hidden: bool = True) -> str:
 def add_contents(app: Any, name: str, source: list[str]) -> None:
     """Put the table of contents at the end of the pages that have one."""
     if name == root_doc:
-        source[0] += "".join(toctree(pages, caption) for caption, pages in CONTENTS.items())
+        placed = {page for pages in CONTENTS.values() for page in pages}
+        others = sorted(each for each in app.env.found_docs if Path(each).parent == Path("docs"))
+        for caption, pages in CONTENTS.items():
+            more = [each for each in others if each not in placed] if caption == "Reference" else []
+            source[0] += toctree([*pages, *more], caption)
     elif folder := FOLDERS.get(name):
         pages = sorted(each for each in app.env.found_docs if Path(each).parent == Path(folder))
         source[0] += toctree([each for each in pages if each != name])

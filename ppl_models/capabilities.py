@@ -246,7 +246,7 @@ class Graph(NamedTuple):
         module: (n, P) float64 cells in the user's units, codes for labels, NaN where one is missing, ↦ a
             tensor for each output, rows first.
         columns: positions in the schema of the P columns.
-        outputs: names: `probabilities` (n, C) of classes or components, `mean` (n,), `log_density` (n,).
+        outputs: names: `probabilities` (n, C) of classes or components, `expected` (n,), `log_density` (n,).
     """
 
     module: "nn.Module"

@@ -66,7 +66,7 @@ def said(fit) -> dict[str, np.ndarray]:
         mean = np.full(fit.data.rows, np.nan)
         for part in bound.predicted(rows, theta):
             mean[part.index] = part.new.mean.mean(0).numpy()
-        found = {"mean": mean}
+        found = {"expected": mean}
     if isinstance(bound, Scores) and isinstance(bound, Assigns):
         found["log_density"] = bound.log_density(rows, theta)[0].numpy()
     return found

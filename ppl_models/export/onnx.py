@@ -1,6 +1,6 @@
 """ONNX: what a fit predicts at the posterior mean of its parameters, as a graph that onnxruntime runs.
 
-    x (n, P) float64  ↦  probabilities (n, C) | mean (n,) | log_density (n,)
+    x (n, P) float64  ↦  probabilities (n, C) | expected (n,) | log_density (n,)
 
 P columns in the order of the metadata `columns`, labels as the position of the level in it, NaN where a
 cell is missing. Plugged in at the mean of θ rather than averaged over its posterior, predictions are a

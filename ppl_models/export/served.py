@@ -3,7 +3,7 @@
 from typing import Any
 
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 import ppl_models as ppl
 

@@ -54,5 +54,5 @@ class Exported(Neural):
             raise Unsupported(
                 "a network whose weights all have a posterior has no one graph; fit with --posterior head"
             )
-        outputs = ("probabilities" if isinstance(self, Conditional) else "mean",)
+        outputs = ("probabilities" if isinstance(self, Conditional) else "expected",)
         return Graph(NetworkGraph(self, draws), tuple(self.predictors), outputs)

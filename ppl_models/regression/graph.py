@@ -140,7 +140,7 @@ def graph(bound: TrainedRegression, theta: Draws) -> Graph:
     holes = np.where(rng.random(rows.shape) < 0.3, np.nan, rows)
     _compare(additive, predictor, holes, columns)
     probabilities = bound.outcomes(torch.zeros(1, 1, len(additive.constant)).double(), theta).shape[-1] > 1
-    outputs = ("probabilities" if probabilities else "mean",)
+    outputs = ("probabilities" if probabilities else "expected",)
     return Graph(RegressionGraph(additive, lambda f: bound.outcomes(f, theta)), columns, outputs)
 
 
