@@ -1,4 +1,4 @@
-# make demo | test | test-slow | lint | format | bench | clean
+# make demo | test | test-slow | docs | lint | format | bench | clean
 # Every target makes its own virtual environment first: python3 -m venv and plain pip, pinned by constraints.txt.
 
 PYTHON ?= python3
@@ -6,12 +6,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 READY := $(VENV)/.ready
+FULL := $(VENV)/.ready-full
 WORKERS ?= 2
 
 # Compiled kernels of Numba live in the environment: between runs, and for processes that tests start.
 export NUMBA_CACHE_DIR := $(abspath $(VENV))/numba
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow docs lint format bench clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "making $(VENV): a few minutes, once"
@@ -20,6 +21,11 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) torch
 	@echo "  2/2 ppl_models and what its tests need"
 	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(FULL): $(READY)
+	@echo "  and what the site, exports and a release need"
+	@$(PIP) -e '.[docs,export,release]'
 	@touch $@
 
 demo: $(READY)  ## fit the examples, look at one, and hear whether to trust them
@@ -33,8 +39,11 @@ demo: $(READY)  ## fit the examples, look at one, and hear whether to trust them
 test: $(READY) lint  ## everything that is not slow
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
-test-slow: $(READY)  ## proofs that take minutes: NUTS, examples, kills
+test-slow: $(FULL)  ## proofs that take minutes: NUTS, examples, kills, the site
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow --hypothesis-profile thorough
+
+docs: $(FULL)  ## the site, in build/site; tutorials are run, ten minutes at first
+	$(BIN)/python -m sphinx -W --keep-going -c docs . build/site
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -39,6 +39,8 @@ def peak_of(work) -> int:
 
 def run() -> str:
     lines = [
+        "# Memory of hidden Markov models",
+        "",
         "| rows | columns | states | data, MB | peak with data / data | s |",
         "|---|---|---|---|---|---|",
     ]

@@ -318,6 +318,8 @@ def main() -> None:
     warnings.simplefilter("ignore", RuntimeWarning)
     names = ("ppl_models", "hmmlearn", "torch", "numpy", "statsmodels")
     report = [
+        "# Quality of hidden Markov models beside hmmlearn",
+        "",
         f"Held-out log likelihood a step, in nats, Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in names)
         + ". Bold: beyond two standard errors. How it is measured: see `benchmarks/hmm_quality.py`.",

@@ -119,6 +119,8 @@ def time_to(target: float, X, lengths, Y, test_lengths, K: int) -> tuple[float, 
 def run(repeats: int) -> str:
     """Measure every setting, and give a Markdown report."""
     lines = [
+        "# Speed of hidden Markov models beside hmmlearn",
+        "",
         f"ppl_models against hmmlearn, Gaussian HMM, diagonal covariance; torch {torch.__version__}, "
         f"numpy {np.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads.",
         "",

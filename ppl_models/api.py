@@ -128,6 +128,22 @@ class Fit(Verbs, Record):
 
         return page(self, other, path)
 
+    def export(self, path: Any, to: Literal["onnx", "mlflow"] = "onnx") -> Any:
+        """Write the fit for other programs, and return where: see docs/export.md.
+
+        Args:
+            path: a file for `onnx`, a folder for `mlflow`.
+            to: `onnx`, what it predicts at the posterior mean; `mlflow`, the run with code that loads it.
+
+        Raises:
+            UsageError: a package that it needs is not installed.
+            Unsupported: the fit has no such graph.
+            OutputError: it cannot be written.
+        """
+        from ppl_models.export import export
+
+        return export(self, path, to)
+
     def _repr_html_(self) -> str:
         from ppl_models.report.notebook import fit_html
 

@@ -37,6 +37,7 @@ table. Nothing is said by a name or a kind.
     Importance    integrates latents by weighted draws, of any number    score, predict, impute
     Sparing       averages over as few draws of θ as the answer needs    predict, score, transform
     Direct        answers by the guide itself, where no draws are asked  predict, score, transform
+    Exports       a graph of tensors that other programs can run         export
 
 `draws` are draws of θ, S of them, or the one point estimate as S = 1; `rows` are what `Bound.rows` made of a
 data set. Random numbers come from torch's global generator, which the verb has seeded.
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import xarray as xr
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ppl_models.data import Dataset
     from ppl_models.draws import Draws, Params, Posterior, Variables
@@ -236,6 +237,34 @@ class Evidence(NamedTuple):
     orders: float
     log_likelihood: float
     empty: int
+
+
+class Graph(NamedTuple):
+    """Predictions at one θ as a function of cells that needs nothing else.
+
+    Attributes:
+        module: (n, P) float64 cells in the user's units, codes for labels, NaN where one is missing, ↦ a
+            tensor for each output, rows first.
+        columns: positions in the schema of the P columns.
+        outputs: names: `probabilities` (n, C) of classes or components, `expected` (n,), `log_density` (n,).
+    """
+
+    module: "nn.Module"
+    columns: tuple[int, ...]
+    outputs: tuple[str, ...]
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """Has its predictions as a graph of tensors."""
+
+    def graph(self, draws: "Draws") -> Graph:
+        """At θ (S = 1), or of a model without a posterior as it is.
+
+        Raises:
+            Unsupported: what was fitted has a part that no such graph has.
+        """
+        ...
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@
     verbs.py       ppl predict, score, sample, … RUN
     plot.py        ppl plot RUN
     report.py      ppl report RUN
+    export.py      ppl export RUN
     listing.py     ppl models, data, runs
     new.py         ppl new NAME
     completion.py  ppl completion SHELL

@@ -12,6 +12,7 @@ COMMANDS = {
     "check": "ppl_models.cli.verbs:check",
     "plot": "ppl_models.cli.plot:plot",
     "report": "ppl_models.cli.report:report",
+    "export": "ppl_models.cli.export:export",
     "compare": "ppl_models.cli.compare:compare",
     "recommend": "ppl_models.cli.compare:recommend",
     "select": "ppl_models.cli.select:select",

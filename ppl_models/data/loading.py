@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ppl_models.data.readers.base import File, Reader, Request
 from ppl_models.data.shaped import from_shapes, shaped
 from ppl_models.data.table import Table
 from ppl_models.errors import DataError, UsageError
+from ppl_models.extras import needed
 
 
 def load(data: Any, request: Request) -> Table:
@@ -100,12 +100,5 @@ def _own(reader: Reader | None, request: Request, source: str) -> Request:
 
 
 def _check_installed(reader: Reader, source: str) -> None:
-    if reader.module is None:
-        return
-    try:
-        import_module(reader.module)
-    except ImportError:
-        raise DataError(
-            f"{source}: {reader.name} is read by {reader.module}, which is not installed; "
-            f"pip install 'ppl_models[{reader.extra}]'"
-        ) from None
+    if reader.module is not None:
+        needed(reader.module, str(reader.extra), f"{source}: {reader.name} is read by", DataError)

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ppl_models.data.messages import clean
 from ppl_models.errors import OutputError, UsageError
+from ppl_models.extras import needed
 
 if TYPE_CHECKING:
     import pandas
@@ -97,13 +98,7 @@ def check_destination(destination: str | os.PathLike[str], json: bool = False) -
         names = ", ".join(sorted(known - {""}))
         raise UsageError(f"{clean(path)}: files of this name are not written; it must end in one of {names}")
     if suffix == ".xlsx":
-        try:
-            import openpyxl  # noqa: F401
-        except ImportError:
-            raise OutputError(
-                f"{clean(path)}: Excel is written by openpyxl, which is not installed; "
-                "pip install 'ppl_models[excel]'"
-            ) from None
+        needed("openpyxl", "excel", f"{clean(path)}: Excel is written by", OutputError)
     return suffix, packed
 
 

@@ -105,14 +105,19 @@ class CellCoding:
 
     def rows(self, values: np.ndarray) -> Cells:
         """All rows, (n, C) in the user's units."""
-        raw = (values[:, self.numbers] - self.mean) / self.sd
-        missing = np.isnan(raw)
-        x = torch.from_numpy(np.where(missing, 0.0, raw).astype(np.float32))
-        codes = (
-            np.where(np.isnan(values[:, self.labels]), self.sizes - 1, values[:, self.labels]) + self.start
-        )
-        seen = torch.from_numpy(~missing) if missing.any() else None
-        return Cells(x, seen, torch.from_numpy(codes.astype(np.int64)))
+        numbers, labels = (torch.from_numpy(values[:, own]) for own in (self.numbers, self.labels))
+        found = self.cells(numbers, labels)
+        complete = found.seen is None or bool(found.seen.all())
+        return Cells(found.x, None if complete else found.seen, found.codes)
+
+    def cells(self, numbers: Tensor, labels: Tensor) -> Cells:
+        """Rows of numbers (n, P) and of codes (n, L), float64, NaN where missing."""
+        raw = (numbers - torch.from_numpy(self.mean)) / torch.from_numpy(self.sd)
+        missing = raw.isnan()
+        x = torch.where(missing, torch.zeros_like(raw), raw).float()
+        last = torch.from_numpy(self.sizes - 1).to(labels.dtype)
+        codes = torch.where(labels.isnan(), last, labels).long() + torch.from_numpy(self.start)
+        return Cells(x, ~missing, codes)
 
 
 class CellEmbedding(nn.Module):

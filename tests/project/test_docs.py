@@ -139,12 +139,26 @@ def test_exit_codes_are_documented():
         assert re.search(rf"^\| (\d+, )?{code}\b", page, re.MULTILINE), f"exit code {code}"
 
 
+def typed() -> list[list[str]]:
+    """Commands of console blocks and of indented lines, up to what is done with their output.
+
+    Lines such as `ppl VERB RUN [DATA]` say what may stand there, and are left out.
+    """
+    found = []
+    for line in re.findall(r"^(?:\$|   ) (ppl .*)$", TEXT, re.MULTILINE):
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+        lexer.whitespace_split = True
+        words = [*lexer]
+        ends = [i for i, word in enumerate(words) if set(word) <= set("|&;")]
+        if not re.search(r"\[|\b(VERB|MODEL|PROMPT)\b", line):
+            found.append(words[: min(ends, default=len(words))])
+    return found
+
+
 def test_the_commands_that_are_shown_exist():
-    typed = re.findall(r"^\$ (ppl .*)$", TEXT, re.MULTILINE)
-    assert len(typed) > 5
-    for line in typed:
-        words = shlex.split(line)
-        _, name, *arguments = words[: words.index("|")] if "|" in words else words
+    assert len(typed()) > 50
+    for line in typed():
+        _, name, *arguments = line
         context = click.Context(ppl)
         command = ppl.get_command(context, name)
         assert command is not None, line

@@ -16,7 +16,7 @@ ROOT = Path(ppl_models.__file__).parent
 LAYERS = [  # from the ground up; a module may import from those below its own, and from its own
     {"wording"},
     {"errors", "importing"},
-    {"threads", "draws"},
+    {"threads", "draws", "extras"},
     {"annotations", "conformal", "pooling"},
     {"data", "store"},
     {"kernels"},
@@ -35,7 +35,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"tables", "runs", "engine", "fidelity"},
     {"verbs"},  # of which some fit the same model again, to a part
     {"comparison"},
-    {"report", "selection", "resuming"},
+    {"report", "selection", "resuming", "export", "callbacks"},
     {"api"},
     {"sklearn"},
     {"testing"},

@@ -5,12 +5,12 @@ from typing import NamedTuple, final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ppl_models.data import Dataset
 from ppl_models.errors import UsageError
 from ppl_models.networks.images import Convolutional, Images, Shifts
-from ppl_models.neural.bound import Neural
+from ppl_models.neural.graph import Exported
 from ppl_models.neural.natural import NaturalBound
 from ppl_models.neural.posteriors import HeadBound, MembersBound
 from ppl_models.neural.targets import Classes, Numbers, chosen
@@ -25,7 +25,7 @@ class Units(NamedTuple):
 
 
 @dataclass(eq=False)
-class Pixels(Neural):
+class Pixels(Exported):
     """Rows of pixels."""
 
     def __post_init__(self) -> None:
@@ -70,10 +70,12 @@ class Pixels(Neural):
 
     def inputs(self, data: Dataset) -> Images:
         """Pixels in units of their sd, channels first."""
+        return self.cell_inputs(torch.from_numpy(data.values[:, self.predictors]))
+
+    def cell_inputs(self, cells: Tensor) -> Images:
+        """Of their cells (n, P)."""
         h, w, c = self.shape
-        x = torch.from_numpy(
-            ((data.values[:, self.predictors] - self.coding.mean) / self.coding.sd).astype("f4")
-        )
+        x = ((cells - self.coding.mean) / self.coding.sd).float()
         x = x.reshape(-1, h, w, c).permute(0, 3, 1, 2)
         missing = x.isnan()
         x = torch.where(missing, 0.0, x)

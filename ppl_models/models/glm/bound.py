@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.capabilities import Fitted, Predicted
+from ppl_models.capabilities import Fitted, Graph, Predicted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.data.messages import plural
@@ -18,6 +18,7 @@ from ppl_models.errors import DataError, UsageError
 from ppl_models.models.glm.checks import against_data
 from ppl_models.models.glm.fields import GLMFields
 from ppl_models.regression import design as designs
+from ppl_models.regression import graph
 from ppl_models.regression.bound import NAME
 from ppl_models.regression.classes import Classes
 from ppl_models.regression.design import Beside, Block
@@ -153,6 +154,10 @@ class GLMBound(TrainedRegression):
                 yield at, Block(*parts), index[known]  # type: ignore[arg-type]
             else:
                 yield at, block, index
+
+    def graph(self, draws: Draws) -> Graph:
+        """The mean of the target, or the probabilities of its levels."""
+        return graph.graph(self, draws)
 
     def outcomes(self, f: Tensor, theta: Draws) -> Tensor:
         """E[y | f], (S, m, 1), of one trial; or the probabilities of levels, (S, m, C)."""

@@ -6,9 +6,10 @@ from typing import final
 import numpy as np
 import torch
 
-from ppl_models.capabilities import Assigned, Probabilities, Sampled
+from ppl_models.capabilities import Assigned, Graph, Probabilities, Sampled
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, groups, number_of, select_draws
+from ppl_models.latent import graph
 from ppl_models.latent.bound import LatentBound
 from ppl_models.latent.joint import Batch
 
@@ -23,6 +24,10 @@ class _Rows(LatentBound):
         """p(z_n = k | x_n) as `component_0` to `component_{K−1}`, labels not being looked at."""
         p = self.smoothed(rows, draws)
         return {f"component_{k}": p[:, k] for k in range(self.states)}
+
+    def graph(self, draws: Draws) -> Graph:
+        """Probabilities of components, or of classes, and the log density of the columns but the target."""
+        return graph.graph(self, draws, self.classes if self.classes > 1 else self.states)
 
     def sample(self, number: int, draws: Draws, given: Dataset | None) -> Sampled:
         """Each row from its own draw of θ; `given` weighs the draws by p(given | θ), and conditions each."""

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.capabilities import Fitted
+from ppl_models.capabilities import Fitted, Graph
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, free
 from ppl_models.models.logistic.checks import against_data, separation
+from ppl_models.regression import graph
 from ppl_models.regression.classes import Classes
 from ppl_models.regression.effects import average_effects
 from ppl_models.regression.trained import moments, ratio
@@ -24,6 +25,10 @@ class LogisticBound(Classes):
     def checks(self, fitted: Fitted) -> Sequence[Check]:
         """Whether the classes are separated, and whether effects are straight lines."""
         return [separation(fitted.trained), *against_data(self, fitted)]
+
+    def graph(self, draws: Draws) -> Graph:
+        """Probabilities of the classes."""
+        return graph.graph(self, draws)
 
     def log_probability(self, rows: Dataset, draws: Draws) -> np.ndarray:
         """Log (1/S) Σ_s p(y_n | x_n, θ_s), (n,); NaN where the target or a predictor is missing."""

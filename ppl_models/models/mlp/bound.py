@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from ppl_models.data import Dataset
 from ppl_models.networks.tabular import CellCoding, Cells, Tabular
-from ppl_models.neural.bound import Neural
+from ppl_models.neural.graph import Exported
 from ppl_models.neural.natural import NaturalBound
 from ppl_models.neural.posteriors import HeadBound, MembersBound
 from ppl_models.neural.targets import Classes, Numbers, chosen
 
 
 @dataclass(eq=False)
-class Table(Neural):
+class Table(Exported):
     """Rows of cells, by their embeddings."""
 
     batch_size = 256
@@ -41,6 +41,12 @@ class Table(Neural):
     def inputs(self, data: Dataset) -> Cells:
         """Numbers and labels."""
         return self.coding.rows(np.asarray(data.values))
+
+    def cell_inputs(self, cells: Tensor) -> Cells:
+        """Numbers and labels of predictors."""
+        at = {j: i for i, j in enumerate(self.predictors)}
+        numbers, labels = ([at[j] for j in own] for own in (self.coding.numbers, self.coding.labels))
+        return self.coding.cells(cells[:, numbers], cells[:, labels])
 
     def backbone(self, features: int) -> nn.Module:
         """Embeddings and layers."""
