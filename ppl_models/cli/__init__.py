@@ -14,6 +14,7 @@
     report.py      ppl report RUN
     listing.py     ppl models, data, runs
     new.py         ppl new NAME
+    ranks.py       a process that torchrun started as one of several
     completion.py  ppl completion SHELL
     locate.py      RUN: a path, a name or `latest`
     output.py      tables, JSON and messages
@@ -24,6 +25,7 @@
 Nothing here imports torch, pandas or pyarrow before a command needs them.
 """
 
+import os
 import sys
 
 
@@ -40,4 +42,8 @@ def main() -> None:
         )
         sys.exit(2)
     prepare_process()
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ:
+        from ppl_models.cli.ranks import run
+
+        run()
     ppl.main(sys.argv[1:], prog_name="ppl")

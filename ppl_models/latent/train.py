@@ -120,6 +120,8 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
     ):
         _exchange(joint, data, settings, found, log)
     size = settings.batch_size or _batch_size(joint, data)
+    if data.shares is not None:
+        size = None  # every process passes over its own rows
     if found.status is Status.INTERRUPTED:
         found.statistics = found.scaled(data.rows)  # as wide as the posterior of all rows would be
         found.elbo *= data.rows / found.part.total
