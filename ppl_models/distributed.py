@@ -254,10 +254,7 @@ class Team:
             self.lost = True
             if self.rank:
                 raise Lost(f"rank {self.rank}: rank 0 is gone") from error
-            raise Lost(
-                "a process of the fit is gone, and with it its rows; `ppl resume RUN` goes on from the last "
-                "pass"
-            ) from error
+            raise Lost("a process of the fit is gone, and with it its rows") from error
 
     def agree(self, action: Callable[[], None]) -> None:
         """Do something at every rank; where one fails, all do.
@@ -429,11 +426,14 @@ def _join(rank: int, size: int, local: int, store: Any = None) -> Team:
         raise UsageError("this build of PyTorch has no torch.distributed; fit with one process")
     if dist.is_initialized():
         raise UsageError("torch.distributed is in use in this process already; fit with one process")
+    hook = sys.excepthook  # torch.distributed puts one of its own there, which says the rank
     try:
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"rank {rank} of {size} cannot reach the others ({reason})") from None
+    finally:
+        sys.excepthook = hook
     return Team(rank, size, local)
 
 

@@ -11,9 +11,9 @@ from ppl_models.capabilities import Conditional
 from ppl_models.data import Dataset, read
 from ppl_models.data.files import budget, file_of
 from ppl_models.data.pairs import unwrapped
-from ppl_models.distributed import Divided, Shares, Team, formed, launched, packed
+from ppl_models.distributed import Divided, Lost, Shares, Team, formed, launched, packed
 from ppl_models.errors import DataError, UsageError
-from ppl_models.inference.loop import FROM_START, Course, resolve_device
+from ppl_models.inference.loop import FROM_START, Course, Status, Trained, resolve_device
 from ppl_models.inference.settings import STARTS, NetworkSettings, Training, settings_of
 from ppl_models.model import Model
 from ppl_models.record import Record
@@ -92,19 +92,32 @@ def fitted(
     if data.weight is not None and not bound.exchangeable:
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
     _check_memory(bound, data, settings)
+    kept: list[Trained] = []
+
+    def write(trained: Trained) -> None:
+        assert keep is not None
+        keep(Record(model, data, trained, settings, bound))
+        kept.append(trained)
+
     if keep is not None:
-        course = replace(course, keep=lambda trained: keep(Record(model, data, trained, settings, bound)))
+        course = replace(course, keep=write)
     work = bound.numbers(data) * (getattr(settings, "restarts", 1) or STARTS)
     with formed(settings.workers) as team, torch.random.fork_rng(devices=[]), threads_for(work):
         if team is None:
             torch.manual_seed(settings.seed)
             trained = bound.train(data, settings, course)
             return Record(model, data, trained, settings, bound)
-        shared, course = divided(team, model, bound, data, settings, course)
-        torch.manual_seed(settings.seed)
-        trained = bound.train(shared, settings, course)
-        together = Record(model, shared, trained, settings, bound)
-        return together.alone(data)
+        trained = None
+        try:
+            shared, course = divided(team, model, bound, data, settings, course)
+            torch.manual_seed(settings.seed)
+            trained = bound.train(shared, settings, course)
+            return Record(model, shared, trained, settings, bound).alone(data)
+        except Lost as error:
+            if trained is not None and trained.checkpoint is not None and keep is not None:
+                write(replace(trained, status=Status.INTERRUPTED))
+            what = "`ppl resume` goes on from the last pass" if kept else "fit again"
+            raise Lost(f"{error}; {what}") from error
 
 
 def divided(

@@ -59,7 +59,10 @@ class Record:
             data: the rows, as this process has them.
         """
         _ = self.report
-        found = replace(self, data=data)
+        ended = self.trained
+        if ended.status is Status.CONVERGED:
+            ended = replace(ended, checkpoint=None)
+        found = replace(self, data=data, trained=ended)
         shared = {field.name for field in fields(self)} | {"batch", "learned_from"}
         found.__dict__.update({name: value for name, value in self.__dict__.items() if name not in shared})
         return found

@@ -30,7 +30,8 @@ def resume(
     """Go on with a fit from its run directory: on a CPU to the same numbers, bit for bit.
 
     A fit by stochastic gradients goes on from its checkpoint; one by natural gradients, which takes seconds,
-    starts again from the data and seed of the run.
+    starts again from the data and seed of the run, unless several processes share it: then it goes on from
+    its last pass over the rows.
 
     Args:
         path: the run directory.
