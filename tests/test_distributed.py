@@ -162,8 +162,11 @@ def test_parts_of_a_mini_batch_add_up_to_its_gradient():
         assert torch.allclose(several[1][name], one[1][name], rtol=1e-3, atol=1e-6), name
 
 
+@pytest.mark.slow
 def test_what_one_process_fits_says_so():
-    with pytest.raises(ppl.UsageError, match="svm is fitted by one process"):
+    with pytest.raises(ppl.UsageError, match="gan is fitted by one process"):
+        ppl.fit(ppl.GAN(), table()[["a", "c"]], workers=2)
+    with pytest.raises(ppl.UsageError, match="support vector machines are fitted by one process"):
         ppl.fit(ppl.SVM(), table()[["a", "c", "kind"]], target="kind", workers=2)
 
 

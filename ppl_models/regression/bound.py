@@ -26,7 +26,7 @@ from ppl_models.regression.groups import GroupCoding, GroupPrior, Term
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
 from ppl_models.regression.kernels import Tuned, retuned, spanned, with_kernel
 from ppl_models.regression.priors import NormalPrior, Prior, Stacked, StudentPrior, WithIntercept
-from ppl_models.regression.responses import Categorical, NumberResponse, Response
+from ppl_models.regression.responses import Categorical, NumberResponse, OneAgainstRest, Response
 from ppl_models.regression.rows import Batch, all_rows, held
 from ppl_models.regression.sandwich import Adjustment
 from ppl_models.regression.spread import expected, share_of
@@ -317,8 +317,15 @@ class Regression:
         batch = self.dataset_batch(data)
         if len(batch) < size:
             raise UsageError(f"{data.source}: {len(batch)} rows cannot be shared by {size} processes")
-        if self.model.prior == "horseshoe" or self.tuned is not None:
-            raise UsageError("a horseshoe and kernels look at rows one by one: fit with one process")
+        if (
+            self.model.prior == "horseshoe"
+            or self.tuned is not None
+            or isinstance(self.response, OneAgainstRest)
+        ):
+            raise UsageError(
+                "horseshoes, kernels and support vector machines are fitted by one process; leave "
+                "--workers out"
+            )
         response = {}
         if isinstance(own := self.response, NumberResponse):
             response["response"] = torch.cat(
