@@ -10,6 +10,7 @@
     compare.py     ppl compare, ppl recommend
     select.py      ppl select MODEL DATA
     verbs.py       ppl predict, score, sample, … RUN
+    serve.py       ppl serve RUN
     plot.py        ppl plot RUN
     report.py      ppl report RUN
     listing.py     ppl models, data, runs
