@@ -1,10 +1,10 @@
 """Fits by several processes give what one gives; a process that is lost, or that differs, is told."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +14,9 @@ import pytest
 import torch
 
 import ppl_models as ppl
-from ppl_models.distributed import Shares, formed
+from ppl_models import worker
+from ppl_models.data.files import file_of
+from ppl_models.distributed import Lost, Shares, check_versions, formed, versions
 from ppl_models.inference.gradient import GradientRule
 from ppl_models.inference.policies import Patience
 
@@ -202,44 +204,78 @@ def test_networks_learn_as_well_by_two_processes(model, columns, options):
     assert two == pytest.approx(one, abs=0.05 * abs(one) + 0.02)
 
 
-def _children(pid):
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(each) for each in found.stdout.split()]
-
-
 @pytest.mark.slow
 def test_a_lost_process_is_one_line_and_resume_goes_on(tmp_path):
     rng = np.random.default_rng(0)
-    centres = 0.7 * rng.normal(size=(12, 6))  # they overlap, so that there are many passes
-    data, run = tmp_path / "large.parquet", tmp_path / "run"
-    X = centres[rng.integers(12, size=400_000)] + rng.normal(size=(400_000, 6))
-    pd.DataFrame(X, columns=list("abcdef")).to_parquet(data)
-    command = [sys.executable, "-m", "ppl_models"]
-    fit = [*command, "fit", "gmm", str(data), "--components", "12", "--restarts", "1", "--tolerance", "1e-7"]
-    job = subprocess.Popen(
-        [*fit, "--workers", "2", "--out", str(run)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+    centres = 0.7 * rng.normal(size=(6, 4))  # they overlap, so that there are many passes
+    X = centres[rng.integers(6, size=40_000)] + rng.normal(size=(40_000, 4))
+    run, seen = tmp_path / "run", []
+
+    def progress(phase, step, elbo, left):
+        if phase == "all rows":
+            seen.append(elbo)
+            if len(seen) == 5:
+                workers = ["pgrep", "-f", "-P", str(os.getpid()), "ppl_models.worker"]
+                for pid in subprocess.run(workers, capture_output=True, text=True, check=True).stdout.split():
+                    os.kill(int(pid), signal.SIGKILL)
+
+    model, options = ppl.GMM(components=6), {"restarts": 1, "tolerance": 1e-7, "workers": 2}
+    with pytest.raises(Lost, match="a process of the fit is gone.*`ppl resume` goes on from the last pass"):
+        ppl.fit(model, X, checkpoint=run, progress=progress, **options)
+    assert len(seen) == 5
+    stopped = ppl.load(run)
+    assert stopped.status == "interrupted"
+    found = ppl.resume(run)
+    passes = [each["elbo"] for each in found.trained.history if each["phase"] == "all rows"]
+    assert passes[len(seen)] >= seen[-1] - 1e-6  # the passes before it are not done again
+    assert not [
+        each for each in found.trained.history[len(stopped.trained.history) :] if each["phase"] != "all rows"
+    ]
+    assert found.elbo == pytest.approx(ppl.fit(model, X, **options | {"workers": 1}).elbo, abs=0.1)
+
+
+def test_versions_that_differ_are_refused():
+    own = versions()
+    check_versions(1, own)
+    with pytest.raises(ppl.UsageError, match=r"rank 1 has torch .*, and rank 0 1.0; install the same"):
+        check_versions(1, own | {"torch": "1.0"})
+
+
+def test_another_file_or_command_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "data.csv"
+    path.write_text("a,b\n1,2\n")
+    about = {
+        "versions": versions(),
+        "launched": True,
+        "arguments": ["fit", "gmm"],
+        "path": str(path),
+        "file": file_of(str(path)),
+        "model": "gmm",
+        "fields": {"components": 2},
+    }
+    monkeypatch.setattr(sys, "argv", ["ppl", "fit", "gmm"])
+    worker._check(1, about)
+    path.write_text("a,b\n1,3\n")
+    with pytest.raises(ppl.UsageError, match="rank 1 sees another .*data.csv than rank 0"):
+        worker._check(1, about)
+    path.unlink()  # that it is not there does not matter: rows are handed over
+    worker._check(1, about)
+    monkeypatch.setattr(sys, "argv", ["ppl", "fit", "hmm"])
+    with pytest.raises(ppl.UsageError, match="rank 1 was started with fit hmm, and rank 0 with fit gmm"):
+        worker._check(1, about)
+
+
+@pytest.mark.slow
+def test_torchrun(tmp_path):
+    path = tmp_path / "data.csv"
+    table(2_000)[["a", "b", "c"]].to_csv(path, index=False)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "ppl_models"]
+    launch[3:3] = ["--master-port", "29517"]
+    done = subprocess.run(
+        [*launch, "fit", "gmm", str(path), "--components", "3", "--json", "--out", str(tmp_path / "run")],
+        capture_output=True,
         text=True,
+        check=True,
     )
-    lines = []
-    assert job.stderr is not None
-    for line in job.stderr:
-        lines.append(line)
-        if "all rows" in line:
-            time.sleep(2)
-            for child in _children(job.pid):
-                os.kill(child, signal.SIGKILL)
-            break
-    rest = job.stderr.read()
-    assert job.wait(60) == 75, rest
-    said = rest.strip().splitlines()[-1]
-    assert said.startswith("ppl: a process of the fit is gone")
-    assert "ppl resume" in said
-    history = [each for each in ppl.load(run).trained.history if each["phase"] == "all rows"]
-    again = subprocess.run(
-        [*command, "resume", str(run), "--steps", "3", "--json"], capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    resumed = [each for each in ppl.load(run).trained.history if each["phase"] == "all rows"]
-    assert resumed[0]["elbo"] >= history[-1]["elbo"] - 1.0  # no pass was lost but the last
+    found = json.loads(done.stdout)  # only one of them has spoken
+    assert found["elbo"] == pytest.approx(ppl.fit(ppl.GMM(components=3), path).elbo, rel=1e-9)

@@ -132,6 +132,7 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
         doubtful = found.restarts.disagree or found.part.data is data
     else:
         found, doubtful = _resumed(course.resume, data), False
+        log.history += course.history
     if (
         found.status is Status.CONVERGED
         and settings.starts(joint.states) > 1
