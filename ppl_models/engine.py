@@ -1,7 +1,7 @@
 """From a model and data to a record of a fit: reading, binding, training. Nothing here offers verbs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import torch
@@ -9,14 +9,15 @@ import torch
 from ppl_models.bound import Bound
 from ppl_models.capabilities import Conditional
 from ppl_models.data import Dataset, read
-from ppl_models.data.files import budget
+from ppl_models.data.files import budget, file_of
 from ppl_models.data.pairs import unwrapped
+from ppl_models.distributed import Divided, Lost, Shares, Team, formed, launched, packed
 from ppl_models.errors import DataError, UsageError
-from ppl_models.inference.loop import FROM_START, Course, resolve_device
-from ppl_models.inference.settings import STARTS, Training, settings_of
+from ppl_models.inference.loop import FROM_START, Course, Status, Trained, resolve_device
+from ppl_models.inference.settings import STARTS, NetworkSettings, Training, settings_of
 from ppl_models.model import Model
 from ppl_models.record import Record
-from ppl_models.registry import complete, numeric_targets
+from ppl_models.registry import complete, numeric_targets, reference
 from ppl_models.threads import threads_for
 
 
@@ -91,13 +92,71 @@ def fitted(
     if data.weight is not None and not bound.exchangeable:
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
     _check_memory(bound, data, settings)
+    kept: list[Trained] = []
+
+    def write(trained: Trained) -> None:
+        assert keep is not None
+        keep(Record(model, data, trained, settings, bound))
+        kept.append(trained)
+
     if keep is not None:
-        course = replace(course, keep=lambda trained: keep(Record(model, data, trained, settings, bound)))
+        course = replace(course, keep=write)
     work = bound.numbers(data) * (getattr(settings, "restarts", 1) or STARTS)
-    with torch.random.fork_rng(devices=[]), threads_for(work):
-        torch.manual_seed(settings.seed)
-        trained = bound.train(data, settings, course)
-    return Record(model, data, trained, settings, bound)
+    with formed(settings.workers) as team, torch.random.fork_rng(devices=[]), threads_for(work):
+        if team is None:
+            torch.manual_seed(settings.seed)
+            trained = bound.train(data, settings, course)
+            return Record(model, data, trained, settings, bound)
+        trained = None
+        try:
+            shared, course = divided(team, model, bound, data, settings, course)
+            torch.manual_seed(settings.seed)
+            trained = bound.train(shared, settings, course)
+            return Record(model, shared, trained, settings, bound).alone(data)
+        except Lost as error:
+            if trained is not None and trained.checkpoint is not None and keep is not None:
+                write(replace(trained, status=Status.INTERRUPTED))
+            what = "`ppl resume` goes on from the last pass" if kept else "fit again"
+            raise Lost(f"{error}; {what}") from error
+
+
+def divided(
+    team: Team, model: Model, bound: Bound, data: Dataset, settings: Training, course: Course
+) -> tuple[Dataset, Course]:
+    """Give each process its part of a fit.
+
+    Args:
+        team: the processes.
+        model: what is fitted.
+        bound: the same over the columns of the data.
+        data: the rows.
+        settings: how it is trained.
+        course: what else the training is told.
+
+    Returns:
+        The rows with who has which of them; and the course, with the processes that take part in gradients.
+
+    Raises:
+        UsageError: the model is fitted by one process only, or a process cannot take part.
+    """
+    if not isinstance(bound, Divided) and not isinstance(settings, NetworkSettings):
+        raise UsageError(f"{model.name} is fitted by one process; leave --workers out")
+    team.introduce(
+        {
+            "model": reference(type(model)),
+            "fields": {field.name: getattr(model, field.name) for field in fields(model)},
+            "schema": data.schema.to_dict(),
+            "settings": asdict(settings),
+            "path": data.path,
+            "file": None if data.path is None else file_of(data.path),
+            "launched": launched(),
+        }
+    )
+    if not isinstance(bound, Divided):
+        team.tell("train", {"source": data.source, "sequence_ids": list(data.sequence_ids)}, packed(data))
+        return data, replace(course, team=team)
+    own = team.deal(bound.deal(data, team.size))
+    return replace(data, shares=Shares(team, bound.share(own))), course
 
 
 def _check_form(model: Model, bound: Bound, data: Dataset) -> None:

@@ -1,7 +1,7 @@
 """A fit as data: the model, the rows, what was learned, and what follows from these."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +51,21 @@ class Record:
     path: str | None = None
     absent: int | None = None
     waited: float = 0.0
+
+    def alone(self, data: Dataset) -> "Record":
+        """The same without the other processes of the fit: its checks and draws are made now, with them.
+
+        Args:
+            data: the rows, as this process has them.
+        """
+        _ = self.report
+        ended = self.trained
+        if ended.status is Status.CONVERGED:
+            ended = replace(ended, checkpoint=None)
+        found = replace(self, data=data, trained=ended)
+        shared = {field.name for field in fields(self)} | {"batch", "learned_from"}
+        found.__dict__.update({name: value for name, value in self.__dict__.items() if name not in shared})
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle has: as a run, the fields, the calibrated guide and draws; the bound is made anew."""

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ppl_models import store
+from ppl_models.data.files import file_of
 from ppl_models.engine import fitted
 from ppl_models.errors import RunError, UsageError
 from ppl_models.inference.loop import Course, Progress, Status
 from ppl_models.inference.settings import GradientSettings
 from ppl_models.inference.stochastic import STEPS
 from ppl_models.record import Record
-from ppl_models.runs import file_of, keeper, load, version_of
+from ppl_models.runs import keeper, load, version_of
 
 MATTER = ("ppl_models", "torch", "pyro-ppl", "numpy")
 """Libraries whose version may change the numbers."""
@@ -29,7 +30,8 @@ def resume(
     """Go on with a fit from its run directory: on a CPU to the same numbers, bit for bit.
 
     A fit by stochastic gradients goes on from its checkpoint; one by natural gradients, which takes seconds,
-    starts again from the data and seed of the run.
+    starts again from the data and seed of the run, unless several processes share it: then it goes on from
+    its last pass over the rows.
 
     Args:
         path: the run directory.

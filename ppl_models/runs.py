@@ -12,7 +12,6 @@ A run directory holds:
     checkpoint.safetensors  of a fit that was stopped: what `resume` goes on from
 """
 
-import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -27,6 +26,7 @@ import torch
 from ppl_models import registry, store
 from ppl_models.checks import Check, Report
 from ppl_models.data import Dataset, Schema, read
+from ppl_models.data.files import file_of
 from ppl_models.data.index import from_plain, to_plain
 from ppl_models.data.spill import SPILL_BYTES
 from ppl_models.draws import Posterior
@@ -42,9 +42,6 @@ CALIBRATED = "calibrated."
 """What the names of parameters of a calibrated guide begin with in params.safetensors."""
 
 CHECKPOINT = "checkpoint.safetensors"
-
-HASHED = 2**30
-"""Bytes of a data file up to which its content is hashed."""
 
 ARRAY = "array."
 """What the names of arrays beside the rows begin with in data.safetensors."""
@@ -269,20 +266,6 @@ def _model_of(m: dict[str, Any], name: str, given: Any) -> Any:
             f"{name}: the code of {m['model']} has changed since the fit; restore it, or fit again"
         )
     return kind
-
-
-def file_of(path: str) -> dict[str, Any] | None:
-    """By what a file is known again: size, and SHA-256 or, of a large one, the time of its last change."""
-    try:
-        about = Path(path).stat()
-        if not Path(path).is_file():
-            return None
-        if about.st_size > HASHED:
-            return {"size": about.st_size, "changed": about.st_mtime_ns}
-        with open(path, "rb") as file:
-            return {"size": about.st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    except OSError:
-        return None
 
 
 def version_of(name: str) -> str:

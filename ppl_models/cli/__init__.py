@@ -10,11 +10,13 @@
     compare.py     ppl compare, ppl recommend
     select.py      ppl select MODEL DATA
     verbs.py       ppl predict, score, sample, … RUN
+    serve.py       ppl serve RUN
     plot.py        ppl plot RUN
     report.py      ppl report RUN
     export.py      ppl export RUN
     listing.py     ppl models, data, runs
     new.py         ppl new NAME
+    ranks.py       a process that torchrun started as one of several
     completion.py  ppl completion SHELL
     locate.py      RUN: a path, a name or `latest`
     output.py      tables, JSON and messages
@@ -25,6 +27,7 @@
 Nothing here imports torch, pandas or pyarrow before a command needs them.
 """
 
+import os
 import sys
 
 
@@ -41,4 +44,8 @@ def main() -> None:
         )
         sys.exit(2)
     prepare_process()
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ:
+        from ppl_models.cli.ranks import run
+
+        run()
     ppl.main(sys.argv[1:], prog_name="ppl")

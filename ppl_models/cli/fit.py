@@ -228,9 +228,9 @@ def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
     _check_environment()
     plan = _plan(model, options)
     if data != "-":
-        from ppl_models.data.files import checked
+        from ppl_models.data.several import check_files
 
-        checked(Path(data))
+        check_files(data)
     from ppl_models import store
 
     if options["out"] is None:
@@ -306,7 +306,8 @@ def _fitted(plan: Plan, data: str, target: Path, options: Mapping[str, Any], pro
 
 def _stem(data: str) -> str:
     """What a run is called after: the data file without its endings."""
-    return "stdin" if data == "-" else Path(data).name.split(".")[0] or "data"
+    name = Path(data).name.split(".")[0].rstrip("*?-_")
+    return "stdin" if data == "-" else "".join(c for c in name if c not in "*?[]") or "data"
 
 
 def _report(fitted: "Fit", target: Path, options: Mapping[str, Any], plan: Plan) -> None:

@@ -124,9 +124,9 @@ def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
     base = model(**{name: values[0] for name, values in given.items()})
     plan = Plan(base, many[0], tuple(given[many[0]]))
     if data != "-":
-        from ppl_models.data.files import checked
+        from ppl_models.data.several import check_files
 
-        checked(Path(data))
+        check_files(data)
     if options["out"] is None:
         target = store.next_run_directory(options["runs"], base.name, _stem(data))
     else:

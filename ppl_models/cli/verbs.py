@@ -48,6 +48,7 @@ def verb_command(name: str) -> click.Command:
         table_options(),
         *([quiet_option()] * verb.takes_data),
         *([plot_option(name)] * (name in PICTURED)),
+        *([stream_option()] * verb.by_row),
     )
     def run(run: str, **options: Any) -> None:
         if options["output"] != "-":
@@ -59,6 +60,9 @@ def verb_command(name: str) -> click.Command:
 
             ending(options["plot"])
         fit = opened(run, options)
+        if options.pop("stream", False):
+            _stream(verb, fit, {each.name: options[each.name] for each in own if each and each.name}, options)
+            return
         given = {each.name: options[each.name] for each in own if each is not None and each.name}
         if verb.takes_data:
             given["data"] = later_of(fit, options)
@@ -93,6 +97,36 @@ def plot_option(name: str) -> Any:
     """`--plot FILE`."""
     about = f"Draw it too, as ppl plot RUN {name} does: .png, .svg or .pdf."
     return option("--plot", metavar="FILE", help=about)
+
+
+def stream_option() -> Any:
+    """`--stream`."""
+    return option(
+        "--stream",
+        is_flag=True,
+        help="With DATA -: answer each JSON line of stdin as it comes, by a line on stdout.",
+    )
+
+
+def _stream(verb: Any, fit: "Fit", given: dict[str, Any], options: dict[str, Any]) -> None:
+    """Answer lines of JSON until there are no more."""
+    import sys
+
+    from ppl_models.serving.answers import answered, answers
+    from ppl_models.serving.lines import stream
+
+    if options["data"] != "-" or options["output"] != "-":
+        raise UsageError("--stream answers lines of standard input on standard output: give - as DATA")
+    answered(fit)
+    if sys.stdin is None:
+        raise UsageError("standard input is closed; give it lines of JSON")
+    given = {name: value for name, value in given.items() if value is not None}
+
+    def say(text: str) -> None:
+        results().write(text)
+        results().flush()
+
+    stream(sys.stdin.buffer, say, lambda rows: answers(fit, verb, rows, given))
 
 
 def _draw(name: str, fit: "Fit", given: dict[str, Any], file: str) -> None:

@@ -126,10 +126,10 @@ def on_disk(
         check_memory(source, 3 * 8 * rows)
         return pa.chunked_array([chunk for part in parts([name]) for chunk in part[name].chunks])
 
-    return Table(source, _Columns(columns, whole), rows, notes, names=names, parts=parts, typed=True)
+    return Table(source, Columns(columns, whole), rows, notes, names=names, parts=parts, typed=True)
 
 
-class _Columns(Mapping[str, "pyarrow.ChunkedArray"]):
+class Columns(Mapping[str, "pyarrow.ChunkedArray"]):
     """Columns of a file, each read when it is asked for."""
 
     def __init__(self, names: list[str], whole: Callable[[str], "pyarrow.ChunkedArray"]) -> None:

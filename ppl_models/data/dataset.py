@@ -37,6 +37,8 @@ class Dataset:
         arrays: Numbers of other shapes beside the rows, by name, for user-defined models.
         index: The index of the data frame that it was; None if rows are only counted.
         kept: Columns of the data that are carried through to results, as they were; None if none are.
+        shares: Which processes have a part of the rows, where several fit a model to them (see
+            `ppl_models.distributed`); None where this one does all.
     """
 
     values: np.ndarray
@@ -52,6 +54,7 @@ class Dataset:
     weight_unit: float = 1.0
     index: "pandas.Index | None" = None
     kept: "pandas.DataFrame | None" = None
+    shares: Any = None
 
     @cached_property
     def sha256(self) -> str:

@@ -70,4 +70,5 @@ def _rows(data: Dataset, index: np.ndarray, lengths: np.ndarray) -> Dataset:
         sequence_ids=("",) * len(lengths),
         times=None,
         weight=None if data.weight is None else data.weight[index],
+        shares=None,
     )

@@ -1,17 +1,21 @@
 """Opening files: what can go wrong before the first byte is understood."""
 
 import gzip
+import hashlib
 import os
 import stat
 import sys
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ppl_models.data.messages import clean
 from ppl_models.errors import DataError
 
 _CHUNK = 1 << 24
+
+HASHED = 2**30
+"""Bytes of a data file up to which its content is hashed."""
 
 
 def checked(path: Path) -> Path:
@@ -157,3 +161,17 @@ def _not_empty(content: bytes, name: str) -> bytes:
     if not content.strip():
         raise DataError(f"{name}: is empty")
     return content
+
+
+def file_of(path: str) -> dict[str, Any] | None:
+    """By what a file is known again: size, and SHA-256 or, of a large one, the time of its last change."""
+    try:
+        about = Path(path).stat()
+        if not Path(path).is_file():
+            return None
+        if about.st_size > HASHED:
+            return {"size": about.st_size, "changed": about.st_mtime_ns}
+        with open(path, "rb") as file:
+            return {"size": about.st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError:
+        return None

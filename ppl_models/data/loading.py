@@ -22,7 +22,9 @@ from ppl_models.data.readers import (
     suffixes,
 )
 from ppl_models.data.readers.base import File, Reader, Request
+from ppl_models.data.several import keep, one_below_another, paths_of
 from ppl_models.data.shaped import from_shapes, shaped
+from ppl_models.data.streaming import STREAMED
 from ppl_models.data.table import Table
 from ppl_models.errors import DataError, UsageError
 from ppl_models.extras import needed
@@ -41,7 +43,7 @@ def load(data: Any, request: Request) -> Table:
     """
     if isinstance(data, str | os.PathLike):
         name = os.fsdecode(data)
-        return _from_stdin(request) if name == "-" else _from_path(Path(name), request)
+        return _from_stdin(request) if name == "-" else _from_files(name, request)
     _own(None, request, "data that is not in a file")
     if is_sparse(data):
         return from_sparse(data)
@@ -55,6 +57,15 @@ def load(data: Any, request: Request) -> Table:
             return from_columns({name: [item.get(name) for item in data] for name in names}, "rows")
         return from_list(data)
     return from_frame(data)
+
+
+def _from_files(name: str, request: Request) -> Table:
+    """All files that a name stands for, one below another."""
+    paths, folder = paths_of(name)
+    if len(paths) > 1:
+        sizes = [checked(path).stat().st_size for path in paths]
+        request = replace(request, large=sum(sizes) > STREAMED)
+    return keep(one_below_another([_from_path(path, request) for path in paths], clean(name)), folder)
 
 
 def _from_path(path: Path, request: Request) -> Table:

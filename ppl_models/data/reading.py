@@ -31,6 +31,7 @@ from ppl_models.data.readers.base import Request
 from ppl_models.data.rearranged import longer, periods, rearranged, sources, without_repeats
 from ppl_models.data.schema import LABELLED, Kind, Meaning, Schema
 from ppl_models.data.sequences import check_lengths, joined, ordered_times, runs, sorted_rows
+from ppl_models.data.several import REMOTE
 from ppl_models.data.table import MISSING, UNKNOWN, Table
 from ppl_models.data.text import counts_of_words, of_column
 from ppl_models.data.weights import meaning_of, unit_of, weight_array, weight_column, weight_note
@@ -406,7 +407,8 @@ def _path(data: Any) -> str | None:
     """The absolute path of the file that the data is, if it is one."""
     if not isinstance(data, str | os.PathLike) or os.fsdecode(data) == "-":
         return None
-    return os.path.abspath(os.fsdecode(data))
+    name = os.fsdecode(data)
+    return name if REMOTE.match(name) else os.path.abspath(name)
 
 
 def _image(table: Table, names: list[str], target: str | None) -> tuple[int, ...] | None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ppl_models.inference.conjugate import Info
 from ppl_models.inference.muon import Muon
 from ppl_models.inference.natural import Natural, NaturalGradient
+from ppl_models.inference.ranks import Ranks, Share
 
 _copy: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
 _multiply: Any = torch._foreach_mul_  # pyright: ignore[reportPrivateImportUsage]
@@ -40,6 +41,9 @@ LEAST = 100
 
 LOWEST = 0.01
 """What is left of a step size that falls on a line, where training goes on beyond its end."""
+
+NOW = "now."
+"""Begins the names of weights in a message to the other ranks."""
 
 AVERAGED = 10
 """Every so many steps an iterate enters the average."""
@@ -223,6 +227,7 @@ class GradientRule:
         natural: of a Gaussian over all weights; the weights are its mean then, and Adam is not used.
         decay: steps after which ρ, falling on a line from the first step on, is zero; 0 if it does not fall.
         matrices: names of the weights that are stepped by Muon (`ppl_models.inference.muon`).
+        team: processes that each take a part of every mini-batch, if there are several.
     """
 
     policy: Policy
@@ -236,6 +241,7 @@ class GradientRule:
     natural: Natural | None = None
     decay: int = 0
     matrices: frozenset[str] = frozenset()
+    team: Ranks | None = None
 
     @property
     def name(self) -> str:
@@ -343,6 +349,44 @@ class GradientRule:
     ) -> tuple[float, float]:
         """The loss, and the length of its gradient, which is left with the parameters."""
         state.optimiser.zero_grad(set_to_none=True)
+        if self.team is None or len(rows) < self.team.size:
+            total = self._backward(problem, state, rows, epoch)
+        else:
+            given = {f"{NOW}{name}": value for name, value in weights(problem.module).items()}
+            given |= {"rows": rows, "epoch": torch.tensor(epoch, dtype=torch.float64)}
+            found = self.team.sum("gradient", given, self.share(problem, state))
+            total = float(found.pop("loss"))
+            for name, parameter in problem.module.named_parameters():
+                parameter.grad = found[name].to(parameter) if name in found else None
+        gradients = [p.grad for p in problem.module.parameters() if p.grad is not None]
+        norms = _norm(gradients)
+        return total, float(torch.stack(norms).square().sum().sqrt())
+
+    def share(self, problem: GradientTarget, state: GradientState) -> Share:
+        """What a rank of the team can sum: loss and gradient of its part of a mini-batch, as shares of it.
+
+        Whatever parts a mini-batch is cut into, they add up to the gradient of its mean loss.
+        """
+        assert self.team is not None
+        rank, size = self.team.rank, self.team.size
+
+        def gradient(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            if rank:
+                put(problem.module, {n.removeprefix(NOW): v for n, v in given.items() if n.startswith(NOW)})
+            state.optimiser.zero_grad(set_to_none=True)
+            rows = given["rows"].to(next(problem.module.parameters()).device)
+            part = rows.tensor_split(size)[rank]
+            share = len(part) / len(rows)
+            loss = self._backward(problem, state, part, float(given["epoch"]), share)
+            own = {n: p.grad for n, p in problem.module.named_parameters() if p.grad is not None}
+            return {"loss": torch.tensor(loss, dtype=torch.float64), **own}
+
+        return {"gradient": gradient}
+
+    def _backward(
+        self, problem: GradientTarget, state: GradientState, rows: Tensor, epoch: float, whole: float = 1.0
+    ) -> float:
+        """The mean loss of some rows times `whole`, whose gradient is added to that of the parameters."""
         before = torch.get_rng_state()
         device = rows.device.type
         while True:
@@ -351,10 +395,10 @@ class GradientRule:
                 for part in rows.tensor_split(state.micro):
                     with self._precision(device):
                         loss = problem.loss(part, epoch)
-                    share = len(part) / len(rows)
+                    share = whole * len(part) / len(rows)
                     (loss if share == 1.0 else loss * share).backward()
                     total += float(loss.detach()) * share
-                break
+                return total
             except torch.OutOfMemoryError:
                 if state.micro >= len(rows):
                     raise
@@ -363,9 +407,6 @@ class GradientRule:
                 state.optimiser.zero_grad(set_to_none=True)
                 if device == "cuda":
                     torch.cuda.empty_cache()
-        gradients = [p.grad for p in problem.module.parameters() if p.grad is not None]
-        norms = _norm(gradients)
-        return total, float(torch.stack(norms).square().sum().sqrt())
 
     def _precision(self, device: str) -> AbstractContextManager[Any]:
         return nullcontext() if self.autocast is None else torch.autocast(device, self.autocast)

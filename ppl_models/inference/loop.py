@@ -12,6 +12,7 @@ from ppl_models.draws import Params
 from ppl_models.errors import UsageError
 from ppl_models.inference.conjugate import Info
 from ppl_models.inference.convergence import Plateau, Told, Windows
+from ppl_models.inference.ranks import Ranks
 
 if TYPE_CHECKING:
     from ppl_models.inference.checkpoint import Checkpoint
@@ -122,12 +123,14 @@ class Course:
         resume: a checkpoint to go on from.
         history: what was told before it.
         keep: called with what there is from time to time, so that a run can go on from there.
+        team: the processes that take parts of each mini-batch, if there are several.
     """
 
     progress: Progress | None = None
     resume: "Checkpoint | None" = None
     history: tuple[dict[str, Any], ...] = ()
     keep: "Callable[[Trained], None] | None" = None
+    team: Ranks | None = None
 
 
 FROM_START = Course()

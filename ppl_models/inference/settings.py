@@ -33,6 +33,7 @@ class Training:
         device: where to compute: `auto`, `cpu` or `cuda`.
         steps: at most; by the rule if None.
         tolerance: nats a parameter that may be left to gain; of a network, nats a row that count as a gain.
+        workers: processes on this machine that share the fit; see `ppl_models.distributed`.
         objective: what the rule raises, as people read it.
 
     Raises:
@@ -47,6 +48,7 @@ class Training:
     tolerance: Annotated[
         float, "Stop when so many nats a parameter are left to gain; a row, of a network.", Positive()
     ] = 1e-3
+    workers: Annotated[int, "Processes on this machine that share the fit.", AtLeast(1)] = 1
 
     def __post_init__(self) -> None:
         for name, about in hints(type(self)).items():

@@ -120,7 +120,11 @@ def train_gradient(
             natural=natural,
             decay=decay,
             matrices=matrices,
+            team=course.team,
         )
+        if course.team is not None and course.team.rank:
+            torch.manual_seed(settings.seed + course.team.rank)  # each has noise of its own
+            course.team.serve(rule.share(target, rule.start(target)))
     else:
         rule = GradientRule(Stationary(), rate, warm_up=WARM_UP, batch_size=size, seed=settings.seed)
     return train_by(rule, target, settings, course, "gradient", settings.most(STEPS))

@@ -15,6 +15,7 @@ from ppl_models.capabilities import Completed, Evidence, Explained, Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, groups, number_of, on_device, select_draws
+from ppl_models.errors import UsageError
 from ppl_models.inference.calibration import Calibrated, Learned
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ConjugateSettings, Training
@@ -40,6 +41,8 @@ class LatentBound(Joint, Bayesian):
 
     def train(self, data: Dataset, settings: ConjugateSettings, course: Course) -> Trained:
         """Restarts race, the best exchanges components, then all rows."""
+        if settings.robust and data.shares is not None:
+            raise UsageError("a robust fit leaves out rows of the whole data: fit it with one process")
         inside = self.inside.dataset(data, noise=True)
         found = (trimmed if settings.robust else train).train(self, inside, settings, course)
         return replace(found, notes=(*found.notes, *self.inside.notes()))

@@ -8,7 +8,8 @@ the columns. Parameters θ are kept in the units of their priors and come back i
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
 from ppl_models.data.inside import Inside
+from ppl_models.data.messages import plural
+from ppl_models.distributed import Share, as_tensor
 from ppl_models.draws import (
     Draws,
     Params,
@@ -28,7 +31,7 @@ from ppl_models.draws import (
     select_draws,
     variable_names,
 )
-from ppl_models.errors import DataError
+from ppl_models.errors import DataError, UsageError
 from ppl_models.families.base import Emission
 from ppl_models.inference.conjugate import Conjugate, Statistics
 from ppl_models.inference.factors import Factor, Sticks, Theta
@@ -39,6 +42,7 @@ from ppl_models.kernels.rows import Rows
 from ppl_models.latent import order
 from ppl_models.latent.batch import Batch, all_rows, standardised
 from ppl_models.latent.independent import Independent
+from ppl_models.latent.spread import SpreadRows, share_of
 from ppl_models.latent.structure import Structure
 
 
@@ -90,7 +94,43 @@ class Joint(Conjugate):
     def dataset_batch(self, data: Dataset, device: torch.device | str = "cpu", keep: bool = True) -> Batch:
         """All rows of a data set as training has them: rounded cells spread over their bins."""
         data = self.inside.dataset(data, noise=True)
-        return self.batch(data.values, all_rows(data), device, keep=keep)
+        found = self.batch(data.values, all_rows(data), device, keep=keep)
+        return (
+            found if data.shares is None else replace(found, backend=SpreadRows(found.backend, data.shares))
+        )
+
+    # Rows that lie with several processes
+
+    def deal(self, data: Dataset, size: int) -> Iterator[dict[str, Tensor]]:
+        """The rows of each rank in turn, about as many each; sequences of a chain are whole.
+
+        Raises:
+            UsageError: there are fewer sequences, or rows, than ranks.
+        """
+        data = self.inside.dataset(data, noise=True)
+        ends = np.arange(data.rows + 1) if self.structure.exchangeable else data.offsets
+        if len(ends) <= size:
+            what = "row" if self.structure.exchangeable else "sequence"
+            raise UsageError(
+                f"{data.source}: {plural(len(ends) - 1, what)} cannot be shared by {size} processes: each "
+                f"takes whole {what}s"
+            )
+        cuts = np.searchsorted(ends, np.linspace(0, data.rows, size + 1)).clip(0, len(ends) - 1)
+        cuts[1:] = np.maximum(cuts[1:], cuts[:-1] + 1)  # at least one each
+        cuts = np.minimum(cuts, len(ends) - 1 - np.arange(size, -1, -1))
+        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+            lo, hi = int(ends[first]), int(ends[last])
+            lengths = [hi - lo] if self.structure.exchangeable else np.diff(ends[first : last + 1])
+            found = {"values": as_tensor(data.values[lo:hi]), "lengths": torch.tensor(lengths)}
+            if data.weight is not None:
+                found["weight"] = torch.from_numpy(np.array(data.weight[lo:hi]))
+            yield found
+
+    def share(self, rows: Mapping[str, Tensor]) -> Share:
+        """The E step of some rows."""
+        weight = rows.get("weight")
+        of = Rows(rows["lengths"].numpy(), weight=None if weight is None else weight.numpy())
+        return share_of(self.batch(rows["values"], of).backend)
 
     def asked(
         self, values: np.ndarray | Tensor, rows: Rows, device: torch.device | str = "cpu", keep: bool = True

@@ -1,5 +1,6 @@
 """Training of models with discrete latents: restarts race, the best exchanges components, then all rows."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,9 @@ from ppl_models.data import Dataset
 from ppl_models.data.batches import minibatches
 from ppl_models.data.excerpt import excerpt, whole_sequences
 from ppl_models.data.files import budget
-from ppl_models.inference.conjugate import ConjugateRule, Statistics
+from ppl_models.distributed import Lost
+from ppl_models.inference.checkpoint import Checkpoint
+from ppl_models.inference.conjugate import ConjugateRule, State, Statistics
 from ppl_models.inference.convergence import Knockout, Plateau, Windows
 from ppl_models.inference.loop import (
     FROM_START,
@@ -41,6 +44,12 @@ MOST = 100_000
 
 LOOSE = 1e-3
 """Nats a row that may be left to gain in a race on a part of the rows: who wins is known before that."""
+
+EVERY = 60.0
+"""Seconds after which what several processes have found is kept, in case that this one is lost."""
+
+KEPT = "statistics."
+"""Begins the names of statistics that are kept."""
 
 WORTH = 100
 """Rows a parameter that the race is made to look like, by weights, where there are so many.
@@ -93,6 +102,14 @@ class Candidate:
         """Statistics of `total` rows."""
         return {name: total / self.part.total * value for name, value in self.statistics.items()}
 
+    def checkpoint(self) -> Checkpoint:
+        """What `_resumed` has it from."""
+        tensors = {f"{KEPT}{name}": value.cpu().clone() for name, value in self.statistics.items()}
+        tensors["restarts"] = torch.tensor(self.restarts.elbo, dtype=torch.float64)
+        r = self.restarts
+        numbers = {"raced": r.rows, "race_steps": r.steps, "within": r.within, "gain": r.gain}
+        return Checkpoint(tensors, {"step": self.steps, "elbo": self.elbo} | numbers)
+
 
 def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Course = FROM_START) -> Trained:
     """Race the restarts, exchange components of the best, then train it on all rows.
@@ -110,8 +127,12 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
     """
     log = Log(joint.parameters, course.progress)
     limit = settings.tolerance * max(joint.parameters, 1)
-    found = _race(joint, data, settings, limit, log)
-    doubtful = found.restarts.disagree or found.part.data is data
+    if course.resume is None:
+        found = _race(joint, data, settings, limit, log)
+        doubtful = found.restarts.disagree or found.part.data is data
+    else:
+        found, doubtful = _resumed(course.resume, data), False
+        log.history += course.history
     if (
         found.status is Status.CONVERGED
         and settings.starts(joint.states) > 1
@@ -120,15 +141,36 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
     ):
         _exchange(joint, data, settings, found, log)
     size = settings.batch_size or _batch_size(joint, data)
+    if data.shares is not None:
+        size = None  # every process passes over its own rows
     if found.status is Status.INTERRUPTED:
         found.statistics = found.scaled(data.rows)  # as wide as the posterior of all rows would be
         found.elbo *= data.rows / found.part.total
     elif found.part.data is not data or size or not found.done:
-        _all_rows(joint, data, settings, limit, size, found, log)
+        _all_rows(joint, data, settings, limit, size, found, log, course)
+    return _trained(joint, data, settings, found, log)
+
+
+def _trained(joint: Joint, data: Dataset, settings: ConjugateSettings, found: Candidate, log: Log) -> Trained:
+    """What was found so far; where several processes fit, with what another fit can go on from."""
     return Trained(
         joint.canonical(found.statistics), found.elbo, found.status, found.steps, log.seconds,
         tuple(log.history), found.restarts, why(found.status, settings.most(STEPS)), ConjugateRule.name,
+        checkpoint=None if data.shares is None else found.checkpoint(),
     )  # fmt: skip
+
+
+def _resumed(checkpoint: Checkpoint, data: Dataset) -> Candidate:
+    """What a fit that was stopped on its passes over all rows had found."""
+    statistics = {k.removeprefix(KEPT): v for k, v in checkpoint.tensors.items() if k.startswith(KEPT)}
+    numbers = checkpoint.numbers
+    restarts = Restarts(
+        tuple(checkpoint.tensors["restarts"].tolist()), int(numbers["raced"]), int(numbers["race_steps"]),
+        numbers["within"], numbers["gain"],
+    )  # fmt: skip
+    return Candidate(
+        statistics, Part(data, 1.0), numbers["elbo"], Status.CONVERGED, int(numbers["step"]), restarts, False
+    )
 
 
 def part(joint: Joint, data: Dataset, rows: int, seed: int) -> Part:
@@ -202,8 +244,12 @@ def _all_rows(
     size: int | None,
     found: Candidate,
     log: Log,
+    course: Course,
 ) -> None:
-    """Train what was found on all rows, or on mini-batches of them."""
+    """Train what was found on all rows, or on mini-batches of them.
+
+    Where several processes do, what there is is kept now and then, and when one of them is lost.
+    """
     statistics, rule = found.scaled(data.rows), ConjugateRule()
     whole = None
     if size is not None and size < data.rows:
@@ -213,9 +259,30 @@ def _all_rows(
     else:
         batches = repeat(joint.dataset_batch(data, settings.device))
         monitor = Plateau(limit)
-    ended = loop(rule, joint, statistics, batches, monitor, settings.most(STEPS), log.phase("all rows"))
+    kept, before = time.monotonic(), found.steps
+
+    def keep() -> None:
+        nonlocal kept
+        kept = time.monotonic()
+        if course.keep is not None:
+            course.keep(_trained(joint, data, settings, replace(found, status=Status.INTERRUPTED), log))
+
+    def after(state: State) -> None:
+        found.statistics = state.statistics if state.fallback is None else state.fallback
+        found.part, found.elbo, found.steps = Part(data, 1.0), float(state.best[0]), before + state.step
+        if time.monotonic() - kept > EVERY:
+            keep()
+
+    try:
+        ended = loop(
+            rule, joint, statistics, batches, monitor, settings.most(STEPS), log.phase("all rows"),
+            after if data.shares is not None else None,
+        )  # fmt: skip
+    except Lost:
+        keep()
+        raise
     found.statistics, found.elbo, found.status = ended.params, float(ended.elbo[0]), ended.status
-    found.steps += ended.steps
+    found.steps = before + ended.steps
     if whole is not None:  # one pass with all rows: the ELBO, and a last step without noise
         _, found.statistics = joint.elbo(whole, found.statistics)
         found.elbo = float(joint.elbo(whole, found.statistics)[0][0])

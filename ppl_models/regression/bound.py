@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
 from ppl_models.data.messages import plural
+from ppl_models.distributed import Share
 from ppl_models.draws import Draws, Params, Variables, groups
 from ppl_models.errors import UsageError
 from ppl_models.regression import design as designs
@@ -25,9 +26,10 @@ from ppl_models.regression.groups import GroupCoding, GroupPrior, Term
 from ppl_models.regression.horseshoe import Horseshoe, global_scale
 from ppl_models.regression.kernels import Tuned, retuned, spanned, with_kernel
 from ppl_models.regression.priors import NormalPrior, Prior, Stacked, StudentPrior, WithIntercept
-from ppl_models.regression.responses import Categorical, NumberResponse, Response
-from ppl_models.regression.rows import Batch, all_rows
+from ppl_models.regression.responses import Categorical, NumberResponse, OneAgainstRest, Response
+from ppl_models.regression.rows import Batch, all_rows, held
 from ppl_models.regression.sandwich import Adjustment
+from ppl_models.regression.spread import expected, share_of
 
 NAME = "regression"
 """The factor that all parameters belong to."""
@@ -263,18 +265,17 @@ class Regression:
         B, sigma = loc.reshape(p1, K), covariance.reshape(p1, K, p1, K)
         total = psi.new_zeros(())
         if isinstance(response, NumberResponse) and response.parameters:
-            own = tuple(psi[: self.of_response])
+            own = psi[: self.of_response]
             square = squares(batch, B[:, 0], sigma[:, 0, :, 0]) if response.linear_normal else None
             if square is not None:
                 total = -batch.gram.count * psi[0] - 0.5 * (-2 * psi[0]).exp() * square
-            for block in self.glm.parts(batch) if square is None else ():
-                mean = block.predictor(block.Z @ B)[:, 0]
-                variance = self.glm.spread(block.Z, sigma)[:, 0, 0].clamp_min(0.0)
-                each = response.at(psi.detach()[: self.of_response]).expected(
-                    block.y, mean, variance, own, block.trials
-                )
-                total = total + (each.sum() if block.weight is None else each @ block.weight)
-            total = total * batch.scale if square is None else total
+            if square is None and batch.shares is None:
+                total = expected(self.glm, batch, B, sigma, own) * batch.scale
+            elif square is None and batch.shares is not None:
+                given = {"B": B, "sigma": sigma, "psi": psi.detach()[: self.of_response]}
+                found = batch.shares.sum("expected", given)
+                step = psi[: self.of_response] - given["psi"]  # 0, through which the gradient goes
+                total = batch.scale * (found["value"] + found["gradient"] @ step)
         at = torch.arange(p1)
         square = (B**2).sum(1) + sigma[at, :, at, :].diagonal(dim1=-1, dim2=-2).sum(-1)
         for t, part in enumerate(square[1 + self.population :].split(self.design.widths)):
@@ -304,6 +305,45 @@ class Regression:
     def dataset_batch(self, data: Dataset, device: str = "cpu") -> Batch:
         """The rows of the fit, in blocks."""
         return all_rows(self.prepare(data).design, data, self.balanced)
+
+    # Rows that lie with several processes
+
+    def deal(self, data: Dataset, size: int) -> Iterator[dict[str, Tensor]]:
+        """[1, Z], targets and the like of each rank in turn, about as many rows each.
+
+        Raises:
+            UsageError: there are fewer rows than ranks, or the likelihood is not that of rows alone.
+        """
+        batch = self.dataset_batch(data)
+        if len(batch) < size:
+            raise UsageError(f"{data.source}: {len(batch)} rows cannot be shared by {size} processes")
+        if (
+            self.model.prior == "horseshoe"
+            or self.tuned is not None
+            or isinstance(self.response, OneAgainstRest)
+        ):
+            raise UsageError(
+                "horseshoes, kernels and support vector machines are fitted by one process; leave "
+                "--workers out"
+            )
+        response = {}
+        if isinstance(own := self.response, NumberResponse):
+            response["response"] = torch.cat(
+                [torch.tensor([own.shift, own.unit], dtype=own.psi.dtype), own.psi]
+            )
+        for block in batch.parts(size):
+            yield {n: v for n, v in block._asdict().items() if v is not None} | response
+
+    def share(self, rows: Mapping[str, Tensor]) -> Share:
+        """Log likelihood, gradient and Hessian of some rows, and what else is summed over them."""
+        parts = dict(rows)
+        response = self.response_of(parts.pop("response", torch.zeros(0)))
+        block = Block(**{name: parts.get(name) for name in Block._fields})  # type: ignore[arg-type]
+        return share_of(response, held(block))
+
+    def response_of(self, numbers: Tensor) -> Response:
+        """The response that another process has, from its `shift`, `unit` and ψ; classes have none."""
+        return Categorical(len(self.levels))
 
     # Between θ and Φ
 

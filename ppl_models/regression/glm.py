@@ -175,6 +175,28 @@ class GLM(GaussianTarget):
                 return self._by_sums(batch, B, square)
         if self.adjust is not None:
             B, sigma = self.adjust.points(B), None if sigma is None else self.adjust.covariance(sigma)
+        if batch.shares is None:
+            log_p, gradient, curvature = self.sums(batch, B, sigma, concave)
+        else:
+            given = self._given | {"B": B} | ({} if sigma is None else {"sigma": sigma})
+            found = batch.shares.sum("concave" if concave else "likelihood", given)
+            log_p, gradient, curvature = (found[name] for name in ("log_p", "gradient", "curvature"))
+        for a in range(self.outputs):
+            for b in range(a):
+                curvature[:, b, :, a] = curvature[:, a, :, b]
+        if self.adjust is not None:
+            gradient, curvature = self.adjust.back(gradient, curvature)
+        return log_p * batch.scale, gradient * batch.scale, curvature * batch.scale
+
+    @property
+    def _given(self) -> dict[str, Tensor]:
+        """ψ, for processes that have a part of the rows."""
+        return {"psi": self.response.psi} if isinstance(self.response, NumberResponse) else {}
+
+    def sums(
+        self, batch: Batch, B: Tensor, sigma: Tensor | None, concave: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The sums over the rows that are here, by threads; of curvature the lower triangle of outputs."""
         if self.width <= NARROW:
             found = spread(lambda which: self._sum(batch, which, B, sigma, concave), shares(batch.count))
         else:
@@ -182,12 +204,7 @@ class GLM(GaussianTarget):
         log_p, gradient, curvature = found[0]
         for more in found[1:]:
             log_p, gradient, curvature = log_p + more[0], gradient + more[1], curvature + more[2]
-        for a in range(self.outputs):
-            for b in range(a):
-                curvature[:, b, :, a] = curvature[:, a, :, b]
-        if self.adjust is not None:
-            gradient, curvature = self.adjust.back(gradient, curvature)
-        return log_p * batch.scale, gradient * batch.scale, curvature * batch.scale
+        return log_p, gradient, curvature
 
     def _by_sums(self, batch: Batch, B: Tensor, square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same of a normal target, from sums over the rows."""
@@ -372,6 +389,9 @@ class GLM(GaussianTarget):
     def log_evidence(self, batch: Batch, B: Tensor, psi: Tensor | None = None) -> Tensor:
         """Log p(y | φ) of all rows with their weights, scaled up, (S,), for draws B (S, p + 1, K)."""
         B = B if self.adjust is None else self.adjust.points(B)
+        if batch.shares is not None:
+            given = self._given | {"B": B} | ({} if psi is None else {"psi": psi})
+            return batch.shares.sum("evidence", given)["evidence"] * batch.scale
 
         def some(which: range) -> Tensor:
             total = B.new_zeros(len(B))

@@ -1,6 +1,6 @@
 """The rows of a regression in blocks that fit a cache: [1, Z], classes and weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset
+from ppl_models.distributed import Shares
 from ppl_models.regression.design import BLOCK, Block, Design
 
 CACHE = 2**28
@@ -35,6 +36,7 @@ class Batch:
         index: (N,) increasing indices of the rows.
         class_weight: (C,) factor of each class, or None.
         scale: N/B: what each row's log likelihood is multiplied with.
+        shares: which processes have a part of the rows, if there are several.
     """
 
     design: Design
@@ -43,6 +45,7 @@ class Batch:
     class_weight: np.ndarray | None = None
     scale: float = 1.0
     _kept: dict[int, Block] = field(default_factory=dict)
+    shares: Shares | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -63,12 +66,11 @@ class Batch:
 
     def blocks(self, which: range | None = None) -> Iterator[Block]:
         """Some blocks, or all, in order; kept after the first time where all of them are small."""
-        keep = 8 * len(self.index) * self.width <= CACHE
         for i in range(self.count) if which is None else which:
             block = self._kept.get(i)
             if block is None:
                 block = self._block(self.index[i * self._size : (i + 1) * self._size])
-                if keep:
+                if 8 * len(self.index) * self.width <= CACHE:
                     self._kept[i] = block
             yield block
 
@@ -87,6 +89,8 @@ class Batch:
     @cached_property
     def gram(self) -> Gram:
         """Σ w z̃ z̃ᵀ and the like: all that a normal target with a linear mean asks of the rows."""
+        if self.shares is not None:
+            return Gram(**self.shares.sum("gram", {}))
         found: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         for block in self.blocks():
             y = block.y if block.offset is None else block.y - block.offset
@@ -102,7 +106,7 @@ class Batch:
         assert found is not None
         return Gram(*(part * self.scale for part in found))
 
-    @property
+    @cached_property
     def weight_sum(self) -> float:
         """Σ w · scale: the number of rows that they stand for."""
         blocks = list(self.blocks())
@@ -142,7 +146,12 @@ class Batch:
         """A random subset of the rows, scaled up to stand for all of them."""
         chosen = np.sort(np.random.default_rng(seed).choice(len(self.index), rows, replace=False))
         factor = self._total(self.index) / max(self._total(self.index[chosen]), 1e-300)
-        return replace(self, index=self.index[chosen], scale=self.scale * factor, _kept={})
+        return replace(self, index=self.index[chosen], scale=self.scale * factor, _kept={}, shares=None)
+
+    def parts(self, number: int) -> Iterator[Block]:
+        """The rows in so many parts, one after another."""
+        for index in np.array_split(self.index, number):
+            yield joined(list(replace(self, index=index, _kept={}, shares=None).blocks()))
 
     def _total(self, index: np.ndarray) -> float:
         weight = getattr(self.data, "weight", None)
@@ -152,9 +161,20 @@ class Batch:
         """All rows in one block; the weights hold `scale`."""
         parts = list(self.blocks())
         ones = [torch.ones(len(b.y)).to(b.Z) if b.weight is None else b.weight for b in parts]
-        Z, y = torch.cat([b.Z for b in parts]), torch.cat([b.y for b in parts])
-        beside = [None if v[0] is None else torch.cat(v) for v in zip(*(b[3:] for b in parts), strict=True)]
-        return Block(Z, y, torch.cat(ones) * self.scale, *beside)
+        return joined(parts)._replace(weight=torch.cat(ones) * self.scale)
+
+
+def joined(parts: Sequence[Block]) -> Block:
+    """Blocks as one."""
+    return Block(*(None if v[0] is None else torch.cat(v) for v in zip(*parts, strict=True)))  # type: ignore[arg-type]
+
+
+def held(block: Block) -> Batch:
+    """Rows of which there is no more than their block."""
+    found = Batch(None, None, np.arange(len(block.y)))  # type: ignore[arg-type]
+    size = found._size
+    found._kept |= {i: block.part(slice(i * size, (i + 1) * size)) for i in range(found.count)}
+    return found
 
 
 def all_rows(design: Design, data: Dataset, balanced: bool) -> Batch:
@@ -174,7 +194,7 @@ def all_rows(design: Design, data: Dataset, balanced: bool) -> Batch:
         rows = getattr(data, "weight", None)
         count = np.bincount(codes, None if rows is None else rows[index], len(design.levels))
         weight = class_weights(count)
-    return Batch(design, data, index, weight)
+    return Batch(design, data, index, weight, shares=data.shares)
 
 
 def class_weights(count: np.ndarray) -> np.ndarray:

@@ -46,6 +46,7 @@ class Verb(Protocol):
         by_row: whether its answer is a row for each row of the data, which is of that row alone where rows
             are independent.
         unless: options with which it is not.
+        drawn: whether cells of its answer are drawn, and which columns it has depends on the rows.
     """
 
     needs: tuple[type, ...]
@@ -53,6 +54,7 @@ class Verb(Protocol):
     takes_data: bool
     by_row: bool
     unless: tuple[str, ...]
+    drawn: bool
     __name__: str
     __doc__: str
 
@@ -62,7 +64,11 @@ class Verb(Protocol):
 
 
 def verb(
-    example: str, needs: tuple[type, ...], by_row: bool = False, unless: tuple[str, ...] = ()
+    example: str,
+    needs: tuple[type, ...],
+    by_row: bool = False,
+    unless: tuple[str, ...] = (),
+    drawn: bool = False,
 ) -> Callable[[F], F]:
     """Make a function a verb: refuse it where the model cannot, and options that the model does not have.
 
@@ -71,6 +77,7 @@ def verb(
         needs: capabilities of which the bound model must have one.
         by_row: whether its answer is a row for each row of the data, and of that row alone.
         unless: options with which it is not.
+        drawn: whether cells of its answer are drawn, and which columns it has depends on the rows.
     """
 
     def decorate(function: F) -> F:
@@ -85,6 +92,7 @@ def verb(
 
         found: Any = checked
         found.needs, found.example, found.by_row, found.unless = needs, example, by_row, unless
+        found.drawn = drawn
         found.takes_data = "data" in signature(function).parameters
         found.__signature__ = _shown(function)
         return found
@@ -94,6 +102,8 @@ def verb(
 
 def in_blocks(verb: Verb, fit: "Record", options: dict[str, Any]) -> "Iterator[pd.DataFrame]":
     """What a verb says, some rows at a time where it says it row by row: the same as all at once.
+
+    What is drawn has a seed for each block, and columns that only some blocks have are empty in the others.
 
     Args:
         verb: which.
@@ -105,13 +115,36 @@ def in_blocks(verb: Verb, fit: "Record", options: dict[str, Any]) -> "Iterator[p
     data, bound = options.get("data"), fit.bound
     data = fit.data if data is None else data
     size = max(1, BLOCK * data.rows // max(bound.numbers(data), 1))
-    alone = verb.by_row and bound.exchangeable and not isinstance(bound, Importance | Observes)
+    others = Observes if verb.drawn else Importance | Observes
+    alone = verb.by_row and bound.exchangeable and not isinstance(bound, others)
     alone = alone and not any(options.get(name) for name in verb.unless)
     if not alone or data.arrays or len(data.lengths) != 1 or data.rows <= size:
         yield verb(fit, **options)
         return
-    for lo in range(0, data.rows, size):
-        yield verb(fit, **{**options, "data": data.subset(np.arange(lo, min(lo + size, data.rows)))})
+    columns = _columns(verb, fit, options, data) if verb.drawn else None
+    seed = options.get("seed")
+    for i, lo in enumerate(range(0, data.rows, size)):
+        own = {**options, "data": data.subset(np.arange(lo, min(lo + size, data.rows)))}
+        if verb.drawn:
+            own["seed"] = (fit.settings.seed if seed is None else seed) + i
+        frame = verb(fit, **own)
+        yield frame if columns is None else frame.reindex(columns=columns)
+
+
+def _columns(verb: Verb, fit: "Record", options: dict[str, Any], data: Any) -> "pd.Index":
+    """The columns of an answer to all rows: those of one to a row for each column with missing cells."""
+    import numpy as np
+
+    from ppl_models.data.spill import blocks
+
+    first, at = np.full(len(data.names), -1), 0
+    for block in blocks(data.values):
+        gaps = np.isnan(block)
+        found = np.where(gaps.any(0), at + gaps.argmax(0), -1)
+        first = np.where(first < 0, found, first)
+        at += len(block)
+    rows = np.unique(np.maximum(first, 0))
+    return verb(fit, **{**options, "data": data.subset(rows)}).columns
 
 
 def _shown(function: Callable[..., Any]) -> Signature:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from ppl_models.tables import Result
 
 
-@verb("ppl impute latest gaps.csv -o filled.csv", needs=(Completes,))
+@verb(
+    "ppl impute latest gaps.csv -o filled.csv",
+    needs=(Completes,),
+    by_row=True,
+    unless=("copies",),
+    drawn=True,
+)
 def impute(
     fit: "Record",
     data: Any = None,

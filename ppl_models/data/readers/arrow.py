@@ -22,7 +22,7 @@ def _read(file: File, request: Request) -> Table:
         names = _open_arrow(path, None)[0].names
         rows = sum(batch.num_rows for batch in _open_arrow(path, names[:1])[1]) if names else 0
         wanted, notes = chosen(name, names, rows, request)
-        if not stays_on_disk(rows * len(wanted)):
+        if not request.large and not stays_on_disk(rows * len(wanted)):
             check_memory(name, 2 * path.stat().st_size)
             whole = by_name(_whole_arrow(path, wanted))
             return Table(name, whole, rows, notes, names=names, typed=True)

@@ -84,6 +84,7 @@ class Request:
         usual: Texts that mean one unless the user says otherwise.
         target: The column that is to be predicted, if there is one.
         whole: Whether a file of text is one text, and not a table, where there is a reader of such.
+        large: Whether the file is one of several that are large together, so that its rows stay on disk.
         options: The values of the reader's own options, each of them or its default.
     """
 
@@ -94,6 +95,7 @@ class Request:
     usual: tuple[str, ...] = MISSING
     target: str | None = None
     whole: bool = False
+    large: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def chosen(self, names: list[str]) -> list[str]:

@@ -19,6 +19,30 @@ _NAMES = {",": ",", "\t": r"'\t'", ";": "';'", "|": "'|'", " ": "' '"}
 
 
 def _read(file: File, request: Request) -> Table:
+    from ppl_models.data.streaming import streamed
+
+    large = request.large or streamed(file)
+    return _streamed(file, request) if large else _whole(file, request)[0]
+
+
+def _streamed(file: File, request: Request) -> Table:
+    """A file that is larger than memory, or may be: by its beginning, if all of it is written like that."""
+    from ppl_models.data.streaming import delimited, head
+
+    part = head(file)
+    table, text, body = _whole(part, request)
+    rest, encoding = part.content(), request.options["encoding"]
+    plain = rest.endswith(text.content[body:]) and table.decimal == "." and request.options["decimal"] == "."
+    plain = plain and len(text.names) > 1 and all(text.names) and len({*text.names}) == len(text.names)
+    if not plain or not table.columns or encoding.lower().replace("-", "") != "utf8":
+        return _whole(file, request)[0]  # which refuses what does not fit
+    lines = rest[: len(rest) - len(text.content[body:])].count(b"\n")
+    nothing = (*request.usual, *request.missing)
+    return delimited(file, table, lines, text.names, text.delimiter, text.quote, nothing)
+
+
+def _whole(file: File, request: Request) -> tuple[Table, Lines, int]:
+    """All rows of the content; and its text with the names of all columns, and where its first row begins."""
     from ppl_models.data.cells import NUMBER
     from ppl_models.data.layout import layout, without_footer
     from ppl_models.data.totals import filled, without_totals
@@ -70,7 +94,7 @@ def _read(file: File, request: Request) -> Table:
         notes += _doubts(columns)
     table = Table(source, columns, rows, notes, place=text.place, cell=text.cell, names=rest)
     table.decimal, table.quoted_commas = decimal, found.delimiter == ","
-    return without_totals(table, request.usual)
+    return without_totals(table, request.usual), text, body
 
 
 def _parse(text: Lines, body: int, request: Request) -> dict:

@@ -18,7 +18,12 @@ _KINDS = {bool: "truth values", int: "numbers", float: "numbers", str: "text"}
 def _read(file: File, request: Request) -> Table:
     from ppl_models.data.frames import from_columns
     from ppl_models.data.shaped import from_shapes, json_object, shaped
+    from ppl_models.data.streaming import head, json_lines, streamed
 
+    if (request.large or streamed(file)) and head(file).content().lstrip()[:1] == b"{":
+        first = head(file).content().lstrip().partition(b"\n")[0].rstrip()
+        if first.endswith(b"}"):  # an object to a line, and not one of columns
+            return json_lines(file, _loads)
     content = to_utf8(file.content(), file.name, request.options["encoding"])
     found = json_object(content)
     if found is None:

@@ -22,7 +22,7 @@ def _read(file: File, request: Request) -> Table:
         with pq.ParquetFile(path, memory_map=True) as stored:
             names, rows = stored.schema_arrow.names, stored.metadata.num_rows
             wanted, notes = chosen(name, names, rows, request)
-            if not stays_on_disk(rows * len(wanted)):
+            if not request.large and not stays_on_disk(rows * len(wanted)):
                 groups = [stored.metadata.row_group(i) for i in range(stored.metadata.num_row_groups)]
                 size = sum(group.total_byte_size for group in groups) * len(wanted) / max(len(names), 1)
                 check_memory(name, size + 8 * rows * len(wanted))

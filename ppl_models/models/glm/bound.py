@@ -24,7 +24,7 @@ from ppl_models.regression.classes import Classes
 from ppl_models.regression.design import Beside, Block
 from ppl_models.regression.effects import average_effects
 from ppl_models.regression.new import NewNumbers
-from ppl_models.regression.responses import RESPONSES, NumberResponse, Ordinal
+from ppl_models.regression.responses import RESPONSES, NumberResponse, Ordinal, Response
 from ppl_models.regression.trained import TrainedRegression, moments, ratio
 
 RATIOS = {"log": "rate_ratio", "logit": "odds_ratio"}
@@ -119,6 +119,10 @@ class GLMBound(TrainedRegression):
         psi, d = torch.from_numpy(np.array(essence["psi"])), self.design
         self._response = self.family(self.link, psi, d.target_shift, d.target_unit)
         return self
+
+    def response_of(self, numbers: Tensor) -> Response:
+        """The response that another process has, from its `shift`, `unit` and ψ."""
+        return self.family(self.link, numbers[2:], float(numbers[0]), float(numbers[1]))
 
     @property
     def row_work(self) -> float:

@@ -20,6 +20,8 @@ class FeatureRows:
         y: (n,) int64 codes, or float64 numbers as the head takes them.
         weight: (n,) or None.
         scale: what each row's log likelihood is multiplied with.
+        size: rows of a block.
+        shares: none: all rows are with this process.
     """
 
     Z: Tensor
@@ -27,6 +29,7 @@ class FeatureRows:
     weight: Tensor | None = None
     scale: float = 1.0
     size: int = field(default=4_096)
+    shares: None = None
 
     def __len__(self) -> int:
         return len(self.y)

@@ -1,0 +1,57 @@
+"""`ppl serve RUN`: a run behind HTTP, on this machine."""
+
+from typing import Any
+
+import click
+
+from ppl_models.cli.base import Command
+from ppl_models.cli.options import option, run_argument, together
+from ppl_models.cli.output import note
+from ppl_models.cli.verbs import ABOUT_RUN, opened
+from ppl_models.errors import UsageError
+
+
+@click.command(
+    cls=Command,
+    help='Answer verbs on rows over HTTP: POST /predict, /score, … with {"rows": [{…}]}.\n\n'
+    "GET / says what there is, /openapi.json the same for machines, /health whether it is up. Requests are "
+    f"bounded in rows, bytes, seconds and number; nothing of them is executed. {ABOUT_RUN}",
+    example='ppl serve latest --port 8000\ncurl -d \'{"rows": [{"age": 30}]}\' localhost:8000/predict',
+)
+@together(
+    run_argument(),
+    option("--host", default="127.0.0.1", metavar="NAME", help="Address to listen at; only this machine can "
+           "reach the default."),
+    option("--port", type=click.IntRange(0, 65_535), default=8_000, help="Port to listen at."),
+    option("--draws", type=click.IntRange(min=1), help="Draws to average over: fewer are faster."),
+    option("--most-rows", type=click.IntRange(min=1), default=1_000, help="Rows of a request at most."),
+    option("--most-bytes", type=click.IntRange(min=1), default=1 << 20, help="Bytes of a request at most."),
+    option("--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, metavar="SECONDS",
+           help="Until a request is answered, at most."),
+    option("--concurrency", type=click.IntRange(min=1), default=32, help="Requests at once at most."),
+)  # fmt: skip
+def serve(run: str, **options: Any) -> None:
+    """Serve a run until it is stopped."""
+    try:
+        import uvicorn
+
+        from ppl_models.serving.app import Bounds, application
+    except ImportError:
+        raise UsageError(
+            "serving takes starlette and uvicorn, which are not installed; pip install 'ppl_models[serve]'"
+        ) from None
+    fit = opened(run, options)
+    bounds = Bounds(
+        rows=options["most_rows"],
+        size=options["most_bytes"],
+        seconds=options["timeout"],
+        waiting=options["concurrency"],
+    )
+    own = {} if options["draws"] is None else {"draws": options["draws"]}
+    app = application(fit, own, bounds)
+    config = uvicorn.Config(
+        app, host=options["host"], port=options["port"], log_level="warning", timeout_keep_alive=30,
+        h11_max_incomplete_event_size=1 << 16,
+    )  # fmt: skip
+    note(f"{fit.name} of {run} at http://{options['host']}:{options['port']}/ until it is stopped")
+    uvicorn.Server(config).run()
