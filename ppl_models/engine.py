@@ -93,11 +93,26 @@ def fitted(
     _check_memory(bound, data, settings)
     if keep is not None:
         course = replace(course, keep=lambda trained: keep(Record(model, data, trained, settings, bound)))
+    return trained(model, bound, data, settings, course)
+
+
+def trained(
+    model: Model, bound: Bound, data: Dataset, settings: Training, course: Course = FROM_START
+) -> Record:
+    """Train a model that knows its columns and what its priors refer to.
+
+    Args:
+        model: the model.
+        bound: the same over the columns, prepared.
+        data: the rows.
+        settings: how to train.
+        course: a checkpoint to go on from, and whom to tell.
+    """
     work = bound.numbers(data) * (getattr(settings, "restarts", 1) or STARTS)
     with torch.random.fork_rng(devices=[]), threads_for(work):
         torch.manual_seed(settings.seed)
-        trained = bound.train(data, settings, course)
-    return Record(model, data, trained, settings, bound)
+        found = bound.train(data, settings, course)
+    return Record(model, data, found, settings, bound)
 
 
 def _check_form(model: Model, bound: Bound, data: Dataset) -> None:

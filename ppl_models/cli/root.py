@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "ppl_models.cli.compare:compare",
     "recommend": "ppl_models.cli.compare:recommend",
     "select": "ppl_models.cli.select:select",
+    "sbc": "ppl_models.cli.sbc:sbc",
     "models": "ppl_models.cli.listing:models",
     "data": "ppl_models.cli.listing:data",
     "runs": "ppl_models.cli.listing:runs",
