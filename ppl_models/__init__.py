@@ -39,6 +39,7 @@ _HOME = {
     "read": "data",
     "recommend": "comparison.advice",
     "resume": "api",
+    "sbc": "validation.running",
     "select": "api",
     "set_threads": "threads",
 }
@@ -70,6 +71,7 @@ __all__ = [
     "read",
     "recommend",
     "resume",
+    "sbc",
     "select",
     "set_threads",
 ]
@@ -95,6 +97,7 @@ if TYPE_CHECKING:
     from ppl_models.models.vae.model import VAE
     from ppl_models.pooling import pool
     from ppl_models.threads import set_threads
+    from ppl_models.validation.running import sbc
 
 
 def __getattr__(name: str) -> Any:

@@ -192,7 +192,7 @@ def fit(
     """
     began = time.perf_counter()
     model = engine.checked(model)
-    given, reading = _apart(options if target is None else options | {"target": target})
+    given, reading = apart(options if target is None else options | {"target": target})
     settings = engine.settings_for(model, given)
     dataset = engine.read_for(model, data, reading)
     dataset = helped(dataset, _given(features_from), _given(rows_from), rows, settings.seed)
@@ -228,7 +228,7 @@ def select(
         **options: as for `fit`.
     """
     began = time.perf_counter()
-    given, reading = _apart(options)
+    given, reading = apart(options)
     found = selection.select(engine.checked(model), data, values, given, reading, progress, by, folds)
     return Fit.of(found, waited=time.perf_counter() - began)
 
@@ -308,7 +308,7 @@ def _reading() -> dict[str, Parameter]:
     return named | formats
 
 
-def _apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of the training, and options of reading.
 
     Raises:

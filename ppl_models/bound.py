@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -44,6 +46,10 @@ class Bound(ABC):
     def prepare(self, data: Dataset) -> Self:
         """The same, knowing what else of the rows of the fit it needs."""
         return self
+
+    def afresh(self, data: Dataset) -> Self:
+        """The same priors over other rows of the same columns, what it learned of the last ones forgotten."""
+        return copy(self)
 
     def essence(self) -> Mapping[str, np.ndarray] | None:
         """All that `prepare` took from the rows, so that a run can do without them; None where it cannot."""
@@ -125,10 +131,12 @@ class Bayesian(Bound):
         chains: of how many Markov chains `exact` draws are.
         identified: whether parameters mean the same in another fit to the same rows; those of a head on
             features that were learned do not.
+        generates: whether its likelihood is a density, from which data can be drawn.
     """
 
     chains: int = 0
     identified: bool = True
+    generates: bool = True
 
     def exact(self, params: Params) -> Draws | None:
         """Draws of the posterior itself, where training has made some."""
@@ -192,6 +200,24 @@ class Bayesian(Bound):
     @abstractmethod
     def replicate(self, data: Dataset, theta: Draws) -> np.ndarray:
         """Data sets of the same shape as `data`, one for each draw, (S, n, C), by torch's generator."""
+
+    def simulated(self, data: Dataset, theta: Draws) -> Dataset:
+        """A data set of the same shape that one draw of θ gives, by torch's generator.
+
+        Args:
+            data: what is not random, and which cells are missing.
+            theta: S = 1.
+        """
+        values = self.replicate(data, theta)[0]
+        return replace(data, values=np.where(np.isnan(data.values), np.nan, values))
+
+    def open_fields(self) -> Mapping[str, Any]:
+        """Fields of the prior that are left to the data, at values that say something without data."""
+        return {}
+
+    def functions(self, theta: Draws) -> tuple[Variables, dict[str, Any]]:
+        """Functions of θ that do not depend on what states are called: by which fits may be compared."""
+        return self.variables(theta)
 
     def pyro_data(self, data: Dataset) -> Any:
         """What its Pyro program takes: the data set."""

@@ -101,23 +101,38 @@ def fitted(
 
     if keep is not None:
         course = replace(course, keep=write)
-    work = bound.numbers(data) * (getattr(settings, "restarts", 1) or STARTS)
-    with formed(settings.workers) as team, torch.random.fork_rng(devices=[]), threads_for(work):
+    with formed(settings.workers) as team:
         if team is None:
-            torch.manual_seed(settings.seed)
-            trained = bound.train(data, settings, course)
-            return Record(model, data, trained, settings, bound)
-        trained = None
+            return trained(model, bound, data, settings, course)
+        record = None
         try:
             shared, course = divided(team, model, bound, data, settings, course)
-            torch.manual_seed(settings.seed)
-            trained = bound.train(shared, settings, course)
-            return Record(model, shared, trained, settings, bound).alone(data)
+            record = trained(model, bound, shared, settings, course)
+            return record.alone(data)
         except Lost as error:
-            if trained is not None and trained.checkpoint is not None and keep is not None:
-                write(replace(trained, status=Status.INTERRUPTED))
+            if record is not None and record.trained.checkpoint is not None and keep is not None:
+                write(replace(record.trained, status=Status.INTERRUPTED))
             what = "`ppl resume` goes on from the last pass" if kept else "fit again"
             raise Lost(f"{error}; {what}") from error
+
+
+def trained(
+    model: Model, bound: Bound, data: Dataset, settings: Training, course: Course = FROM_START
+) -> Record:
+    """Train a model that knows its columns and what its priors refer to.
+
+    Args:
+        model: the model.
+        bound: the same over the columns, prepared.
+        data: the rows.
+        settings: how to train.
+        course: a checkpoint to go on from, and whom to tell.
+    """
+    work = bound.numbers(data) * (getattr(settings, "restarts", 1) or STARTS)
+    with torch.random.fork_rng(devices=[]), threads_for(work):
+        torch.manual_seed(settings.seed)
+        found = bound.train(data, settings, course)
+    return Record(model, data, found, settings, bound)
 
 
 def divided(

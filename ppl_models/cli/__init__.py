@@ -9,6 +9,7 @@
     resume.py      ppl resume RUN
     compare.py     ppl compare, ppl recommend
     select.py      ppl select MODEL DATA
+    sbc.py         ppl sbc MODEL
     verbs.py       ppl predict, score, sample, … RUN
     serve.py       ppl serve RUN
     plot.py        ppl plot RUN

@@ -188,7 +188,7 @@ class Plan:
         return [f"{self.field} {value}" for value in self.values]
 
 
-def _plan(model: type[Model], options: Mapping[str, Any]) -> Plan:
+def plan_of(model: type[Model], options: Mapping[str, Any]) -> Plan:
     """The model that the options mean."""
     given = {field.name: options[field.name] for field in fields(model) if field.name in options}
     several = given.get(model.select) if model.select else None
@@ -226,7 +226,7 @@ def _check_environment() -> None:
 
 def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
     _check_environment()
-    plan = _plan(model, options)
+    plan = plan_of(model, options)
     if data != "-":
         from ppl_models.data.several import check_files
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "recommend": "ppl_models.cli.compare:recommend",
     "select": "ppl_models.cli.select:select",
     "serve": "ppl_models.cli.serve:serve",
+    "sbc": "ppl_models.cli.sbc:sbc",
     "models": "ppl_models.cli.listing:models",
     "data": "ppl_models.cli.listing:data",
     "runs": "ppl_models.cli.listing:runs",

@@ -14,7 +14,7 @@ from ppl_models.bound import Bayesian
 from ppl_models.capabilities import Completed, Evidence, Explained, Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params, groups, number_of, on_device, select_draws
+from ppl_models.draws import Draws, Params, Variables, groups, number_of, on_device, select_draws
 from ppl_models.errors import UsageError
 from ppl_models.inference.calibration import Calibrated, Learned
 from ppl_models.inference.loop import Course, Trained
@@ -76,6 +76,34 @@ class LatentBound(Joint, Bayesian):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.draw({name: factor.zeros(1) for name, factor in self.factors.items()}, draws)
+
+    def open_fields(self) -> Mapping[str, Any]:
+        """Sizes of the priors of Gaussian columns: states half as wide as rows, means 1.6 sds about 0."""
+        names = {name for e in self.emissions for name in e.learned(e.zeros(1))}
+        return {name: PRECISION if name.endswith("precision") else VARIANCE for name in sorted(names)}
+
+    def functions(self, theta: Draws) -> tuple[Variables, dict[str, Any]]:
+        """Parameters of states in order of size, each by itself, which renaming states leaves as they are.
+
+        Of a matrix over the states its diagonal and the rest, each in order. As they are where the structure
+        or labels tell the states apart.
+        """
+        variables, coords = self.variables(theta)
+        noun, K = self.structure.noun, self.states
+        if self.structure.told or K == 1 or not isinstance(self.names(), range):
+            return variables, coords
+        found: Variables = {}
+        for name, (dims, value) in variables.items():
+            if dims[1:] == (f"{noun}_to",):
+                rest = value[:, ~np.eye(K, dtype=bool)]
+                found[f"{name}_to_itself"] = ("size",), np.sort(value[:, range(K), range(K)], 1)
+                found[f"{name}_to_others"] = ("size",), np.sort(rest, 1)
+            elif noun in dims:
+                at = dims.index(noun)
+                found[name] = (*dims[:at], "size", *dims[at + 1 :]), np.sort(value, 1 + at)
+            else:
+                found[name] = dims, value
+        return found, {dim: labels for dim, labels in coords.items() if not dim.startswith(noun)}
 
     def glance(self, fitted: Fitted) -> "pd.DataFrame":
         """A row for each state: its share of the rows and its emissions, of wide tables the first."""
@@ -171,6 +199,9 @@ class LatentBound(Joint, Bayesian):
         """The surprise of each cell, marginal and conditional, exact but for the draws of θ."""
         return surprise.explained(self, data, index, draws, number)
 
+
+VARIANCE, PRECISION = 0.25, 0.1
+"""s² and κ₀ where data is to be drawn and they are left to it: see `ppl_models.families.normal_prior`."""
 
 DRAWN = 1_000
 """Numbers a parameter that a hundred draws of θ are, with what is made of them."""

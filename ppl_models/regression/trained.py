@@ -24,13 +24,16 @@ from ppl_models.regression.design import outside
 from ppl_models.regression.fitting import fit_regression
 from ppl_models.regression.forms import CHAINS
 from ppl_models.regression.kernels import KernelCoding
-from ppl_models.regression.priors import NormalPrior, StudentPrior
+from ppl_models.regression.priors import NormalPrior, Stacked, StudentPrior
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CELLS = 4_000_000
 """Draws × rows × classes that are worked on at once."""
+
+GRID = torch.linspace(-30.0, 12.0, 42_001, dtype=torch.float64)
+"""Where the density of a number of ψ, a logarithm, is looked at to draw from it."""
 
 SHOWN = 40
 """Coefficients that are shown with a fit; `summary` has all."""
@@ -148,19 +151,35 @@ class TrainedRegression(Regression, Bayesian):
         )
 
     def prior_draws(self, draws: int, seed: int) -> Draws:
-        """θ from the prior of the coefficients, with what the response has of its own at its start.
+        """θ from the prior: ψ, the coefficients, and given τ those of groups.
 
         Raises:
-            Unsupported: of a horseshoe, and where coefficients vary by group.
+            Unsupported: of a horseshoe.
         """
-        prior = self.glm.prior.predictors
+        prior, widths = self.glm.prior.predictors, self.design.widths
+        prior = prior.parts[0] if isinstance(prior, Stacked) else prior
         if self.model.prior == "horseshoe" or not isinstance(prior, NormalPrior | StudentPrior):
             raise Unsupported(f"the prior of {self.describe} cannot be drawn from")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             K = self.response.outputs
-            phi = torch.cat([self.glm.prior.intercept.sample(draws, K), prior.sample(draws, K)], 1).flatten(1)
-        return self.theta(torch.cat([phi, self.start().expand(draws, -1)], 1))
+            parts = [self.glm.prior.intercept.sample(draws, K), prior.sample(draws, K)]
+            psi = self._prior_shared(draws)
+            for log_tau, width in zip(psi[:, self.of_response :].unbind(1), widths, strict=True):
+                parts.append(log_tau.exp()[:, None, None] * torch.randn(draws, width, K, dtype=psi.dtype))
+        return self.theta(torch.cat([torch.cat(parts, 1).flatten(1), psi], 1))
+
+    def _prior_shared(self, draws: int) -> Tensor:
+        """ψ (draws, q) from its prior, whose numbers are independent: by the inverse of each one's cdf."""
+        psi = self.start().expand(draws, -1).clone()
+        for j in range(self.shared):
+            grid = self.start().repeat(len(GRID), 1)
+            grid[:, j] = GRID
+            cdf = (self.log_prior_shared(grid)).softmax(0).cumsum(0)
+            at = torch.searchsorted(cdf, torch.rand(draws, dtype=psi.dtype)).clamp_max(len(GRID) - 1)
+            step = GRID[1] - GRID[0]
+            psi[:, j] = GRID[at] + step * (torch.rand(draws, dtype=psi.dtype) - 0.5)
+        return psi
 
     def summarise_kernel(self) -> dict[str, dict[str, Any]]:
         """Rows for what a kernel's length scale and amplitude are, and its inducing points."""

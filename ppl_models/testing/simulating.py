@@ -10,8 +10,8 @@ from ppl_models.api import Fit, fit
 from ppl_models.capabilities import Conditional, Regresses
 from ppl_models.data import Dataset, read
 from ppl_models.engine import read_for
-from ppl_models.errors import UsageError
 from ppl_models.model import Model
+from ppl_models.models.program.made_up import from_prior
 from ppl_models.models.program.model import PyroModel
 from ppl_models.testing.contract import training
 
@@ -31,7 +31,7 @@ def simulated(model: Model, data: Any, rows: int, seed: int, options: dict[str, 
     """
     template = data if data is not None else _template(model, rows, seed)
     if template is None:
-        return _from_prior(cast(PyroModel, model), rows, seed)
+        return from_prior(cast(PyroModel, model), rows, seed)
     reading = {k: v for k, v in options.items() if k not in training(options)}
     if data is None and _needs_target(model):
         reading.setdefault("target", "y")
@@ -77,96 +77,3 @@ def _template(model: Model, rows: int, seed: int) -> Any:
     if _needs_target(model):
         frame["y"] = np.where(rng.random(rows) < 1 / (1 + np.exp(2 - frame["a"])), "yes", "no")
     return frame
-
-
-def _from_prior(model: PyroModel, rows: int, seed: int) -> tuple[Dataset, dict]:
-    """One execution of a program with draws of its prior; columns that it observes are what it draws."""
-    import pyro
-    from pyro import poutine
-
-    from ppl_models.models.program.execution import numerics
-    from ppl_models.models.program.failures import telling
-
-    columns: Any = _Blank(rows)
-    with torch.random.fork_rng(devices=[]), numerics(), pyro.validation_enabled(False), torch.no_grad():
-        torch.manual_seed(seed)
-        columns.fill()
-        observing = _Observing(columns)
-        with telling(model), poutine.trace() as tracer, observing:
-            model.model(columns)
-    drawn = {name: value.numpy() for name, value in columns.values.items()}
-    if not observing.found:
-        raise UsageError(
-            f"{type(model).__name__} observes no column of its data as it is: give check_model data"
-        )
-    nodes: Any = tracer.trace.nodes
-    latent = [
-        name
-        for name, site in nodes.items()
-        if site["type"] == "sample"
-        and name not in observing.sites
-        and not hasattr(site["fn"], "subsample_size")
-    ]
-    truth = {name: nodes[name]["value"].numpy() for name in latent}
-    return read({name: drawn[name] for name in drawn}, types=observing.kinds), truth
-
-
-class _Blank:
-    """Columns of any name: standard normal, until a site observes one."""
-
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self.values: dict[str, torch.Tensor] = {}
-        self.lengths = (rows,)
-
-    def fill(self) -> None:
-        """Nothing is known of the names before they are asked for."""
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self.values:
-            self.values[name] = torch.randn(self._rows)
-        return self.values[name]
-
-    def __getattr__(self, name: str) -> torch.Tensor:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self[name]
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def levels(self, name: str) -> tuple[str, ...]:
-        """Labels cannot be made up."""
-        raise UsageError(f"the model asks for the labels of {name!r}: give check_model data that has them")
-
-
-def _Observing(columns: _Blank) -> Any:
-    """A handler that draws what is observed, and keeps it as the column."""
-    from pyro.poutine.messenger import Messenger
-
-    class Observing(Messenger):
-        found: dict[str, str] = {}
-        sites: set[str] = set()
-        kinds: dict[str, str] = {}
-
-        def _pyro_sample(self, msg: Any) -> None:
-            if not msg["is_observed"] or msg["infer"].get("_deterministic"):
-                return
-            self.sites.add(msg["name"])
-            for name, value in columns.values.items():
-                if value is msg["value"]:
-                    drawn = msg["fn"].sample().double()
-                    columns.values[name] = msg["value"] = drawn
-                    self.found[name] = msg["name"]
-                    support = msg["fn"].support
-                    if "Boolean" in type(support).__name__ or "_Boolean" in repr(support):
-                        self.kinds[name] = "binary"
-                    elif not support.is_discrete:
-                        self.kinds[name] = "continuous"
-
-    handler = Observing()
-    handler.found, handler.sites, handler.kinds = {}, set(), {}
-    return handler

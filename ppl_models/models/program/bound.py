@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ProgramSettings, Training
 from ppl_models.models.program.calibrate import calibrate
 from ppl_models.models.program.checks import against_data, modes
-from ppl_models.models.program.density import Density
+from ppl_models.models.program.density import Density, Shared
 from ppl_models.models.program.groups import chains_of, groups, prior_groups, prior_points
 from ppl_models.models.program.program import Program
-from ppl_models.models.program.simulate import by_column, marginals, simulated
+from ppl_models.models.program.simulate import by_column, marginals, redrawn, simulated
 from ppl_models.models.program.train import train
 
 if TYPE_CHECKING:
@@ -107,6 +107,19 @@ class ProgramBound(Program, Bayesian):
     def groups(self, fitted: Fitted) -> "dict[str, xr.Dataset]":
         """ArviZ groups by site."""
         return groups(self, fitted)
+
+    def afresh(self, data: Dataset) -> Self:
+        """The program over these rows: it is executed again, as they may change what it does."""
+        self.shared = self.shared or Shared()
+        return type(self)(self.model, self.schema, shared=self.shared).prepare(data)
+
+    def simulated(self, data: Dataset, theta: Draws) -> Dataset:
+        """What the model observes drawn anew.
+
+        Raises:
+            Unsupported: a site observes neither a column nor an array as it is.
+        """
+        return redrawn(self, data, self.point(theta))
 
     def prior_groups(self, seed: int) -> "dict[str, xr.Dataset]":
         """Draws of the prior, and what they predict."""

@@ -41,6 +41,9 @@ OPERATIONS = 20_000_000
 """Numbers of an execution beyond which Python's part does not matter, and nothing is recorded."""
 
 
+OFTEN = 30
+"""Times that a number of points is asked for, over data sets of one shape, before it is recorded."""
+
 NO_GRADIENT = 0.01
 """Share of points without a gradient from which it is said."""
 
@@ -53,14 +56,24 @@ class Density:
         columns: its data.
         sites: what was discovered.
         record: whether to record operations.
+        shared: recordings of the same model over other data of this shape.
 
     Attributes:
         dimension: d.
         path: `vmap` or `loop`.
         reason: why it is a loop.
+        shared: as it was given.
     """
 
-    def __init__(self, model: Any, columns: Columns, sites: Sites, *, record: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        columns: Columns,
+        sites: Sites,
+        *,
+        record: bool = True,
+        shared: "Shared | None" = None,
+    ) -> None:
         self.model, self.columns, self.sites = model, columns, sites
         self.dimension = sites.dimension
         self.reason, self.path, self.record = "", "vmap", record
@@ -69,6 +82,7 @@ class Density:
         self._asked = self._steep = 0
         self._recorded: dict[int, Any] = {}
         self._batched: Recording | None = None
+        self.shared, self._known = shared, dict[int, Any]()
         self.cells = self._look()
 
     def _one(self, u: Tensor) -> Densities:
@@ -230,6 +244,8 @@ class Density:
         size = len(points)
         if size in self._recorded:
             return self._recorded[size](points)
+        if self.shared is not None and self._batched is None and self.cells * size <= OPERATIONS:
+            return self._as_before(points, self.shared)
         if self.record and self._taken.get(size, 0.0) > RECORD and self.cells * size <= OPERATIONS:
             if len(self._recorded) >= KEPT:
                 self._recorded.pop(next(iter(self._recorded)))
@@ -238,6 +254,19 @@ class Density:
         found = self._all(points)
         self._taken[size] = self._taken.get(size, 0.0) + time.perf_counter() - began
         return found
+
+    def _as_before(self, points: Tensor, shared: "Shared") -> tuple[Tensor, Tensor]:
+        """By the recording for other data, if it gives what the operations give for these."""
+        size = len(points)
+        if size not in self._known:
+            recording = shared.of(size, self)
+            if recording is None:
+                return self._all(points)
+            wanted, found = self._all(points), recording(points)
+            same = all(torch.allclose(a, b, equal_nan=True) for a, b in zip(wanted, found, strict=True))
+            self._known[size] = recording if same else self._all
+            return wanted
+        return self._known[size](points)
 
     def _record(self, points: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """A recording of the operations, if it gives what they give; else they themselves."""
@@ -256,6 +285,58 @@ class Density:
             slope, wanted[1], equal_nan=True
         )
         return recorded if same else self._all
+
+
+class Shared:
+    """Recordings of the operations of one model that take what is observed as an input.
+
+    So that many fits to data sets of one shape record once. Each is checked against the operations themselves
+    before it is used for other data, as what a program does may depend on its data.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, frozenset[str]], Any] = {}
+        self._asked: dict[tuple[int, frozenset[str]], int] = {}
+
+    def of(self, size: int, density: Density) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+        """The recording for so many points of a density; None until it has been asked for often enough."""
+        key = size, density.sites.apart
+        self._asked[key] = self._asked.get(key, 0) + 1
+        if key not in self._made:
+            if self._asked[key] < OFTEN:
+                return None
+            self._made[key] = self._recorded(size, density)
+        made, cells = self._made[key], self._cells(density)
+        return None if made is None else lambda points: made(points, *cells)
+
+    def _cells(self, density: Density) -> list[Tensor]:
+        """What is observed, as it is in the data."""
+        names = {site.column for site in density.sites.observed.values()}
+        values = density.columns._values
+        return [values[name] for name in sorted(filter(None, names)) if torch.is_tensor(values.get(name))]  # type: ignore[misc]
+
+    def _recorded(self, size: int, density: Density) -> Any:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        values, cells = density.columns._values, self._cells(density)
+        names = [next(name for name, value in values.items() if value is cell) for cell in cells]
+
+        def operations(points: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+            density.columns._values = values | dict(zip(names, given, strict=True))
+            try:
+                return density._all(points)
+            finally:
+                density.columns._values = values
+
+        try:
+            made = make_fx(operations)(torch.zeros(size, density.dimension, dtype=torch.float64), *cells)
+        except PplError:
+            raise
+        except Exception:  # what cannot be recorded is executed
+            return None
+        made.graph.eliminate_dead_code()
+        made.recompile()
+        return made
 
 
 def _numbers(site: Site, sites: Sites) -> int:

@@ -20,7 +20,7 @@ from ppl_models.data.messages import plural
 from ppl_models.draws import Draws, Params, Variables, groups
 from ppl_models.errors import DataError, UsageError
 from ppl_models.models.program.columns import Columns
-from ppl_models.models.program.density import BUDGET, Density
+from ppl_models.models.program.density import BUDGET, Density, Shared
 from ppl_models.models.program.execution import Densities, numerics, scaled, traced, values
 from ppl_models.models.program.execution import Substitute as _Substitute
 from ppl_models.models.program.failures import telling
@@ -73,6 +73,7 @@ class Program:
         until: when a fit should be done, by `time.monotonic`, if it has a budget.
         spent: seconds that the first look at the model took.
         rest: seconds of it that training left to moving draws, whenever that is asked for.
+        shared: recordings of its density over other data of the same shape.
     """
 
     model: Pair
@@ -80,6 +81,7 @@ class Program:
     until: float | None = None
     spent: float = 0.0
     rest: float | None = None
+    shared: Shared | None = None
     _density: Density | None = None
     _last: tuple[Tensor, Any, Densities] | None = None
 
@@ -95,7 +97,7 @@ class Program:
                 sites = replace(sites, derived=self._functions(columns, sites))
                 with telling(self.model):
                     sites = replace(sites, scaled=scaled(self.model, columns, sites))
-                self._density = Density(self.model, columns, sites)
+                self._density = Density(self.model, columns, sites, shared=self.shared)
             self.spent = time.monotonic() - began
         return self
 
@@ -211,7 +213,8 @@ class Program:
         if apart != self.sites.apart:
             self._last = None
             density = self.density
-            self._density = Density(density.model, density.columns, replace(density.sites, apart=apart))
+            sites = replace(density.sites, apart=apart)
+            self._density = Density(density.model, density.columns, sites, shared=self.shared)
 
     def settle(self, params: Params) -> None:
         """Carry u as the guide has it that was learned: its `modes.apart` says so site by site."""

@@ -5,6 +5,7 @@ log Σ_z p(x, z | θ) with respect to δ_k at 0 (Darwiche 2003, A differential a
 networks, J. ACM 50). One gradient gives it for every discrete site at once.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset
+from ppl_models.errors import Unsupported
 from ppl_models.models.program.columns import Columns
 from ppl_models.models.program.execution import Substitute, densities, numerics, traced
 from ppl_models.models.program.failures import telling
@@ -69,6 +71,38 @@ def by_column(bound: Any, data: Dataset, drawn: dict[str, Tensor]) -> dict[str, 
         if stem in data.names and names[0] in drawn and drawn[names[0]].dim() == 1:
             found[stem] = torch.stack([drawn[name] for name in names], 1).numpy()
     return found
+
+
+def redrawn(bound: Any, data: Dataset, point: Tensor) -> Dataset:
+    """A data set with what the model observes drawn anew, at one point u (1, d), by torch's generator.
+
+    Args:
+        bound: the model.
+        data: the rows and arrays; cells that are missing stay so.
+        point: u (1, d).
+
+    Raises:
+        Unsupported: a site observes neither a column nor an array as it is.
+    """
+    torch.manual_seed(seed := int(torch.randint(2**62, ())))
+    drawn, _ = simulated(bound, bound.density.columns, point, seed)
+    cells = {name: value[0] for name, value in by_column(bound, data, drawn).items()}
+    arrays, values = dict(data.arrays), np.array(data.values)
+    of_families = {name for stem, names in bound.sites.families.items() if stem in cells for name in names}
+    for name, value in drawn.items():
+        column = bound.sites.observed[name].column
+        if column in arrays and arrays[column].shape == tuple(value.shape[1:]):
+            arrays[column] = value[0].numpy()
+        elif column not in cells and name not in of_families:
+            raise Unsupported(
+                f"site {name!r} of {bound.model.name} observes neither a column nor an array of the data as "
+                "it is: what is drawn from it cannot be put in the place of data"
+            )
+    for name, column in cells.items():
+        values[:, data.names.index(name)] = column
+    values = np.where(np.isnan(data.values), np.nan, values)
+    holed = {n: np.where(np.isnan(data.arrays[n]), np.nan, value) for n, value in arrays.items()}
+    return replace(data, values=values, arrays=holed)
 
 
 def marginals(bound: Any, columns: Columns, points: Tensor) -> dict[str, Tensor]:

@@ -46,6 +46,7 @@ def _points(outputs: int) -> Tensor:
 class SVMBound(Classes):
     """Classes of a target given the other columns."""
 
+    generates: bool = False  # a pseudo-likelihood is the density of no data
     slope: Slope | None = None
 
     @cached_property
