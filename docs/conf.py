@@ -6,7 +6,7 @@ of contents and what autodoc makes of docstrings, is added here, so that the pag
 """
 
 import re
-from importlib.metadata import version as version_of
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 project = "ppl"
 author = copyright = "The ppl founders"
-version = release = version_of("ppl_models")
+version = release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 root_doc = "README"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_click"]
@@ -58,7 +58,10 @@ nb_output_stderr = "remove"
 html_theme = "furo"
 html_title = f"ppl {version}"
 html_extra_path = ["index.html"]  # to README.html
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 
@@ -122,8 +125,8 @@ def plain_docstring(app: Any, what: str, name: str, thing: Any, options: Any, li
 
 
 def plain_help(app: Any, context: Any, lines: list[str]) -> None:
-    """For the help of commands."""
-    lines[:] = [escaped(line) for line in lines]
+    """For the help of commands, whose lines that stand as they are begin with a bar."""
+    lines[:] = [f"| {escaped(line[2:])}" if line.startswith("| ") else escaped(line) for line in lines]
 
 
 def setup(app: Any) -> None:

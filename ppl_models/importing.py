@@ -6,6 +6,7 @@ ends: a quarter of the time of a short process, for nothing, as what an import m
 
 import gc
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -35,6 +36,17 @@ def uncollected() -> Iterator[None]:
             gc.freeze()
 
 
+@contextmanager
+def unadvised() -> Iterator[None]:
+    """Where Pyro is imported first: without tqdm's advice to notebooks to install what draws Pyro's bars."""
+    if "pyro" in sys.modules:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
+
+
 def lazy(name: str) -> Any:
     """A module that is imported when something of it is first used.
 
@@ -54,7 +66,7 @@ class _Lazy:
         self._module = name
 
     def __getattr__(self, name: str) -> Any:
-        with uncollected():
+        with uncollected(), unadvised():
             value = getattr(import_module(self._module), name)
         setattr(self, name, value)  # so that the next look-up does not come here
         return value

@@ -126,6 +126,9 @@ def test_what_has_no_graph_says_so(tmp_path):
         together.bound.graph(at_mean(together))
     svm = ppl.fit(ppl.SVM(inducing=10), rows, **TARGET)
     assert not isinstance(svm.bound, Exports)
+    pytest.importorskip("onnxscript")
+    with pytest.raises(Unsupported, match="svm has no graph for ONNX; cnn, glm, gmm, logistic, mlp have one"):
+        svm.export(tmp_path / "model.onnx")
 
 
 def test_log_gamma_is_that_of_torch():

@@ -25,6 +25,7 @@ from ppl_models.draws import Draws
 from ppl_models.errors import OutputError, Unsupported
 from ppl_models.extras import needed
 from ppl_models.record import Record
+from ppl_models.registry import those
 
 OPSET = 18
 """Version of the operators."""
@@ -41,9 +42,8 @@ def to_onnx(fit: Record, path: Path) -> None:
     for name in ("onnx", "onnxscript"):
         needed(name, "onnx", "ONNX is written by")
     if not isinstance(fit.bound, Exports):
-        raise Unsupported(
-            f"{fit.name} has no graph for ONNX; gmm, logistic, glm, mlp and cnn have one; see --to mlflow"
-        )
+        there = those(lambda bound: issubclass(bound, Exports))
+        raise Unsupported(f"{fit.name} has no graph for ONNX; {', '.join(there)} have one; see --to mlflow")
     model = proto(fit.bound.graph(at_mean(fit)), fit.data.schema)
     try:
         path.write_bytes(model.SerializeToString())
