@@ -20,7 +20,6 @@ from ppl_models.data.files import file_of
 from ppl_models.distributed import (
     Divided,
     Heard,
-    Lost,
     Message,
     Share,
     Team,
@@ -29,7 +28,7 @@ from ppl_models.distributed import (
     unpacked,
     worker,
 )
-from ppl_models.errors import UsageError
+from ppl_models.errors import Lost, UsageError
 from ppl_models.inference.loop import Course
 from ppl_models.inference.settings import settings_of
 from ppl_models.model import Model

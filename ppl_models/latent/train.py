@@ -12,7 +12,7 @@ from ppl_models.data import Dataset
 from ppl_models.data.batches import minibatches
 from ppl_models.data.excerpt import excerpt, whole_sequences
 from ppl_models.data.files import budget
-from ppl_models.distributed import Lost
+from ppl_models.errors import Lost
 from ppl_models.inference.checkpoint import Checkpoint
 from ppl_models.inference.conjugate import ConjugateRule, State, Statistics
 from ppl_models.inference.convergence import Knockout, Plateau, Windows
