@@ -62,7 +62,7 @@ _ERRORS: tuple[type[Exception], ...] = (
     PplError,
     RuntimeError,
 )
-"""What a rank may fail with and go on; rank 0 raises the same."""
+"""What the error of a rank is at the others; one that is none of these is the last."""
 
 
 class Message(NamedTuple):
@@ -196,12 +196,13 @@ class Team:
         """
         import torch.distributed as dist
 
-        found, error = dict[str, Tensor](), None
+        found: dict[str, Tensor] = {}
+        error: Exception | None = None
         before = torch.get_num_threads()
         torch.set_num_threads(max(1, min(before, self.threads)))
         try:
             found = {name: value.detach().cpu() for name, value in sorted(own().items())}
-        except _ERRORS as failure:
+        except Exception as failure:  # whatever it is: the others wait for what this one has to say
             error = failure
         finally:
             torch.set_num_threads(before)
@@ -223,7 +224,8 @@ class Team:
         """
         import torch.distributed as dist
 
-        code = 0 if error is None else 1 + next(i for i, e in enumerate(_ERRORS) if isinstance(error, e))
+        kind = next((i for i, each in enumerate(_ERRORS) if isinstance(error, each)), len(_ERRORS) - 1)
+        code = 0 if error is None else 1 + kind
         codes = torch.zeros(self.size, dtype=torch.int64)
         codes[self.rank] = code
         with self._noticing():
@@ -233,7 +235,7 @@ class Team:
         first = int(codes.nonzero()[0])
         text = torch.zeros(TEXT, dtype=torch.uint8)
         if self.rank == first:
-            said = str(error).encode()[:TEXT]
+            said = (str(error) or type(error).__name__).encode()[:TEXT]
             text[: len(said)] = torch.frombuffer(bytearray(said), dtype=torch.uint8)
         with self._noticing():
             dist.broadcast(text, first)
@@ -262,7 +264,7 @@ class Team:
         error: Exception | None = None
         try:
             action()
-        except _ERRORS as failure:
+        except Exception as failure:
             error = failure
         self._agree(error)
 
@@ -273,7 +275,7 @@ class Team:
             Heard: with the first message that is not.
         """
         while (message := self.hear()).what in share:
-            with suppress(*_ERRORS):  # of any rank: rank 0 raises it, and decides what follows
+            with suppress(Exception):  # of any rank: rank 0 raises it, and decides what follows
                 self.gather(lambda m=message: share[m.what](m.tensors))
         raise Heard(message)
 
@@ -287,6 +289,7 @@ class Team:
             given: at which parameters.
             own: the share of rank 0.
         """
+        given = {name: value.detach().cpu() for name, value in given.items()}
         with Whole():
             self.tell(what, None, given)
             return self.gather(lambda: own[what](given))

@@ -50,22 +50,32 @@ def serve(team: Team) -> None:
         with suppress(ValueError, OSError):
             signal.signal(number, signal.SIG_IGN)
     about: dict[str, Any] = {}
+    failure: Exception | None = None
     message = team.hear()
     while message.what != "end":
         try:
             if message.what == "fit":
-                about = message.about
+                about, failure = message.about, None
                 team.agree(lambda told=about: _check(team.rank, told))
             elif message.what == "rows" and message.about["rank"] == team.rank:
                 team.serve(_share(about, team.receive(message.about["tensors"])))
             elif message.what == "train":
                 _train(team, about, message)
+            elif message.what != "rows":  # a sum, of rows that could not be made ready
+                team.gather(lambda error=failure: _fail(error))
         except Heard as heard:
             message = heard.message
             continue
-        except UsageError:  # of any rank: rank 0 says it
-            pass
+        except Lost:
+            raise
+        except Exception as error:  # rank 0 hears of it where it asks for a sum, and says it
+            failure = error
         message = team.hear()
+
+
+def _fail(error: Exception | None) -> Tensors:
+    """Raise the error that kept this rank from having rows."""
+    raise UsageError("a rank has no rows") if error is None else error
 
 
 def _model(about: Mapping[str, Any]) -> Model:

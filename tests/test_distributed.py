@@ -267,6 +267,26 @@ def test_another_file_or_command_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_process_that_fails_is_heard_and_the_others_go_on(monkeypatch):
+    """An error of a share is raised by rank 0; the team can take the next fit."""
+    data = table(2_000)[["a", "b"]]
+
+    def broken(self, rows):
+        raise ValueError("no share today")
+
+    with formed(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(ppl.GMM(components=2).bounds()[0], "share", broken)
+            with pytest.raises(ValueError, match="no share today"):
+                ppl.fit(ppl.GMM(components=2), data)
+        with monkeypatch.context() as patch:  # the other one cannot make such a model
+            patch.setattr("ppl_models.engine.reference", lambda model: "nothing")
+            with pytest.raises(ppl.UsageError, match="there is no model 'nothing'"):
+                ppl.fit(ppl.GMM(components=2), data)
+        assert ppl.fit(ppl.GMM(components=2), data).status == "converged"
+
+
+@pytest.mark.slow
 def test_torchrun(tmp_path):
     path = tmp_path / "data.csv"
     table(2_000)[["a", "b", "c"]].to_csv(path, index=False)
