@@ -23,8 +23,10 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,8 +37,9 @@ import torch
 from torch import Tensor
 
 from ppl_models.data import Dataset, Schema
+from ppl_models.data.messages import clean
 from ppl_models.data.spill import Spill, stays_on_disk
-from ppl_models.errors import DataError, PplError, UsageError
+from ppl_models.errors import DataError, Lost, PplError, UsageError
 from ppl_models.inference.ranks import Share, Tensors
 from ppl_models.inference.signals import Whole
 
@@ -59,13 +62,7 @@ _ERRORS: tuple[type[Exception], ...] = (
     PplError,
     RuntimeError,
 )
-"""What a rank may fail with and go on; rank 0 raises the same."""
-
-
-class Lost(PplError):
-    """Another rank is gone, and with it its rows."""
-
-    exit_code = 75
+"""What the error of a rank is at the others; one that is none of these is the last."""
 
 
 class Message(NamedTuple):
@@ -199,12 +196,13 @@ class Team:
         """
         import torch.distributed as dist
 
-        found, error = dict[str, Tensor](), None
+        found: dict[str, Tensor] = {}
+        error: Exception | None = None
         before = torch.get_num_threads()
         torch.set_num_threads(max(1, min(before, self.threads)))
         try:
             found = {name: value.detach().cpu() for name, value in sorted(own().items())}
-        except _ERRORS as failure:
+        except Exception as failure:  # whatever it is: the others wait for what this one has to say
             error = failure
         finally:
             torch.set_num_threads(before)
@@ -226,7 +224,8 @@ class Team:
         """
         import torch.distributed as dist
 
-        code = 0 if error is None else 1 + next(i for i, e in enumerate(_ERRORS) if isinstance(error, e))
+        kind = next((i for i, each in enumerate(_ERRORS) if isinstance(error, each)), len(_ERRORS) - 1)
+        code = 0 if error is None else 1 + kind
         codes = torch.zeros(self.size, dtype=torch.int64)
         codes[self.rank] = code
         with self._noticing():
@@ -236,7 +235,7 @@ class Team:
         first = int(codes.nonzero()[0])
         text = torch.zeros(TEXT, dtype=torch.uint8)
         if self.rank == first:
-            said = str(error).encode()[:TEXT]
+            said = (str(error) or type(error).__name__).encode()[:TEXT]
             text[: len(said)] = torch.frombuffer(bytearray(said), dtype=torch.uint8)
         with self._noticing():
             dist.broadcast(text, first)
@@ -265,7 +264,7 @@ class Team:
         error: Exception | None = None
         try:
             action()
-        except _ERRORS as failure:
+        except Exception as failure:
             error = failure
         self._agree(error)
 
@@ -276,7 +275,7 @@ class Team:
             Heard: with the first message that is not.
         """
         while (message := self.hear()).what in share:
-            with suppress(*_ERRORS):  # of any rank: rank 0 raises it, and decides what follows
+            with suppress(Exception):  # of any rank: rank 0 raises it, and decides what follows
                 self.gather(lambda m=message: share[m.what](m.tensors))
         raise Heard(message)
 
@@ -290,6 +289,7 @@ class Team:
             given: at which parameters.
             own: the share of rank 0.
         """
+        given = {name: value.detach().cpu() for name, value in given.items()}
         with Whole():
             self.tell(what, None, given)
             return self.gather(lambda: own[what](given))
@@ -405,8 +405,14 @@ def check_versions(rank: int, leader: Mapping[str, str]) -> None:
 
 # Forming a team
 
-_team: Team | None = None
-"""The team of this process, while there is one."""
+_team: ContextVar["Team | None"] = ContextVar("_team", default=None)
+"""The team of this thread, while there is one."""
+
+STARTING = 300.0
+"""Seconds in which a process of ours must have started."""
+
+MEETING = "PPL_MEETING"
+"""The environment variable that tells a worker of ours where to meet the others."""
 
 
 def launched() -> bool:
@@ -414,8 +420,14 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ
 
 
-def _join(rank: int, size: int, local: int, store: Any = None) -> Team:
+def _join(rank: int, size: int, local: int, meeting: str | None = None) -> Team:
     """Set up torch.distributed.
+
+    Args:
+        rank: of this process.
+        size: how many there are.
+        local: how many of them are on this machine.
+        meeting: the file by which they find one another; by the environment, as torchrun has it, if None.
 
     Raises:
         UsageError: it is in use already, or cannot be had.
@@ -428,7 +440,8 @@ def _join(rank: int, size: int, local: int, store: Any = None) -> Team:
         raise UsageError("torch.distributed is in use in this process already; fit with one process")
     hook = sys.excepthook  # torch.distributed puts one of its own there, which says the rank
     try:
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        where = "env://" if meeting is None else f"file://{meeting}"
+        dist.init_process_group("gloo", where, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"rank {rank} of {size} cannot reach the others ({reason})") from None
@@ -447,32 +460,30 @@ def _leave() -> None:
 @contextmanager
 def joined() -> Iterator[Team]:
     """The team of a process that was launched as one of several."""
-    global _team
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    _team = _join(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
-    try:
-        yield _team
-    finally:
-        if not rank:
-            _team.end()
-        _team = None
-        _leave()
-
-
-STORE = "PPL_STORE"
-"""The environment variable that tells a worker of ours where to meet the others."""
+    with _at_work(_join(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))) as team:
+        yield team
 
 
 @contextmanager
 def worker() -> Iterator[Team]:
     """The team of a worker that `formed` started."""
-    import torch.distributed as dist
+    rank, size, meeting = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), os.environ[MEETING]
+    Path(f"{meeting}.{rank}").touch()  # all that can go wrong at the start has not
+    with _at_work(_join(rank, size, size, meeting)) as team:
+        yield team
 
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = dist.FileStore(os.environ[STORE], size)
+
+@contextmanager
+def _at_work(team: Team) -> Iterator[Team]:
+    """The team of fits within the block; the others are let go at its end."""
+    token = _team.set(team)
     try:
-        yield _join(rank, size, size, store)
+        yield team
     finally:
+        if not team.rank:
+            team.end()
+        _team.reset(token)
         _leave()
 
 
@@ -486,44 +497,54 @@ def formed(workers: int) -> Iterator[Team | None]:
     Raises:
         UsageError: they cannot be started.
     """
-    global _team
-    if _team is not None or workers == 1:
-        yield _team
+    if _team.get() is not None or workers == 1:
+        yield _team.get()
         return
-    import torch.distributed as dist
-
     with tempfile.TemporaryDirectory(prefix="ppl-") as directory:  # of this user alone
-        meeting = str(Path(directory) / "store")
-        threads = str(max(1, (os.cpu_count() or 1) // workers))
-        shared = {
-            "WORLD_SIZE": str(workers),
-            STORE: meeting,
-            "PPL_THREADS": threads,
-            "OMP_NUM_THREADS": threads,
-        }
-        paths = os.pathsep.join(path for path in sys.path if path)
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "ppl_models.worker"],
-                env={**os.environ, **shared, "RANK": str(rank), "PYTHONPATH": paths},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for rank 0
-            )
-            for rank in range(1, workers)
-        ]
+        meeting = str(Path(directory) / "meeting")
+        processes = {rank: _started(rank, workers, meeting) for rank in range(1, workers)}
         try:
-            _team = _join(0, workers, workers, dist.FileStore(meeting, workers))
-            yield _team
+            _wait_for(processes, meeting)
+            with _at_work(_join(0, workers, workers, meeting)) as team:
+                yield team
         finally:
-            if _team is not None:
-                _team.end()
-                _team = None
-                _leave()
-            for process in processes:
+            for process in processes.values():
                 try:
                     process.wait(5)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+
+def _started(rank: int, size: int, meeting: str) -> "subprocess.Popen[bytes]":
+    """A worker on this machine, which has a share of its processors."""
+    threads = str(max(1, (os.cpu_count() or 1) // size))
+    own = {"RANK": str(rank), "WORLD_SIZE": str(size), MEETING: meeting}
+    own |= {"PPL_THREADS": threads, "OMP_NUM_THREADS": threads}
+    own["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    with open(f"{meeting}.{rank}.log", "wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ppl_models.worker"],
+            env={**os.environ, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for rank 0
+        )
+
+
+def _wait_for(processes: Mapping[int, "subprocess.Popen[bytes]"], meeting: str) -> None:
+    """Wait until workers have started.
+
+    Raises:
+        UsageError: one has ended instead, or takes too long.
+    """
+    until = time.monotonic() + STARTING
+    for rank, process in processes.items():
+        while not Path(f"{meeting}.{rank}").exists():
+            if process.poll() is not None or time.monotonic() > until:
+                process.kill()
+                said = Path(f"{meeting}.{rank}.log").read_text(errors="replace").strip().splitlines()
+                reason = f" ({clean(said[-1])})" if said else ""
+                raise UsageError(f"a process for the fit could not be started{reason}; leave --workers out")
+            time.sleep(0.02)

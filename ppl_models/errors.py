@@ -6,6 +6,7 @@
     ├── DataError         65   data that cannot be read, or that no model can be fitted to
     ├── OutputError       73   a result that cannot be written
     ├── RunError          74   a run directory that is damaged, foreign or of another version
+    ├── Lost              75   another process of a fit is gone, and with it its rows
     ├── NotTrusted        3    a fit that fails its own checks, where that was asked to be an error
     └── Interrupted       130  the user, or the system, asked to stop
 
@@ -55,6 +56,12 @@ class RunError(PplError):
     """A run directory that is damaged, foreign, or written by another version."""
 
     exit_code = 74
+
+
+class Lost(PplError):
+    """Another process of a fit is gone, and with it its rows; or this one has lost the one that leads."""
+
+    exit_code = 75
 
 
 class NotTrusted(PplError):

@@ -13,6 +13,7 @@ from ppl_models.comparison.compare import compare
 from ppl_models.comparison.entries import Own
 from ppl_models.data import Dataset
 from ppl_models.data.excerpt import excerpt
+from ppl_models.distributed import formed
 from ppl_models.engine import fitted, read_for, settings_for
 from ppl_models.errors import Unsupported, UsageError
 from ppl_models.inference.loop import Course, Progress, Status
@@ -86,14 +87,15 @@ def select(
     how = settings_for(model, settings)
     dataset = read_for(model, data, reading)
     fits, rows = [], []
-    for value in tried:
-        candidate = replace(model, **{name: value})
-        each = fitted(candidate, dataset, how, Course(progress))
-        fits.append(each)
-        with threads_for(each.bound.numbers(each.data)):
-            rows.append({name: value} | _figures(each))
-        if each.status is Status.INTERRUPTED:
-            break
+    with formed(how.workers):  # the same processes for all
+        for value in tried:
+            candidate = replace(model, **{name: value})
+            each = fitted(candidate, dataset, how, Course(progress))
+            fits.append(each)
+            with threads_for(each.bound.numbers(each.data)):
+                rows.append({name: value} | _figures(each))
+            if each.status is Status.INTERRUPTED:
+                break
     best = max(range(len(fits)), key=lambda i: (rows[i]["empty"] == 0, rows[i]["evidence"]))
     return replace(fits[best], candidates=tuple(rows))
 

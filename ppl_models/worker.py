@@ -20,7 +20,6 @@ from ppl_models.data.files import file_of
 from ppl_models.distributed import (
     Divided,
     Heard,
-    Lost,
     Message,
     Share,
     Team,
@@ -29,7 +28,7 @@ from ppl_models.distributed import (
     unpacked,
     worker,
 )
-from ppl_models.errors import UsageError
+from ppl_models.errors import Lost, UsageError
 from ppl_models.inference.loop import Course
 from ppl_models.inference.settings import settings_of
 from ppl_models.model import Model
@@ -51,22 +50,32 @@ def serve(team: Team) -> None:
         with suppress(ValueError, OSError):
             signal.signal(number, signal.SIG_IGN)
     about: dict[str, Any] = {}
+    failure: Exception | None = None
     message = team.hear()
     while message.what != "end":
         try:
             if message.what == "fit":
-                about = message.about
+                about, failure = message.about, None
                 team.agree(lambda told=about: _check(team.rank, told))
             elif message.what == "rows" and message.about["rank"] == team.rank:
                 team.serve(_share(about, team.receive(message.about["tensors"])))
             elif message.what == "train":
                 _train(team, about, message)
+            elif message.what != "rows":  # a sum, of rows that could not be made ready
+                team.gather(lambda error=failure: _fail(error))
         except Heard as heard:
             message = heard.message
             continue
-        except UsageError:  # of any rank: rank 0 says it
-            pass
+        except Lost:
+            raise
+        except Exception as error:  # rank 0 hears of it where it asks for a sum, and says it
+            failure = error
         message = team.hear()
+
+
+def _fail(error: Exception | None) -> Tensors:
+    """Raise the error that kept this rank from having rows."""
+    raise UsageError("a rank has no rows") if error is None else error
 
 
 def _model(about: Mapping[str, Any]) -> Model:

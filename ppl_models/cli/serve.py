@@ -4,11 +4,15 @@ from typing import Any
 
 import click
 
+from ppl_models.capabilities import Importance
 from ppl_models.cli.base import Command
 from ppl_models.cli.options import option, run_argument, together
 from ppl_models.cli.output import note
 from ppl_models.cli.verbs import ABOUT_RUN, opened
 from ppl_models.errors import UsageError
+
+FEW = 400
+"""Draws of the parameters that answers are averaged over: within a twentieth of a posterior sd of all."""
 
 
 @click.command(
@@ -23,7 +27,7 @@ from ppl_models.errors import UsageError
     option("--host", default="127.0.0.1", metavar="NAME", help="Address to listen at; only this machine can "
            "reach the default."),
     option("--port", type=click.IntRange(0, 65_535), default=8_000, help="Port to listen at."),
-    option("--draws", type=click.IntRange(min=1), help="Draws to average over: fewer are faster."),
+    option("--draws", type=click.IntRange(min=1), help="Draws to average over, 400 if not given."),
     option("--most-rows", type=click.IntRange(min=1), default=1_000, help="Rows of a request at most."),
     option("--most-bytes", type=click.IntRange(min=1), default=1 << 20, help="Bytes of a request at most."),
     option("--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, metavar="SECONDS",
@@ -47,8 +51,8 @@ def serve(run: str, **options: Any) -> None:
         seconds=options["timeout"],
         waiting=options["concurrency"],
     )
-    own = {} if options["draws"] is None else {"draws": options["draws"]}
-    app = application(fit, own, bounds)
+    own = options["draws"] or (None if isinstance(fit.bound, Importance) else FEW)
+    app = application(fit, {} if own is None else {"draws": own}, bounds)
     config = uvicorn.Config(
         app, host=options["host"], port=options["port"], log_level="warning", timeout_keep_alive=30,
         h11_max_incomplete_event_size=1 << 16,

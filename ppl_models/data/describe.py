@@ -13,7 +13,7 @@ from ppl_models.data.marks import BLANK
 from ppl_models.data.matrix import matrix
 from ppl_models.data.messages import Change, listed, plural, quoted
 from ppl_models.data.schema import Column, Kind
-from ppl_models.data.spill import blocks
+from ppl_models.data.spill import blocks, lies_on_disk
 from ppl_models.data.summaries import LabelSummary, NumberSummary, Summary
 from ppl_models.data.survey import Survey
 from ppl_models.data.table import MISSING, UNKNOWN, Table
@@ -220,7 +220,7 @@ def sentinels(values: np.ndarray, columns: list[Column]) -> list[str]:
         columns: C of them.
     """
     found: dict[float, list[str]] = {}
-    for j, c in enumerate(columns if not isinstance(values, np.memmap) else ()):
+    for j, c in enumerate(columns if not lies_on_disk(values) else ()):
         if c.labelled or c.minimum == c.maximum:
             continue
         cells = values[:, j]

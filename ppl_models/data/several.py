@@ -164,11 +164,12 @@ def _kinds(tables: Sequence[Table], names: Sequence[str]) -> dict[str, Any]:
     for table in tables:
         block = next(table.blocks(names))
         for name in names:
-            if isinstance(block.columns[name], np.ndarray):
+            cells = block.columns[name]
+            if isinstance(cells, np.ndarray):
                 raise DataError(
                     f"{clean(table.source)}: several files of this format cannot be read as one table"
                 )
-            own, before = block.columns[name].type, found.get(name)
+            own, before = cells.type, found.get(name)
             numeric = [
                 each is not None and (pa.types.is_integer(each) or pa.types.is_floating(each))
                 for each in (own, before)

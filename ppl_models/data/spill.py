@@ -30,6 +30,14 @@ def stays_on_disk(cells: float) -> bool:
     return 8 * cells > SPILL_BYTES or 4 * 8 * cells > budget()
 
 
+def lies_on_disk(values: np.ndarray) -> bool:
+    """Whether an array is a map of a file, or a view of one."""
+    base: object = values
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    return isinstance(base, np.memmap)
+
+
 def block_rows(columns: int) -> int:
     """How many rows of a table are worked on at a time: 16 MB of them, at most 65,536."""
     return int(np.clip(_BLOCK_BYTES // (8 * max(columns, 1)), 1, _BLOCK_ROWS))

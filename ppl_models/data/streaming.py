@@ -115,7 +115,7 @@ def delimited(
 
     # the type of each column, and what it is where a later cell does not fit
     doubt = {pa.int64(): pa.float64(), pa.null(): pa.float64()}
-    types = {name: cells.type for name, cells in first.columns.items()}
+    types: dict[str, Any] = {name: cells.type for name, cells in first.columns.items()}  # type: ignore[union-attr]
     empty = {name for name, kind in types.items() if pa.types.is_null(kind)}
     types = {name: pa.float64() if name in empty else kind for name, kind in types.items()}
 

@@ -12,7 +12,8 @@ from ppl_models.data import Dataset
 from ppl_models.data.batches import minibatches
 from ppl_models.data.excerpt import excerpt, whole_sequences
 from ppl_models.data.files import budget
-from ppl_models.distributed import Lost
+from ppl_models.data.spill import lies_on_disk
+from ppl_models.errors import Lost
 from ppl_models.inference.checkpoint import Checkpoint
 from ppl_models.inference.conjugate import ConjugateRule, State, Statistics
 from ppl_models.inference.convergence import Knockout, Plateau, Windows
@@ -294,7 +295,7 @@ def _batch_size(joint: Joint, data: Dataset) -> int | None:
     In memory all rows at once got further in the same time up to three million rows, the most that was
     measured: a pass of the compiled E step costs less than the noise of mini-batches does.
     """
-    beyond = isinstance(data.values, np.memmap) and data.values.nbytes > budget()
+    beyond = lies_on_disk(data.values) and data.values.nbytes > budget()
     return BATCH if beyond and joint.exchangeable else None
 
 
@@ -305,7 +306,7 @@ def _stochastic(
     rng = np.random.default_rng(settings.seed)
 
     def exchangeable() -> Iterator[Batch]:
-        run = RUN if isinstance(data.values, np.memmap) else 1
+        run = RUN if lies_on_disk(data.values) else 1
         starts = np.arange(0, data.rows, run)
         number = -(-data.rows // size)
         while True:

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 
 from ppl_models.data import Dataset
+from ppl_models.data.files import budget
+from ppl_models.data.spill import lies_on_disk
 from ppl_models.draws import Params
 from ppl_models.errors import DataError
 from ppl_models.inference.conjugate import ConjugateRule
@@ -44,7 +46,7 @@ def train(joint: Joint, data: Dataset, settings: ConjugateSettings, course: Cour
     Raises:
         DataError: the rows do not fit into memory, or those that are kept have no spread in some direction.
     """
-    if isinstance(data.values, np.memmap):
+    if lies_on_disk(data.values) and data.values.nbytes > budget():
         raise DataError(f"{data.source}: robust fits need all rows in memory; fit a part of them")
     try:
         return _concentrated(joint, data, settings, course)

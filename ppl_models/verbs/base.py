@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BLOCK = 1_500_000
 """Numbers of a draw, rows × states say, of which a verb says something at a time where it can."""
 
+DRAWN = 50
+"""As many draws are held of each number at least, where cells of an answer are drawn."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 Seed = Annotated[int | None, "Seed of the draws; follows from the fit's if not given."]
@@ -114,7 +117,8 @@ def in_blocks(verb: Verb, fit: "Record", options: dict[str, Any]) -> "Iterator[p
 
     data, bound = options.get("data"), fit.bound
     data = fit.data if data is None else data
-    size = max(1, BLOCK * data.rows // max(bound.numbers(data), 1))
+    numbers = bound.numbers(data) * (DRAWN if verb.drawn else 1)
+    size = max(1, BLOCK * data.rows // max(numbers, 1))
     others = Observes if verb.drawn else Importance | Observes
     alone = verb.by_row and bound.exchangeable and not isinstance(bound, others)
     alone = alone and not any(options.get(name) for name in verb.unless)

@@ -32,6 +32,7 @@ def test_blocks_say_what_all_rows_say(name, mixture, monkeypatch):
     data = ppl.read(later(), schema=mixture.data.schema)
     whole = VERBS[name](mixture, data=data)
     monkeypatch.setattr(base, "BLOCK", 50)  # rows × components
+    monkeypatch.setattr(base, "DRAWN", 1)
     frames = list(base.in_blocks(VERBS[name], mixture, {"data": data}))
     assert len(frames) == 5
     assert all(frame.columns.equals(whole.columns) for frame in frames)
@@ -46,5 +47,6 @@ def test_blocks_of_what_is_drawn_are_drawn_apart(mixture, monkeypatch):
     gaps = pd.DataFrame({"x": np.full(40, np.nan), "y": np.full(40, np.nan), "kind": ["a"] * 40})
     data = ppl.read(gaps, schema=mixture.data.schema)
     monkeypatch.setattr(base, "BLOCK", 40)
+    monkeypatch.setattr(base, "DRAWN", 1)
     first, second = base.in_blocks(VERBS["impute"], mixture, {"data": data, "draws": 50})
     assert not np.array_equal(first["x"], second["x"])
