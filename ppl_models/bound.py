@@ -13,6 +13,7 @@ from ppl_models.capabilities import Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
 from ppl_models.draws import Draws, Params, Variables
+from ppl_models.errors import Unsupported
 from ppl_models.inference.calibration import Calibrated
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import Training
@@ -152,6 +153,20 @@ class Bayesian(Bound):
             device: where densities are evaluated.
             seed: of the fit.
         """
+
+    def unchained(self, data: Dataset) -> str:
+        """Why Markov chains cannot be had of its posterior, as the end of a sentence; "" if they can."""
+        return "has no chains of its own: its draws are corrected, or moved, as far as they have to be"
+
+    def chained(self, params: Params, data: Dataset, seed: int) -> Calibrated:
+        """Draws of the posterior by Markov chains, where `unchained` says nothing against it.
+
+        Args:
+            params: the guide that training left, beside which they are kept.
+            data: the rows of the fit.
+            seed: of the fit.
+        """
+        raise Unsupported(self.unchained(data))
 
     @abstractmethod
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from ppl_models.bound import Bound
+from ppl_models.bound import Bayesian, Bound
 from ppl_models.capabilities import Conditional
 from ppl_models.data import Dataset, read
 from ppl_models.data.files import budget
 from ppl_models.data.pairs import unwrapped
-from ppl_models.errors import DataError, UsageError
+from ppl_models.errors import DataError, Unsupported, UsageError
 from ppl_models.inference.loop import FROM_START, Course, resolve_device
 from ppl_models.inference.settings import STARTS, Training, settings_of
 from ppl_models.model import Model
@@ -91,6 +91,8 @@ def fitted(
     if data.weight is not None and not bound.exchangeable:
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
     _check_memory(bound, data, settings)
+    if settings.method == "nuts":
+        _check_chains(model, bound, data)
     if keep is not None:
         course = replace(course, keep=lambda trained: keep(Record(model, data, trained, settings, bound)))
     return trained(model, bound, data, settings, course)
@@ -126,6 +128,18 @@ def _check_form(model: Model, bound: Bound, data: Dataset) -> None:
         raise DataError(f"{data.source}: {model.name} takes a table; {names} have other shapes than its rows")
     if data.rows < 1 and not data.arrays:
         raise DataError(f"{data.source}: no rows; {model.name} needs at least one")
+
+
+def _check_chains(model: Model, bound: Bound, data: Dataset) -> None:
+    """Refuse Markov chains where there are none.
+
+    Raises:
+        Unsupported: saying why.
+    """
+    if not isinstance(bound, Bayesian):
+        raise Unsupported(f"--method=nuts draws from a posterior, and {model.name} has point estimates")
+    if why := bound.unchained(data):
+        raise Unsupported(f"--method=nuts: {model.name} {why}; leave it out")
 
 
 def _check_target(model: Model, data: Dataset) -> None:

@@ -33,6 +33,8 @@ class Training:
         device: where to compute: `auto`, `cpu` or `cuda`.
         steps: at most; by the rule if None.
         tolerance: nats a parameter that may be left to gain; of a network, nats a row that count as a gain.
+        method: where draws of the posterior come from: `variational`, the guide that training left, corrected
+            as far as it has to be; or `nuts`, Markov chains, of user-defined models, logistic and glm.
         objective: what the rule raises, as people read it.
 
     Raises:
@@ -47,6 +49,10 @@ class Training:
     tolerance: Annotated[
         float, "Stop when so many nats a parameter are left to gain; a row, of a network.", Positive()
     ] = 1e-3
+    method: Annotated[
+        Literal["variational", "nuts"],
+        "Where draws come from: the fitted guide, or Markov chains (own models, logistic, glm).",
+    ] = "variational"
 
     def __post_init__(self) -> None:
         for name, about in hints(type(self)).items():
