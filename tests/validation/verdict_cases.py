@@ -777,6 +777,14 @@ def logistic_duplicated():
     return ppl.fit(ppl.Logistic(), frame.loc[np.repeat(np.arange(40), 20)].reset_index(drop=True), target="y")
 
 
+UNSEEN = {
+    "modes_hidden": "a mode that no search comes upon, and no draw of any chain near where searches begin",
+    "gmm_series": "that rows follow one another is not looked at where the model takes them in any order: "
+    "files are often sorted",
+}
+"""Cases that are wrong, are called trusted, and why."""
+
+
 class Judged(NamedTuple):
     """A case with what is known and what was said."""
 
