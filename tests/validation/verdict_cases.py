@@ -250,6 +250,39 @@ def svm():
     return ppl.fit(ppl.SVM(), pd.DataFrame(x, columns=["a", "b"]).assign(y=labels(y)), target="y")
 
 
+def labelled(seed: int) -> pd.DataFrame:
+    """400 rows of three columns and two classes."""
+    x = rng(seed).normal(size=(400, 3))
+    y = rng(seed + 1).random(400) < 1 / (1 + np.exp(-(2 * x[:, 0] - x[:, 1])))
+    return pd.DataFrame(x, columns=list("abc")).assign(y=labels(y))
+
+
+def curve(seed: int) -> pd.DataFrame:
+    """600 rows about a line in space."""
+    z = rng(seed).normal(size=(600, 1))
+    return pd.DataFrame(z * [1, -1, 1] + 0.3 * rng(seed + 1).normal(size=(600, 3)), columns=list("abc"))
+
+
+@case("network for classes", "right")
+def mlp():
+    return ppl.fit(ppl.MLP(hidden=[16]), labelled(110), target="y")
+
+
+@case("network for classes, 10 steps", "wrong")
+def mlp_few_steps():
+    return ppl.fit(ppl.MLP(hidden=[16]), labelled(110), target="y", steps=10)
+
+
+@case("variational autoencoder", "right")
+def vae():
+    return ppl.fit(ppl.VAE(latent=1, hidden=[16]), curve(112))
+
+
+@case("variational autoencoder, 10 steps", "wrong")
+def vae_few_steps():
+    return ppl.fit(ppl.VAE(latent=1, hidden=[16]), curve(112), steps=10)
+
+
 # Programs, whose posteriors are known
 
 
@@ -377,22 +410,22 @@ def line():
     return ppl.fit(Line(), LINE)
 
 
-@case("the same, independent normals", draws(**AB))
+@case("line, independent normals", draws(**AB))
 def line_mean_field():
     return ppl.fit(Line(), LINE, guide="normal", steps=400)
 
 
-@case("the same, 5 steps", draws(**AB))
+@case("line, 5 steps", draws(**AB))
 def line_few_steps():
     return ppl.fit(Line(), LINE, guide="normal", steps=5)
 
 
-@case("the same, step size 100", draws(**AB))
+@case("line, step size 100", draws(**AB))
 def line_step_size():
     return ppl.fit(Line(), LINE, guide="normal", steps=200, learning_rate=100.0)
 
 
-@case("the same, 20 steps of mini-batches", draws(**AB))
+@case("line, 20 steps of mini-batches", draws(**AB))
 def line_batches():
     return ppl.fit(Line(), LINE, batch_size=5, steps=20)
 
@@ -439,7 +472,7 @@ def heavy_tails():
     return ppl.fit(Heavy(), {"y": [0.0]})
 
 
-@case("the same, independent normals", quantiles("t", (-3.078, 0.0, 3.078)))
+@case("posterior with Cauchy tails, independent normals", quantiles("t", (-3.078, 0.0, 3.078)))
 def heavy_tails_mean_field():
     return ppl.fit(Heavy(), {"y": [0.0]}, guide="normal", steps=400)
 
