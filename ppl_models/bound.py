@@ -194,6 +194,10 @@ class Bayesian(Bound):
     def log_prior(self, theta: Draws) -> Tensor:
         """Log density of the prior, (S,)."""
 
+    def log_scaled_prior(self, theta: Draws) -> Tensor:
+        """Log density of what is the prior, and no part of the model, in a hierarchy, (S,)."""
+        return self.log_prior(theta)
+
     @abstractmethod
     def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:
         """Log density of the data by unit, in the user's units: (S, rows), or (S, sequences) of a chain.

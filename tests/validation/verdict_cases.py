@@ -811,7 +811,7 @@ def logistic_duplicated():
 
 
 UNSEEN = {
-    "modes_hidden": "a mode that no search comes upon, and no draw of any chain near where searches begin",
+    "modes_hidden": "no search comes upon it, and no chain begins near it",
     "gmm_series": "that rows follow one another is not looked at where the model takes them in any order: "
     "files are often sorted",
 }

@@ -24,7 +24,7 @@ from ppl_models.models.program.density import Density, Shared
 from ppl_models.models.program.groups import chains_of, groups, prior_groups, prior_points
 from ppl_models.models.program.prior import first_points
 from ppl_models.models.program.program import Program
-from ppl_models.models.program.simulate import by_column, marginals, redrawn, simulated
+from ppl_models.models.program.simulate import by_column, log_prior_of, marginals, redrawn, simulated
 from ppl_models.models.program.train import train
 from ppl_models.threads import threads_for
 
@@ -59,6 +59,11 @@ class ProgramBound(Program, Bayesian):
         self.settle(params)
         self.until = None if self.rest is None else time.monotonic() + self.rest
         return calibrate(self, Learned(self, params), data, seed)
+
+    def log_scaled_prior(self, theta: Draws) -> Tensor:
+        """Of the sites outside of plates, where there are some: those of groups are part of the model."""
+        top = [name for name, site in self.sites.latent.items() if not site.plates]
+        return self.log_prior(theta) if not top else log_prior_of(self, self.point(theta), top)
 
     def unchained(self, data: Dataset) -> str:
         """Whether it is too large."""
