@@ -52,6 +52,19 @@ class Fit(Verbs, Record):
         """Whether to trust the fit: checks with reasons and a verdict."""
         return self.report
 
+    def sensitivity(self) -> Any:
+        """How much each parameter hangs on its prior, and on the data, by power scaling, as a table.
+
+        `prior` and `likelihood` are what a doubling of either's power changes, from 0.05 on worth a thought;
+        `says` what follows: see `ppl_models.sensitivity`.
+
+        Raises:
+            Unsupported: there is no posterior of parameters, or its draws do not carry so far.
+        """
+        from ppl_models.sensitivity import sensitivity
+
+        return sensitivity(self)
+
     def save(self, path: Any = None, *, force: bool = False, slim: bool = False) -> Any:
         """Write a run directory and return its path; `runs/MODEL-STEM-NNN` if none is given.
 

@@ -13,6 +13,7 @@ from ppl_models.capabilities import Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
 from ppl_models.draws import Draws, Params, Variables
+from ppl_models.errors import Unsupported
 from ppl_models.inference.calibration import Calibrated
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import Training
@@ -153,6 +154,20 @@ class Bayesian(Bound):
             seed: of the fit.
         """
 
+    def unchained(self, data: Dataset) -> str:
+        """Why Markov chains cannot be had of its posterior, as the end of a sentence; "" if they can."""
+        return "has no chains of its own: its draws are corrected, or moved, as far as they have to be"
+
+    def chained(self, params: Params, data: Dataset, seed: int) -> Calibrated:
+        """Draws of the posterior by Markov chains, where `unchained` says nothing against it.
+
+        Args:
+            params: the guide that training left, beside which they are kept.
+            data: the rows of the fit.
+            seed: of the fit.
+        """
+        raise Unsupported(self.unchained(data))
+
     @abstractmethod
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
         """What `calibrate` gave, from its method and `Calibrated.params`.
@@ -178,6 +193,10 @@ class Bayesian(Bound):
     @abstractmethod
     def log_prior(self, theta: Draws) -> Tensor:
         """Log density of the prior, (S,)."""
+
+    def log_scaled_prior(self, theta: Draws) -> Tensor:
+        """Log density of what is the prior, and no part of the model, in a hierarchy, (S,)."""
+        return self.log_prior(theta)
 
     @abstractmethod
     def log_likelihood(self, data: Dataset, theta: Draws, device: str = "cpu") -> Tensor:

@@ -7,8 +7,8 @@ judged by themselves these do not hang on its parameters.
 """
 
 import textwrap
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from html import escape
 from typing import Any, Literal
@@ -16,10 +16,12 @@ from typing import Any, Literal
 import numpy as np
 
 from ppl_models.capabilities import Fitted, Judged
+from ppl_models.data.copies import copies
 from ppl_models.data.excerpt import excerpt
 from ppl_models.draws import select_draws
 from ppl_models.errors import PplError
-from ppl_models.inference.calibration import ALIKE
+from ppl_models.inference.calibration import ALIKE, NUTS
+from ppl_models.inference.chains import mixing_of
 from ppl_models.inference.psis import smooth
 from ppl_models.wording import spoken
 
@@ -37,6 +39,9 @@ MIXED = 1.02
 
 SHIFTED = 0.25
 """Sds by which weighted means may be away from those of the guide."""
+
+EFFECTIVE, LOST_PATHS = 100, 0.01
+"""Effective draws that each chain is to be worth, and the share of paths that may lose their way."""
 
 FAR = 5.0
 """Factor of an sd up to which linear response is trusted to have corrected it."""
@@ -143,8 +148,39 @@ def check(fit: Fitted, bayesian: bool) -> Report:
     """
     own = tuple(fit.bound.checks(fit))
     draws = tuple(_posterior(fit)) if bayesian else ()
-    found = (_converged(fit, bayesian), *_edge(fit), *_restarts(fit), *draws, *own)
+    chained = bayesian and fit.calibrated.method == NUTS  # draws owe nothing to the guide
+    trained = () if chained else (_converged(fit, bayesian), *_restarts(fit))
+    found = (*trained[:1], *_edge(fit), *trained[1:], *draws, *own, *_copies(fit))
+    if bayesian and not chained:
+        found = tuple(_advised(fit, found))
     return Report(found + tuple(_judged(fit, found)) if bayesian else found)
+
+
+def _copies(fit: Fitted) -> list[Check]:
+    """Whether rows that are taken for independent are copies of others."""
+    data = fit.data
+    if not fit.bound.exchangeable or data.weight is not None or not (number := copies(data)):
+        return []
+    reason = (
+        f"{number:,} of {data.rows:,} rows are exact copies of others, to more digits than chance would "
+        "have: each counts as an observation of its own, so that intervals are too narrow; take copies out"
+    )
+    return [Check("copies", number, "warn", reason)]
+
+
+OF_DRAWS = frozenset({"k-hat", "posterior", "widths", "modes", "R-hat", "converged"})
+"""Checks that another sampler may pass."""
+
+
+def _advised(fit: Fitted, found: Iterable[Check]) -> Iterator[Check]:
+    """The first check of the draws that failed says that Markov chains are an alternative, where they are."""
+    told = bool(fit.bound.unchained(fit.data)) or not fit.data.rows and not fit.data.arrays
+    for each in found:
+        if each.level == "fail" and each.name in OF_DRAWS and not told:
+            told = True
+            yield replace(each, reason=f"{each.reason}; or sample it by Markov chains, --method=nuts")
+        else:
+            yield each
 
 
 def _converged(fit: Fitted, bayesian: bool) -> Check:
@@ -228,7 +264,7 @@ def _posterior(fit: Fitted) -> list[Check]:
         )
         return [Check("posterior", memory, "fail", reason)]
     if how.chains:
-        return [_mixing(how.draws, how.chains)]
+        return list(_mixing(how))
     if how.ratio is not None and p.k_hat > GOOD_K:
         return [_widths(how.ratio, how.method), _predictions(fit)]
     draws = f"{p.draws} draws against the exact posterior"
@@ -262,24 +298,43 @@ def _shift(fit: Fitted) -> float:
     return worst
 
 
-def _mixing(draws: Any, chains: int) -> Check:
-    """Rank-normalised split R-hat of the worst parameter (Vehtari et al. 2021, Bayesian Analysis 16)."""
-    from warnings import catch_warnings, simplefilter
-
-    with catch_warnings():
-        simplefilter("ignore")
-        import arviz as az
-    worst = 0.0
-    for sites in draws.values():
-        for value in sites.values():
-            x = value.reshape(chains, -1, value[0].numel()).numpy()
-            worst = max(worst, *(float(az.rhat(x[..., i])) for i in range(x.shape[-1])))
-    said = f"{worst:.3f} of {chains} chains on the exact posterior, started from its approximation"
+def _mixing(how: Any) -> Iterator[Check]:
+    """R-hat and effective draws of the worst parameter, and paths that lost their way."""
+    number = how.chains
+    found = [
+        mixing_of(value.reshape(number, -1, value[0].numel()).numpy())
+        for sites in how.draws.values()
+        for value in sites.values()
+    ]
+    worst = max(float(each.r_hat.max()) for each in found)
+    least = min(float(each.ess.min()) for each in found)
+    begun = "begun apart from one another" if how.method == NUTS else "started from its approximation"
+    said = f"{worst:.3f} of {number} chains on the exact posterior, {begun}"
     if worst <= MIXED:
-        return Check("R-hat", worst, "ok", f"{said}: they agree")
-    return Check(
-        "R-hat", worst, "warn" if worst <= 1.1 else "fail", f"{said}, over {MIXED}: they do not agree"
-    )
+        yield Check("R-hat", worst, "ok", f"{said}: they agree")
+    else:
+        level: Level = "warn" if worst <= 1.1 else "fail"
+        yield Check("R-hat", worst, level, f"{said}, over {MIXED}: they do not agree")
+    if how.method != NUTS:
+        return
+    total = float(how.params["points"].shape[0])
+    said = f"{least:.0f} of {total:.0f} draws are worth as much as independent ones, in bulk and tails"
+    if least >= EFFECTIVE * number:
+        yield Check("effective draws", least, "ok", said)
+    else:
+        more = f"{said}, under {EFFECTIVE} a chain: what is said of the tails is rough"
+        yield Check("effective draws", least, "warn" if least >= EFFECTIVE / 4 * number else "fail", more)
+    lost = int(how.params["divergent"][0])
+    if lost:
+        reason = (
+            f"{lost} of {total:.0f} paths lost their way: parts of the posterior are too steep to be "
+            "entered, as in a funnel; write it with other parameters"
+        )
+        yield Check("divergent paths", lost, "fail" if lost > LOST_PATHS * total else "warn", reason)
+    cut = int(how.params["deepest"][0])
+    if cut > total / 10:
+        reason = f"{cut} of {total:.0f} paths were cut off before they turned: draws hang together"
+        yield Check("long paths", cut, "warn", reason)
 
 
 def _widths(ratio: Any, method: str) -> Check:

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from ppl_models.bound import Bound
+from ppl_models.bound import Bayesian, Bound
 from ppl_models.capabilities import Conditional
 from ppl_models.data import Dataset, read
 from ppl_models.data.files import budget, file_of
 from ppl_models.data.pairs import unwrapped
 from ppl_models.distributed import Divided, Shares, Team, formed, launched, packed
-from ppl_models.errors import DataError, Lost, UsageError
+from ppl_models.errors import DataError, Lost, Unsupported, UsageError
 from ppl_models.inference.loop import FROM_START, Course, Status, Trained, resolve_device
 from ppl_models.inference.settings import STARTS, NetworkSettings, Training, settings_of
 from ppl_models.model import Model
@@ -92,6 +92,8 @@ def fitted(
     if data.weight is not None and not bound.exchangeable:
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")
     _check_memory(bound, data, settings)
+    if settings.method == "nuts":
+        _check_chains(model, bound, data)
     kept: list[Trained] = []
 
     def write(trained: Trained) -> None:
@@ -185,6 +187,18 @@ def _check_form(model: Model, bound: Bound, data: Dataset) -> None:
         raise DataError(f"{data.source}: {model.name} takes a table; {names} have other shapes than its rows")
     if data.rows < 1 and not data.arrays:
         raise DataError(f"{data.source}: no rows; {model.name} needs at least one")
+
+
+def _check_chains(model: Model, bound: Bound, data: Dataset) -> None:
+    """Refuse Markov chains where there are none.
+
+    Raises:
+        Unsupported: saying why.
+    """
+    if not isinstance(bound, Bayesian):
+        raise Unsupported(f"--method=nuts draws from a posterior, and {model.name} has point estimates")
+    if why := bound.unchained(data):
+        raise Unsupported(f"--method=nuts: {model.name} {why}; leave it out")
 
 
 def _check_target(model: Model, data: Dataset) -> None:

@@ -13,6 +13,7 @@ https://doi.org/10.1214/07-BA229). So p-values need no simulated data and no ref
     extremes          max |r|                                        1 − (1 − p)^m
     zeros             Σ [x = 0] − Σ P(X = 0)                         Poisson–binomial; normal
     autocorrelation   Σ r_t r_{t+1} / √Σ r_t² r_{t+1}²               N(0, 1), within a sequence
+    dependence        Σ r_i r_j / √Σ r_i² r_j² of two columns        N(0, 1), if independent given the states
 
 Each is looked at under `DRAWS` draws, whose p-values are combined by twice their median, which holds however
 they depend on one another (Rüger 1978, Metrika 25), and then over all columns and statistics by Holm (1979,
@@ -40,6 +41,15 @@ SHOWN = 5
 
 NAME = "model against data"
 
+ADVICE = "give the site a wider distribution"
+"""What is suggested where nothing better is known."""
+
+FOLLOWED = 10
+"""Predictors that residuals may follow, at most."""
+
+PAIRED = 20
+"""Columns whose pairs are looked at, at most."""
+
 LEAST = 20
 """Observed cells of a column from which it is looked at."""
 
@@ -62,7 +72,10 @@ class Cells:
         variance: (B, n).
         zero: (B, n) P(X = 0), of counts.
         labelled: whether values are codes, of which only the autocorrelation is looked at.
-        instead: what is to be done about `dispersion`, `underdispersion`, `zeros`, `tails`, `skewness`.
+        instead: what is to be done about `dispersion`, `underdispersion`, `zeros`, `tails`, `skewness`,
+            `dependence`.
+        block: columns of one block have a distribution together; those of different ones are independent
+            given the states.
     """
 
     name: str
@@ -76,6 +89,7 @@ class Cells:
     zero: np.ndarray | None = None
     labelled: bool = False
     instead: Mapping[str, str] = field(default_factory=dict)
+    block: str = ""
 
 
 def joined(parts: Sequence[Cells]) -> Cells:
@@ -240,7 +254,33 @@ def misfits(
         within: what residuals are within, such as ` within states`.
     """
     rng = np.random.default_rng(seed)
-    return holm([each for column in cells for each in of_column(column, starts, rng, within)])
+    found = [each for column in cells for each in of_column(column, starts, rng, within)]
+    return holm([*found, *_dependence(cells, rng, within)])
+
+
+def _dependence(cells: Sequence[Cells], rng: np.random.Generator, within: str) -> list[Found]:
+    """Whether columns that are independent given the states hang together."""
+    of_rows = [each for each in cells if not each.labelled][:PAIRED]
+    if len({each.block for each in of_rows}) < 2:
+        return []
+    wide = []
+    for each in of_rows:
+        r = np.full((len(each.below), len(each.values)), np.nan)
+        r[:, ~np.isnan(each.values)] = residuals(each, rng)
+        wide.append(r)
+    found = []
+    for j, second in enumerate(of_rows):
+        for i, first in enumerate(of_rows[:j]):
+            product = wide[i] * wide[j]
+            product = product[:, ~np.isnan(product[0])]
+            if first.block == second.block or product.shape[1] < LEAST:
+                continue
+            z = product.sum(1) / np.maximum(np.sqrt((product**2).sum(1)), 1e-300)
+            correlation = float(np.median(product.mean(1)))
+            said = f"it and {first.name!r} correlate by {correlation:.2f}{within}, 0 is expected"
+            advice = second.instead.get("dependence", "more states can let columns hang together")
+            found.append(Found(second.name, "dependence", combined(two_sided(z)), said, advice))
+    return found
 
 
 def unit_root(values: np.ndarray, starts: np.ndarray) -> float:
@@ -328,11 +368,17 @@ def checks(
     return [Check(NAME, {}, "ok", reason, "both")]
 
 
-def replicated(seen: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) -> list[Found]:
+def replicated(
+    seen: Mapping[str, np.ndarray],
+    drawn: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray] | None = None,
+) -> list[Found]:
     """What replicated data sets say of the one that was seen, where there are no distributions of cells.
 
     Each cell is put beside the mean and sd that it has in all S + 1 tables: r = (x − m)/s. The mean of r²,
-    of r³, the largest |r| and the share of zeros of counts are standardised over all tables, and the
+    of r³, the largest |r| and the share of zeros of counts, and with predictors whether r or |r| follows one
+    of them (by Legendre polynomials of its ranks), and how far means of r over rows of equal predictors
+    spread (lack of fit; Fisher 1922), are standardised over all tables, and the
     largest of all is compared with the largest that a replicate has of all (Westfall & Young 1993,
     Resampling-based multiple testing): the rank of the observed one among them is the p-value of all
     statistics together. As parameters were fitted to the same rows, it raises fewer alarms than it says.
@@ -340,7 +386,9 @@ def replicated(seen: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) 
     Args:
         seen: (n,) observed cells by name.
         drawn: (S, n) replicates of the same.
+        given: (n,) predictors by name, without missing cells.
     """
+    given = given or {}
     names: list[tuple[str, str]] = []
     figures: list[np.ndarray] = []
     for name, x in seen.items():
@@ -357,6 +405,11 @@ def replicated(seen: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) 
         if whole:
             names.append((name, "zeros"))
             figures.append((y == 0).mean(1))
+        for statistic, figure in _followed(
+            r, {other: x[~np.isnan(seen[name])] for other, x in given.items()}
+        ):
+            names.append((name, statistic))
+            figures.append(figure)
     if not figures:
         return []
     each = np.stack(figures, 1)  # (1 + S, statistics)
@@ -368,11 +421,40 @@ def replicated(seen: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) 
         "skewness": lambda a, b: f"skewness {a**3:.2g} of its residuals, {b**3:.2g} is drawn",
         "extremes": lambda a, b: f"a cell is {np.exp(a):.1f} sds out, {np.exp(b):.1f} is drawn",
         "zeros": lambda a, b: f"{100 * a:.1f} % of its cells are 0, {100 * b:.1f} % are drawn",
+        "curvature": lambda a, b: "its mean bends",
+        "spread": lambda a, b: "its spread changes",
+        "lack of fit": lambda a, b: (
+            "rows of equal predictors are alike beyond what these say: a group that is left out"
+        ),
     }
     return [
-        Found(
-            name, statistic, p, words[statistic](each[0, i], usual[i]), "give the site a wider distribution"
-        )
+        Found(name, statistic, p, _told(words, statistic, each[0, i], usual[i]), ADVICE)
         for i, (name, statistic) in enumerate(names)
         if abs(z[0, i]) > limit
     ]
+
+
+def _told(words: Mapping[str, Any], statistic: str, seen: float, usual: float) -> str:
+    """What a statistic is in words; those of a predictor name it behind a bar."""
+    kind, _, other = statistic.partition("|")
+    return words[kind](seen, usual) + (f" with {other!r}" if other else "")
+
+
+def _followed(r: np.ndarray, given: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """Figures (1 + S,) by which residuals (1 + S, m) follow predictors."""
+    found, size = [], np.abs(r) - np.abs(r).mean(1, keepdims=True)
+    for other, x in list(given.items())[:FOLLOWED]:
+        values, at, count = np.unique(x, return_inverse=True, return_counts=True)
+        if len(values) < 5:
+            continue
+        t = 2 * ((np.cumsum(count) - 0.5 * (count + 1))[at] + 0.5) / len(x) - 1  # ranks, ties at their middle
+        found.append((f"curvature|{other}", (r * (1.5 * t**2 - 0.5)).mean(1)))
+        found.append((f"spread|{other}", (size * t).mean(1)))
+    if given:
+        _, at, count = np.unique(
+            np.stack(list(given.values()), 1), axis=0, return_inverse=True, return_counts=True
+        )
+        if len(count) <= len(at) / 2:
+            sums = np.stack([np.bincount(at.ravel(), each) for each in r])
+            found.append(("lack of fit", np.log((sums**2 / count).sum(1) + 1e-12)))
+    return found

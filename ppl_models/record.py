@@ -135,6 +135,8 @@ class Record:
         if self._stored_guide is not None:
             method, params = self._stored_guide
             return self.bound.restored(method, self.params, params)
+        if self.settings.method == "nuts":
+            return self.bound.chained(self.params, self.learned_from, self.settings.seed)
         return self.bound.calibrate(self.params, self.learned_from, self.settings.device, self.settings.seed)
 
     @once

@@ -190,14 +190,24 @@ def _with_index(frame: "pandas.DataFrame") -> "pandas.DataFrame":
     help=f"Whether to trust a fit: the verdict and its reasons. Exits with 3 if not.\n\n{ABOUT_RUN}",
     example="ppl check latest && ppl forecast latest",
 )
-@together(run_argument(), json_option())
+@together(
+    run_argument(),
+    option("--prior", is_flag=True, help="Also how much each parameter hangs on its prior (power scaling)."),
+    json_option(),
+)
 def check(run: str, **options: Any) -> None:
     """Print the report, and exit with 3 if the fit is not trusted."""
     path = locate(run, options["runs"])
-    report = opened(run, options).check()
+    fit = opened(run, options)
+    report = fit.check()
+    scaled = fit.sensitivity().reset_index().to_dict("records") if options["prior"] else []
     if options["json"]:
-        print_json({"run": str(path), **report.to_dict()})
+        found = {"sensitivity": scaled} if options["prior"] else {}
+        print_json({"run": str(path), **report.to_dict(), **found})
     else:
         say(report.text(width() if results().isatty() else 100))
+        if scaled:
+            say("\nsensitivity to the power of prior and likelihood, from 0.05 on worth a thought")
+            say(table(scaled))
     if report.verdict == "not trusted":
         raise NotTrusted(f"{path} is not trusted")

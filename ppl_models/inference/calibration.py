@@ -53,6 +53,10 @@ CHAINS, ROUNDS = 500, 48
 """Hamiltonian chains that draws are moved by, and their rounds at most."""
 
 
+NUTS = "Markov chains (NUTS)"
+"""The method of draws that `--method nuts` makes."""
+
+
 class ExactJoint(Protocol):
     """What calibration asks of a model: draws of its guide, and the exact log density."""
 
@@ -117,7 +121,7 @@ class Calibrated:
         params: what to save to have the same again.
         draws: draws of the posterior itself, which need no weights, or None.
         memory: how much these remember of the guide, and up to what they count as having forgotten.
-        chains: how many Markov chains `draws` are of, one after another, where training has made them.
+        chains: how many Markov chains `draws` are of, one after another, where they are of such chains.
         ratio: sd by linear response over that of the mean-field guide, parameter by parameter, or None.
     """
 
@@ -199,6 +203,8 @@ def restored_guide(bound: Any, method: str, learned: Params, params: Params) -> 
         The draws at `points`, or those of the Markov chains of the training, or none beside the guide.
     """
     guide, points, memory = Learned(bound, learned), params.get("points"), params.get("memory")
+    if method == NUTS and points is not None:
+        return Calibrated(method, guide, dict(params), bound.theta(points), chains=int(params["chains"][0]))
     if points is not None:
         limits = None if memory is None else (float(memory[0]), float(memory[1]))
         return Calibrated(method, guide, dict(params), bound.theta(points), limits)

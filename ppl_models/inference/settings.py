@@ -34,6 +34,8 @@ class Training:
         steps: at most; by the rule if None.
         tolerance: nats a parameter that may be left to gain; of a network, nats a row that count as a gain.
         workers: processes on this machine that share the fit; see `ppl_models.distributed`.
+        method: where draws of the posterior come from: `variational`, the guide that training left, corrected
+            as far as it has to be; or `nuts`, Markov chains, of user-defined models, logistic and glm.
         objective: what the rule raises, as people read it.
 
     Raises:
@@ -49,6 +51,10 @@ class Training:
         float, "Stop when so many nats a parameter are left to gain; a row, of a network.", Positive()
     ] = 1e-3
     workers: Annotated[int, "Processes on this machine that share the fit.", AtLeast(1)] = 1
+    method: Annotated[
+        Literal["variational", "nuts"],
+        "Where draws come from: the fitted guide, or Markov chains (own models, logistic, glm).",
+    ] = "variational"
 
     def __post_init__(self) -> None:
         for name, about in hints(type(self)).items():

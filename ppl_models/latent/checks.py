@@ -15,6 +15,8 @@ from ppl_models.data.excerpt import excerpt
 from ppl_models.draws import Draws, Params, select_draws
 from ppl_models.families.base import Emission
 from ppl_models.families.choose import instead, named
+from ppl_models.families.columns import CellEmission
+from ppl_models.families.gaussian import DiagonalGaussian
 from ppl_models.families.registry import FAMILIES
 from ppl_models.latent.joint import Joint
 
@@ -136,13 +138,16 @@ def _cells(joint: Joint, e: Emission, theta: Draws, path: "Tensor", part: Datase
     family = next(family for family in FAMILIES if family.name == e.name)
     discrete = family.of_counts is not None and bool((found.below < found.upto).any())
     zero = d.base_dist.log_prob(torch.zeros(x.shape[-1]).double()).exp() if discrete else None
+    together = not isinstance(e, CellEmission)  # it has a covariance
     for j, column in enumerate(columns):
         advice = instead("emission", column.name, family)
+        if isinstance(e, DiagonalGaussian):
+            advice = {**advice, "dependence": "--covariance=full lets columns hang together"}
         yield misfit.Cells(
             column.name, e.name, x[:, j], *(part[..., j] for part in found),
             mean[..., j].numpy(), variance[..., j].numpy(),
             None if zero is None else zero[..., j].numpy(),
-            column.labelled, advice,
+            column.labelled, advice, block=e.name if together else column.name,
         )  # fmt: skip
 
 

@@ -14,17 +14,21 @@ from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, free, interval, number_of
 from ppl_models.errors import Unsupported
-from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
+from ppl_models.inference.calibration import NUTS, Calibrated, Learned, restored_guide
+from ppl_models.inference.chains import CHAINS as CHAINS_NUTS
+from ppl_models.inference.chains import sampled, too_large
 from ppl_models.inference.gaussian import GaussianRule
 from ppl_models.inference.loop import STEPS, Course, Log, Status, Trained, why
 from ppl_models.inference.settings import GaussianSettings, Training
 from ppl_models.regression.bound import NAME, Regression
 from ppl_models.regression.calibrate import calibrate
+from ppl_models.regression.density import LogJoint
 from ppl_models.regression.design import outside
 from ppl_models.regression.fitting import fit_regression
 from ppl_models.regression.forms import CHAINS
 from ppl_models.regression.kernels import KernelCoding
 from ppl_models.regression.priors import NormalPrior, Stacked, StudentPrior
+from ppl_models.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +68,26 @@ class TrainedRegression(Regression, Bayesian):
     def calibrate(self, params: Params, data: Dataset, device: str, seed: int) -> Calibrated:
         """As it was trained, its draws moved where weights will not do."""
         return calibrate(self, Learned(self, params), data, seed)
+
+    def unchained(self, data: Dataset) -> str:
+        """Whether its likelihood is none, it has a kernel whose size was learned, or is too large."""
+        if not self.generates:
+            return "has a pseudo-likelihood, whose posterior is the guide's by definition"
+        if self.model.prior == "horseshoe":
+            return "has Markov chains of its own under a horseshoe"
+        if self.tuned is not None or data.weight is not None:
+            return "learns a kernel or weighs rows, by which its density is adjusted"
+        return too_large(self.parameters, data.rows * self.response.width)
+
+    def chained(self, params: Params, data: Dataset, seed: int) -> Calibrated:
+        """NUTS on the exact density, from points about zero, in coordinates of standardised columns."""
+        joint = LogJoint(self, self.dataset_batch(data))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 4)
+            points = 4 * torch.rand(4 * CHAINS_NUTS, self.parameters, dtype=torch.float64) - 2
+        with threads_for(data.rows * self.response.width * CHAINS_NUTS):
+            parts = sampled(joint.rounded if self.shared else joint, points, seed, joint.back)
+        return restored_guide(self, NUTS, params, parts)
 
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
         """What `calibrate` gave."""

@@ -33,7 +33,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"neural"},  # with heads that are regressions
     {"models"},
     {"registry", "record"},
-    {"tables", "runs", "engine", "fidelity"},
+    {"tables", "runs", "engine", "fidelity", "sensitivity"},
     {"verbs"},  # of which some fit the same model again, to a part
     {"comparison"},
     {"report", "selection", "resuming", "export", "callbacks", "worker"},

@@ -44,5 +44,10 @@ def against_data(bound: Any, fitted: Fitted) -> list[Check]:
     advice = (
         f"--family={wider} has more spread" if wider else "other predictors, or a --formula, may say more"
     )
-    found = misfit.replicated({name: seen}, {name: drawn})
+    beside = {
+        column.name: part.values[:, j]
+        for j, column in enumerate(data.schema.columns)
+        if j != target and not np.isnan(part.values[:, j]).any()
+    }
+    found = misfit.replicated({name: seen}, {name: drawn}, beside)
     return misfit.checks([each._replace(advice=advice) for each in found], 1, part.rows)

@@ -24,9 +24,10 @@
     calibrate.py    calibration: the guide as it was trained, or draws moved
     moving.py       draws moved to the posterior by Hamiltonian chains
     simulate.py     observed sites drawn anew, and the posterior of discrete latents
+    made_up.py      data for a program that has none
     groups.py       groups for ArviZ by site, and draws of the prior
     naming.py       names of dimensions and their coordinates
-    checks.py       how many modes the draws are of
+    checks.py       how many modes the draws are of, and which a guide missed
 
 A program is given its data by column, and executed under handlers that give its latent sites their values
 at a point u of unconstrained space; everything else is a function of the density that follows.

@@ -14,16 +14,19 @@ from ppl_models.checks import Check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, interval
 from ppl_models.errors import DataError, Unsupported
-from ppl_models.inference.calibration import Calibrated, Learned, restored_guide
+from ppl_models.inference.calibration import NUTS, Calibrated, Learned, restored_guide
+from ppl_models.inference.chains import CHAINS, sampled, too_large
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ProgramSettings, Training
 from ppl_models.models.program.calibrate import calibrate
-from ppl_models.models.program.checks import against_data, modes
+from ppl_models.models.program.checks import against_data, beyond, modes
 from ppl_models.models.program.density import Density, Shared
 from ppl_models.models.program.groups import chains_of, groups, prior_groups, prior_points
+from ppl_models.models.program.prior import first_points
 from ppl_models.models.program.program import Program
-from ppl_models.models.program.simulate import by_column, marginals, redrawn, simulated
+from ppl_models.models.program.simulate import by_column, log_prior_of, marginals, redrawn, simulated
 from ppl_models.models.program.train import train
+from ppl_models.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +60,23 @@ class ProgramBound(Program, Bayesian):
         self.until = None if self.rest is None else time.monotonic() + self.rest
         return calibrate(self, Learned(self, params), data, seed)
 
+    def log_scaled_prior(self, theta: Draws) -> Tensor:
+        """Of the sites outside of plates, where there are some: those of groups are part of the model."""
+        top = [name for name, site in self.sites.latent.items() if not site.plates]
+        return self.log_prior(theta) if not top else log_prior_of(self, self.point(theta), top)
+
+    def unchained(self, data: Dataset) -> str:
+        """Whether it is too large."""
+        return too_large(self.parameters, self.density.cells)
+
+    def chained(self, params: Params, data: Dataset, seed: int) -> Calibrated:
+        """NUTS on its density, from draws of the prior and points about zero."""
+        self.settle(params)
+        self.density.patience = 0.0  # thousands of evaluations are to come
+        with threads_for(self.density.cells * CHAINS):
+            parts = sampled(self.density, first_points(self, 4 * CHAINS, seed + 1), seed)
+        return restored_guide(self, NUTS, params, parts)
+
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
         """What `calibrate` gave."""
         self.settle(learned)
@@ -79,7 +99,9 @@ class ProgramBound(Program, Bayesian):
 
     def checks(self, fitted: Fitted) -> Sequence[Check]:
         """Whether the posterior has one mode, and data looks like the model."""
-        return [*modes(fitted.trained), *against_data(self, fitted)]
+        chained = fitted.calibrated.method == NUTS
+        of_guide = [] if chained else [*modes(fitted.trained), *beyond(self, fitted)]
+        return [*of_guide, *against_data(self, fitted)]
 
     def working_bytes(self, settings: Training) -> int:
         """Some d × d matrices for every start, and the log densities of the points of one execution."""

@@ -23,6 +23,7 @@ def calibrate(bound: Program, learned: Learned, data: Dataset, seed: int) -> Cal
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 3)
         good = weigh(bound, bound.density, learned, number_of_draws(bound, data), seed).good
-        parts = {} if good or not movable(bound) else moved(bound, learned.params)
-    method = "moved" if parts else "Gaussian" if "precision" in learned.params else "guide"
+        gaussian = "precision" in learned.params  # another guide was asked for: its draws stay its own
+        parts = moved(bound, learned.params) if gaussian and not good and movable(bound) else {}
+    method = "moved" if parts else "Gaussian" if gaussian else "guide"
     return restored_guide(bound, method, learned.params, parts)

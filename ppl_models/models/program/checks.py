@@ -11,6 +11,13 @@ from ppl_models.draws import select_draws
 from ppl_models.errors import PplError
 from ppl_models.inference.loop import Trained
 from ppl_models.models.program.modes import described, gaussians
+from ppl_models.models.program.prior import first_points
+from ppl_models.models.program.start import WIDE, starts
+from ppl_models.threads import threads_for
+
+SEARCHES, SEARCHED, INSIDE, SLIGHT = 8, 1_000_000, 3.0, 4.6
+"""Searches for modes that a guide missed, numbers of an execution at most, sds that a draw may be away from a
+mode that it is in, and nats below the ELBO from which a mode has a hundredth of the probability."""
 
 REPLICATES, NUMBERS = 100, 400_000
 """Data sets that are drawn to be compared with the one that was seen, and numbers of all of them at most."""
@@ -35,6 +42,36 @@ def modes(trained: Trained) -> list[Check]:
     )
     same = alike if "modes.images" in params else ""
     return [Check("modes", len(q.log_weight), "ok", f"draws are of {described(q)}{same}")]
+
+
+def beyond(bound: Any, fitted: Fitted) -> list[Check]:
+    """Whether searches find a mode of some weight that no draw of a guide is in.
+
+    The Gaussian rule searches itself; another guide knows of the place alone where it was begun. A draw is in
+    a mode where it is within `INSIDE` sds a dimension, by the information there.
+
+    Args:
+        bound: the model over the columns.
+        fitted: with its draws.
+    """
+    density = bound.density
+    if "precision" in fitted.trained.params or bound.parameters > WIDE or density.cells > SEARCHED:
+        return []
+    with threads_for(density.cells * SEARCHES), torch.no_grad():
+        found, _ = starts(density, first_points(bound, SEARCHES, fitted.settings.seed))
+    u = bound.point(fitted.posterior_draws.theta)
+    missed = 0
+    for start in found:
+        x = u - start.loc
+        near = ((x @ start.precision) * x).mean(1).clamp_min(0).sqrt()
+        missed += start.mode and start.elbo > fitted.trained.elbo - SLIGHT and float(near.min()) > INSIDE
+    if not missed:
+        return []
+    reason = (
+        f"searches find {missed} further mode{'s' * (missed > 1)} of some weight that no draw of the "
+        "guide is in; leave --guide out, so that modes are combined"
+    )
+    return [Check("modes", missed + 1, "fail", reason)]
 
 
 def against_data(bound: Any, fitted: Fitted) -> list[Check]:

@@ -62,6 +62,7 @@ class Density:
         dimension: d.
         path: `vmap` or `loop`.
         reason: why it is a loop.
+        patience: seconds that a number of points takes before its operations are recorded.
         shared: as it was given.
     """
 
@@ -76,7 +77,7 @@ class Density:
     ) -> None:
         self.model, self.columns, self.sites = model, columns, sites
         self.dimension = sites.dimension
-        self.reason, self.path, self.record = "", "vmap", record
+        self.reason, self.path, self.record, self.patience = "", "vmap", record, RECORD
         self._complete: frozenset[str] = frozenset()
         self._taken: dict[int, float] = {}
         self._asked = self._steep = 0
@@ -246,7 +247,7 @@ class Density:
             return self._recorded[size](points)
         if self.shared is not None and self._batched is None and self.cells * size <= OPERATIONS:
             return self._as_before(points, self.shared)
-        if self.record and self._taken.get(size, 0.0) > RECORD and self.cells * size <= OPERATIONS:
+        if self.record and self._taken.get(size, 0.0) > self.patience and self.cells * size <= OPERATIONS:
             if len(self._recorded) >= KEPT:
                 self._recorded.pop(next(iter(self._recorded)))
             self._recorded[size] = self._record(points)
@@ -274,6 +275,8 @@ class Density:
 
         try:
             recorded = make_fx(lambda u: self._all(u))(points)  # a bound method would count as two arguments
+            recorded.graph.eliminate_dead_code()
+            recorded.recompile()
             value, slope = recorded(points)
         except PplError:
             raise

@@ -21,6 +21,7 @@ from torch import Tensor
 from ppl_models.capabilities import Fitted
 from ppl_models.draws import Variables
 from ppl_models.errors import Unsupported
+from ppl_models.inference.chains import mixing_of
 from ppl_models.models.program.execution import numerics, observed
 from ppl_models.models.program.naming import named
 from ppl_models.models.program.prior import prior_point
@@ -158,6 +159,17 @@ def _without(likelihoods: "xr.Dataset", name: str, holes: np.ndarray) -> "xr.Dat
     return others.assign({name: (("chain", "draw", dim), flat)}).assign_coords({dim: seen})
 
 
+def _long_chains(bound: Any, points: Tensor, number: int) -> dict[str, dict[str, np.ndarray]]:
+    """R-hat and effective sample size of chains that follow one another."""
+    found: dict[str, dict[str, np.ndarray]] = {"r_hat": {}, "ess": {}}
+    variables, _ = bound.variables(bound.theta(points))
+    for name, (_, value) in variables.items():
+        mixing = mixing_of(value.reshape(number, -1, int(np.prod(value.shape[1:], dtype=int))))
+        found["r_hat"][name] = mixing.r_hat.reshape(value.shape[1:])
+        found["ess"][name] = mixing.ess.reshape(value.shape[1:])
+    return found
+
+
 SUPER = 8
 """Groups of chains that began near one another."""
 
@@ -177,6 +189,8 @@ def chains_of(bound: Any, params: Mapping[str, Tensor]) -> dict[str, dict[str, n
     if "chains" not in params:
         return {}
     number = int(params["chains"][0])
+    if "divergent" in params:
+        return _long_chains(bound, params["points"], number)
     variables, _ = bound.variables(bound.theta(params["points"]))
     found: dict[str, dict[str, np.ndarray]] = {"r_hat": {}, "ess": {}}
     for name, (_, value) in variables.items():

@@ -105,6 +105,23 @@ def redrawn(bound: Any, data: Dataset, point: Tensor) -> Dataset:
     return replace(data, values=values, arrays=holed)
 
 
+def log_prior_of(bound: Any, points: Tensor, names: list[str]) -> Tensor:
+    """Log density of some latent sites given those before them, (S,).
+
+    Args:
+        bound: the model.
+        points: u (S, d).
+        names: of the sites.
+    """
+
+    def one(u: Tensor) -> dict[str, Tensor]:
+        trace = traced(bound.model, bound.density.columns, Draw(bound.sites, u), bound.sites, enumerate=False)
+        each = [trace.nodes[n]["fn"].log_prob(trace.nodes[n]["value"]).sum() for n in names]
+        return {"log_prior": torch.stack(each).sum() + 0 * u.sum()}
+
+    return bound.mapped(one, points)["log_prior"]
+
+
 def marginals(bound: Any, columns: Columns, points: Tensor) -> dict[str, Tensor]:
     """P(z = k | x, θ) averaged over points u (S, d): (*plates, K) for every discrete latent.
 

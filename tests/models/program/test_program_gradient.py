@@ -137,3 +137,23 @@ def test_every_elbo_is_one(elbo):
     fit = ppl.fit(Normals(), data, elbo=elbo, particles=5, steps=300)
     assert fit.trained.rule.endswith("full-rank guide")
     assert fit.elbo <= ppl.fit(Normals(), data).elbo + 0.05
+
+
+def test_a_guide_that_is_far_off_says_so():
+    """Its draws are not moved: a fit with a guide that was asked for is judged as it is."""
+    data = pd.DataFrame({"heads": [1.0] * 30 + [0.0] * 10})
+
+    @dataclass(frozen=True)
+    class Beside(ppl.PyroModel):
+        def model(self, data):
+            p = pyro.sample("p", dist.Beta(2.0, 2.0))
+            with pyro.plate("rows", len(data)):
+                pyro.sample("heads", dist.Bernoulli(p), obs=data["heads"])
+
+        def guide(self, data, fit=None):
+            a = pyro.param("a", torch.ones(()))
+            pyro.sample("p", dist.Beta(100.0 + 0 * a, 100.0))
+
+    fit = ppl.fit(Beside(), data, steps=20)
+    assert fit.calibrated.method == "guide"
+    assert fit.check().verdict == "not trusted"
