@@ -23,6 +23,9 @@ from ppl_models.cli.streams import apart
 from ppl_models.errors import Interrupted
 from ppl_models.model import Model
 
+OWN = "workers"
+"""Here of simulations, not of the training."""
+
 WORDS = """Simulation-based calibration of {name}: parameters from the prior, data from these, a fit to the
 data, and the rank of the true values among its draws, which is uniform where fits are right.
 
@@ -78,7 +81,7 @@ def sbc_command(name: str, model: type[Model]) -> click.Command:
         option("--out", metavar="DIR", help="Where simulations are written to, and gone on from."),
         option("--force", is_flag=True, help="Begin anew, whatever is in --out."),
         option("--output", "-o", metavar="FILE", help="Write a picture: .png, .svg or .pdf."),
-        reading_of("fit"),
+        reading_of("fit", model),
         json_option(),
         quiet_option(),
     )  # fmt: skip
@@ -93,7 +96,7 @@ def sbc_command(name: str, model: type[Model]) -> click.Command:
         params=[
             click.Argument(["data"], metavar="[DATA]", required=False),
             *own,
-            *settings_options(model.settings),
+            *(each for each in settings_options(model.settings) if each.name != OWN),
             *shared,
         ],
         help=WORDS.format(name=name),
@@ -102,9 +105,9 @@ def sbc_command(name: str, model: type[Model]) -> click.Command:
     )
 
 
-def _reading(data: str | None, options: dict[str, Any]) -> dict[str, Any]:
+def _reading(model: type[Model], data: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """How the template is read; without one `--columns` is their number."""
-    found = read_with(options, "fit")
+    found = read_with(options, "fit", model)
     if data is not None or "columns" not in found:
         return found
     (first, *more) = found["columns"]
@@ -132,7 +135,7 @@ def _run(model: type[Model], data: str | None, options: dict[str, Any]) -> None:
             note(f"{done} of {every} simulations")
 
     names = ("simulations", "rows", "rank_draws", "workers", "level", "out", "force")
-    settings = {name: options[name] for name in hints(model.settings)}
+    settings = {name: options[name] for name in hints(model.settings) if name != OWN}
     try:
         found = calibrated(
             plan_of(model, options).model,
@@ -140,7 +143,7 @@ def _run(model: type[Model], data: str | None, options: dict[str, Any]) -> None:
             progress=told,
             **{name: options[name] for name in names},
             **settings,
-            **_reading(data, options),
+            **_reading(model, data, options),
         )
     except KeyboardInterrupt:
         kept = f"; the same command goes on from {options['out']}" if options["out"] else ""
