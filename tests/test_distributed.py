@@ -56,7 +56,18 @@ CASES = {
     "gmm classes": (ppl.GMM(components=1), ["a", "b", "kind"], {"target": "kind"}),
     "gmm weights": (ppl.GMM(components=2), ["a", "c", "count"], {"weights": "count"}),
     "hmm": (ppl.HMM(states=3), ["a", "b"], {"lengths": [50, 100, 120, 30, 100]}),
+    "hmm left to right": (
+        ppl.HMM(states=3, topology="left-right"),
+        ["a", "b"],
+        {"lengths": [50, 100, 120, 30, 100]},
+    ),
+    "hmm autoregressive": (ppl.HMM(states=2, autoregressive=1), ["a", "c"], {"lengths": [200, 100, 100]}),
     "logistic": (ppl.Logistic(), ["a", "c", "kind"], {"target": "kind"}),
+    "logistic of weights": (
+        ppl.Logistic(class_weight="balanced"),
+        ["a", "c", "kind", "count"],
+        {"target": "kind", "weights": "count"},
+    ),
     "logistic of three": (ppl.Logistic(), ["a", "b", "number", "three"], {"target": "three"}),
     "normal": (ppl.GLM(), ["a", "c", "number"], {"target": "number"}),
     "poisson": (ppl.GLM(family="poisson"), ["a", "c", "count"], {"target": "count"}),

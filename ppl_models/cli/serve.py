@@ -1,5 +1,6 @@
 """`ppl serve RUN`: a run behind HTTP, on this machine."""
 
+import socket
 from typing import Any
 
 import click
@@ -15,6 +16,22 @@ FEW = 400
 """Draws of the parameters that answers are averaged over: within a twentieth of a posterior sd of all."""
 
 
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        UsageError: the address is not of this machine, or the port is taken.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"cannot listen at {host}:{port} ({reason}); give another --port or --host"
+        ) from None
+
+
 @click.command(
     cls=Command,
     help='Answer verbs on rows over HTTP: POST /predict, /score, … with {"rows": [{…}]}.\n\n'
@@ -26,7 +43,7 @@ FEW = 400
     run_argument(),
     option("--host", default="127.0.0.1", metavar="NAME", help="Address to listen at; only this machine can "
            "reach the default."),
-    option("--port", type=click.IntRange(0, 65_535), default=8_000, help="Port to listen at."),
+    option("--port", type=click.IntRange(0, 65_535), default=8_000, help="Port to listen at; 0: a free one."),
     option("--draws", type=click.IntRange(min=1), help="Draws to average over, 400 if not given."),
     option("--most-rows", type=click.IntRange(min=1), default=1_000, help="Rows of a request at most."),
     option("--most-bytes", type=click.IntRange(min=1), default=1 << 20, help="Bytes of a request at most."),
@@ -54,8 +71,9 @@ def serve(run: str, **options: Any) -> None:
     own = options["draws"] or (None if isinstance(fit.bound, Importance) else FEW)
     app = application(fit, {} if own is None else {"draws": own}, bounds)
     config = uvicorn.Config(
-        app, host=options["host"], port=options["port"], log_level="warning", timeout_keep_alive=30,
-        h11_max_incomplete_event_size=1 << 16,
+        app, log_level="warning", timeout_keep_alive=30, h11_max_incomplete_event_size=1 << 16,
+        limit_concurrency=4 * bounds.waiting,  # connections, those included that ask for nothing
     )  # fmt: skip
-    note(f"{fit.name} of {run} at http://{options['host']}:{options['port']}/ until it is stopped")
-    uvicorn.Server(config).run()
+    with listening(options["host"], options["port"]) as door:
+        note(f"{fit.name} of {run} at http://{options['host']}:{door.getsockname()[1]}/ until it is stopped")
+        uvicorn.Server(config).run(sockets=[door])

@@ -146,10 +146,10 @@ def typed() -> list[list[str]]:
     """
     found = []
     for line in re.findall(r"^(?:\$|   ) (ppl .*)$", TEXT, re.MULTILINE):
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
         lexer.whitespace_split = True
         words = [*lexer]
-        ends = [i for i, word in enumerate(words) if set(word) <= set("|&;")]
+        ends = [i for i, word in enumerate(words) if set(word) <= set("|&;<>")]
         if not re.search(r"\[|\b(VERB|MODEL|PROMPT)\b", line):
             found.append(words[: min(ends, default=len(words))])
     return found

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import ppl_models as ppl
+from ppl_models.cli.serve import listening
 from ppl_models.errors import DataError, Unsupported
 from ppl_models.serving import app as apps
 from ppl_models.serving.answers import answered, answers
@@ -151,6 +152,13 @@ def test_too_many_and_too_slow_requests(fit, monkeypatch):
     assert service.open == 0
 
 
+def test_a_port_that_is_taken_is_told():
+    with listening("127.0.0.1", 0) as door:
+        port = door.getsockname()[1]
+        with pytest.raises(ppl.UsageError, match=f"cannot listen at 127.0.0.1:{port} .*another --port"):
+            listening("127.0.0.1", port)
+
+
 @pytest.mark.slow
 def test_the_commands(fit, tmp_path):
     fit.save(tmp_path / "run")
@@ -163,9 +171,12 @@ def test_the_commands(fit, tmp_path):
         text=True,
         check=True,
     )
-    assert [json.loads(line) for line in done.stdout.splitlines()] == answers(fit, VERBS["predict"], ROWS, {})
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for row, expected in zip(found, answers(fit, VERBS["predict"], ROWS, {}), strict=True):
+        assert row.pop("class") == expected.pop("class")
+        assert row == pytest.approx(expected)
     server = subprocess.Popen(
-        [*command, "serve", str(tmp_path / "run"), "--port", "8765"], stderr=subprocess.PIPE, text=True
+        [*command, "serve", str(tmp_path / "run"), "--port", "0"], stderr=subprocess.PIPE, text=True
     )
     try:
         assert server.stderr is not None
