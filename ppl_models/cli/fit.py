@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -45,7 +45,17 @@ NEXT = ("predict", "transform", "sample", "forecast", "summary")
 
 
 class FitGroup(click.Group):
-    """`ppl fit`, with a command for each model."""
+    """`ppl fit`, with a command for each model; groups like it say how they are used, and make their own.
+
+    Attributes:
+        usage: how a command begins.
+    """
+
+    usage: ClassVar[str] = "ppl fit MODEL DATA"
+
+    def made(self, name: str, model: type[Model]) -> click.Command:
+        """The command of a model."""
+        return fit_command(name, model)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the models."""
@@ -59,12 +69,12 @@ class FitGroup(click.Group):
 
         with apart():  # a file may print while it is imported
             found = find(cmd_name, files=True)
-        return fit_command(cmd_name, found)
+        return self.made(cmd_name, found)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Say where options go, which is after the model."""
         if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
-            raise click.UsageError(f"{args[0]} goes after the model: ppl fit MODEL DATA {args[0]}", ctx)
+            raise click.UsageError(f"{args[0]} goes after the model: {self.usage} {args[0]}", ctx)
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

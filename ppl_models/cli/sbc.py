@@ -1,7 +1,7 @@
 """`ppl sbc MODEL`: whether fits to data of known parameters are right about them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -19,7 +19,6 @@ from ppl_models.cli.options import (
     together,
 )
 from ppl_models.cli.output import note, print_json, say
-from ppl_models.cli.streams import apart
 from ppl_models.errors import Interrupted
 from ppl_models.model import Model
 
@@ -37,19 +36,11 @@ written to --out as they come, and the same command goes on with those that are 
 class CalibrationGroup(FitGroup):
     """`ppl sbc`, with a command for each model."""
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """The command of a model, made from its fields."""
-        from ppl_models.registry import find
+    usage: ClassVar[str] = "ppl sbc MODEL"
 
-        with apart():
-            found = find(cmd_name, files=True)
-        return sbc_command(cmd_name, found)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Say where options go, which is after the model."""
-        if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
-            raise click.UsageError(f"{args[0]} goes after the model: ppl sbc MODEL {args[0]}", ctx)
-        return click.Group.parse_args(self, ctx, args)
+    def made(self, name: str, model: type[Model]) -> click.Command:
+        """The command of a model."""
+        return sbc_command(name, model)
 
 
 @click.group(

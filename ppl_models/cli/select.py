@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import click
 
@@ -10,7 +10,6 @@ from ppl_models.annotations import Hint, hints
 from ppl_models.cli.base import Command, Option
 from ppl_models.cli.fit import FitGroup, Plan, finish, saving_options
 from ppl_models.cli.options import option, read_with, reading_of, settings_options, together
-from ppl_models.cli.streams import apart
 from ppl_models.errors import UsageError
 from ppl_models.model import Model
 
@@ -18,19 +17,11 @@ from ppl_models.model import Model
 class SelectGroup(FitGroup):
     """`ppl select`, with a command for each model."""
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """The command of a model, made from its fields."""
-        from ppl_models.registry import find
+    usage: ClassVar[str] = "ppl select MODEL DATA"
 
-        with apart():
-            found = find(cmd_name, files=True)
-        return select_command(cmd_name, found)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Say where options go, which is after the model."""
-        if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
-            raise click.UsageError(f"{args[0]} goes after the model: ppl select MODEL DATA {args[0]}", ctx)
-        return click.Group.parse_args(self, ctx, args)
+    def made(self, name: str, model: type[Model]) -> click.Command:
+        """The command of a model."""
+        return select_command(name, model)
 
 
 @click.group(

@@ -34,7 +34,7 @@ COMMANDS = commands(ppl)
 def test_all_commands_are_there():
     verbs = {"predict", "score", "evaluate", "sample", "forecast", "impute", "transform", "reconstruct"}
     verbs |= {"summary", "check", "resume", "plot", "report", "anomalies", "augment", "backtest"}
-    verbs |= {"compare", "recommend", "select", "export", "serve"}
+    verbs |= {"compare", "recommend", "select", "export", "serve", "sbc"}
     assert {path[0] for path in COMMANDS} == verbs | {"fit", "models", "data", "runs", "new", "completion"}
     assert {("fit", "gmm"), ("fit", "hmm"), ("fit", "logistic")} <= {*COMMANDS}
 
