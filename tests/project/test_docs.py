@@ -150,7 +150,7 @@ def typed() -> list[list[str]]:
         lexer.whitespace_split = True
         words = [*lexer]
         ends = [i for i, word in enumerate(words) if set(word) <= set("|&;<>")]
-        if not re.search(r"\[|\b(VERB|MODEL|PROMPT)\b", line):
+        if not re.search(r"\[|\b(VERB|MODEL|PROMPT|FILE)\b", line):
             found.append(words[: min(ends, default=len(words))])
     return found
 
