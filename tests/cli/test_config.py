@@ -70,7 +70,7 @@ def test_the_runs_directory_for_all_commands(run, stored):
         ("[fit]\nstates = 3\n", "ppl: ppl.toml: 'states' is no option in [fit]"),
         ("[fitt]\nseed = 3\n", "ppl: ppl.toml: 'fitt' is no command; did you mean fit?"),
         ("[fit.hnm]\nseed = 3\n", "ppl: ppl.toml: 'fit.hnm' is no model; did you mean hmm?"),
-        ("seed = 3\n", "ppl: ppl.toml: 'seed' is no command; did you mean select?"),
+        ("seed = 3\n", "ppl: ppl.toml: 'seed' is no command; did you mean serve?"),
         ("fit = 3\n", "ppl: ppl.toml: fit must be a table, [fit]"),
         ("[fit]\nhmm = 3\n", "ppl: ppl.toml: 'hmm' is no option in [fit]"),
         ("[fit]\nconfig = 'x'\n", "ppl: ppl.toml: 'config' is no option"),
