@@ -60,6 +60,7 @@ html_title = f"ppl {version}"
 html_extra_path = ["index.html"]  # to README.html
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+smartquotes = False  # which make one dash of the two of an option
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
