@@ -186,13 +186,15 @@ def test_what_one_process_fits_says_so():
 
 @pytest.mark.slow
 def test_two_processes_equal_one():
-    found = {}
+    found, before = {}, (sys.excepthook, signal.getsignal(signal.SIGINT), dict(os.environ))
     for workers in (1, 2):
         with formed(workers):  # one pair of processes for all fits
             for case, (model, columns, options) in CASES.items():
                 found[case, workers] = ppl.fit(model, table(3_000)[columns], seed=0, **_longer(options)).elbo
     for case in CASES:
         assert found[case, 2] == pytest.approx(found[case, 1], rel=1e-9), case
+    assert before == (sys.excepthook, signal.getsignal(signal.SIGINT), dict(os.environ))
+    assert not torch.distributed.is_initialized()
 
 
 def _longer(options):

@@ -87,9 +87,11 @@ def _fetched(uri: str) -> tuple[list[Path], Any]:
 
 
 def keep(table: Table, folder: Any) -> Table:
-    """A table whose files are removed when it is no longer there."""
-    if folder is not None:
-        weakref.finalize(table, folder.cleanup)
+    """A table whose files, if they were fetched, are removed once nothing can read them any more."""
+    if folder is not None and table.parts is None:
+        folder.cleanup()
+    elif folder is not None:
+        weakref.finalize(table.parts, folder.cleanup)
     return table
 
 

@@ -1,5 +1,6 @@
 """Text larger than memory is read as small text is, block after block; what differs later on is told."""
 
+import gc
 import gzip
 import json
 import subprocess
@@ -163,14 +164,24 @@ def test_an_error_in_one_of_several_files_says_which(tmp_path):
         read(tmp_path / "*.csv")
 
 
-def test_a_file_that_is_elsewhere_is_fetched(tmp_path, monkeypatch):
+@pytest.mark.parametrize("large", [False, True])
+def test_a_file_that_is_elsewhere_is_fetched(large, tmp_path, monkeypatch):
     from pyarrow import fs
 
     write(tmp_path / "t.csv", table())
+    write(tmp_path / "u.csv", table())
+    (tmp_path / "fetched").mkdir()
     there = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    system = SimpleNamespace(from_uri=lambda uri: (there, uri.partition("://")[2]))
+    system = SimpleNamespace(from_uri=lambda uri: (there, uri.partition("://")[2].removeprefix("here/")))
     monkeypatch.setattr(fs, "FileSystem", system)
-    np.testing.assert_array_equal(read("s3://t.csv").values, read(tmp_path / "t.csv").values)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "fetched"))
+    if large:
+        monkeypatch.setattr(streaming, "STREAMED", 0)
+        monkeypatch.setattr("ppl_models.data.loading.STREAMED", 0)
+    one = read(tmp_path / "t.csv").values
+    np.testing.assert_array_equal(read("s3://here/t.csv").values, one)
+    gc.collect()
+    assert not [*(tmp_path / "fetched").iterdir()]
 
 
 @pytest.mark.slow

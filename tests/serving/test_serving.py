@@ -175,20 +175,14 @@ def test_the_commands(fit, tmp_path):
     for row, expected in zip(found, answers(fit, VERBS["predict"], ROWS, {}), strict=True):
         assert row.pop("class") == expected.pop("class")
         assert row == pytest.approx(expected)
-    server = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "serve", str(tmp_path / "run"), "--port", "0"], stderr=subprocess.PIPE, text=True
-    )
-    try:
+    ) as server:
         assert server.stderr is not None
-        said = server.stderr.readline()
-        url = re.search(r"http://\S+/", said)[0]  # type: ignore[index]
-        for _ in range(100):
-            try:
-                health = json.load(urlopen(f"{url}health"))
-                break
-            except OSError:
-                time.sleep(0.2)
-        assert health["status"] == "ok"
-    finally:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(20) is not None
+        url = re.search(r"http://\S+/", server.stderr.readline())[0]  # type: ignore[index]
+        try:
+            with urlopen(f"{url}health", timeout=60) as answer:
+                assert json.load(answer)["status"] == "ok"
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(20)
