@@ -9,10 +9,14 @@ that was stopped goes on with those that are missing. A last line that was cut o
 import hashlib
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, fields
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -222,11 +226,25 @@ def _made(shared: Bench, given: tuple[Any, ...], numbers: Sequence[int], workers
         (name, values, data, settings, reading, sizes),
     )
     try:
-        waiting: list[Future[dict[str, Any]]] = [pool.submit(_one, number) for number in numbers]
+        with _uninterrupted():  # workers begin with the first submissions
+            waiting: list[Future[dict[str, Any]]] = [pool.submit(_one, number) for number in numbers]
         for each in as_completed(waiting):
             yield each.result()
     finally:  # also where it was stopped: what is under way is ended, nothing further begun
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes that are begun in the block take no notice of Ctrl-C: their parent says when to stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
 
 _bench: Bench | None = None  # of a worker
@@ -234,17 +252,24 @@ _bench: Bench | None = None  # of a worker
 
 def _start(name: str, values: dict[str, Any], data: Any, settings: Any, reading: Any, given: Any) -> None:
     """Import everything once a worker."""
-    import signal
     import warnings
 
     import torch
 
     global _bench
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     set_threads(1)
     _bench = bench(find(name, files=True)(**values), data, settings, reading, **given)
+
+
+def _leave_with_parent() -> None:
+    """End the worker where its parent was killed: nobody else would."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _one(number: int) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def test_every_elbo_is_one(elbo):
     assert fit.elbo <= ppl.fit(Normals(), data).elbo + 0.05
 
 
+@pytest.mark.slow
 def test_a_guide_that_is_far_off_says_so():
     """Its draws are not moved: a fit with a guide that was asked for is judged as it is."""
     data = pd.DataFrame({"heads": [1.0] * 30 + [0.0] * 10})
