@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
 from ppl_models.annotations import count
 from ppl_models.capabilities import Continues
-from ppl_models.crps import crps
 from ppl_models.data import Later
 from ppl_models.errors import DataError, UsageError
 from ppl_models.threads import threads_for
@@ -155,6 +154,8 @@ def _fold(
 def _figures(column: "Column", drawn: "np.ndarray", x: float, last: float) -> dict[str, float]:
     """Of draws (S,) of a cell that came out as x."""
     import numpy as np
+
+    from ppl_models.crps import crps
 
     if column.labelled:
         S, C = len(drawn), len(column.levels)
