@@ -23,6 +23,9 @@ from ppl_models.data.types import MOST_LEVELS, column, infer
 _AMBIGUOUS = ("NA", "NULL", "null", "None", "?")
 """Texts that mean a missing cell, and might as well be labels."""
 
+LOOKED_AT = 1_000_000
+"""Rows of a table on disk, for numbers that may mean a missing cell."""
+
 _ID_ROWS = 20
 _NUMBERED_ROWS = 10
 
@@ -216,11 +219,12 @@ def sentinels(values: np.ndarray, columns: list[Column]) -> list[str]:
     Far is three times the range of the others, and once for a row of nines such as -999 or 9999.
 
     Args:
-        values: (n, C) float64, NaN where missing. What stays on disk is not looked at.
+        values: (n, C) float64, NaN where missing. Of what stays on disk the first million rows are looked at.
         columns: C of them.
     """
     found: dict[float, list[str]] = {}
-    for j, c in enumerate(columns if not lies_on_disk(values) else ()):
+    values = values[:LOOKED_AT] if lies_on_disk(values) else values
+    for j, c in enumerate(columns):
         if c.labelled or c.minimum == c.maximum:
             continue
         cells = values[:, j]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ppl_models as ppl
-from ppl_models.inference.loop import Log
+from ppl_models.inference.loop import FROM_START, Log
 from ppl_models.inference.settings import ConjugateSettings
 from ppl_models.kernels.rows import Rows
 from ppl_models.latent import exchange
@@ -72,7 +72,8 @@ def trained(joint, data, label):
     first = joint.from_labels(batch, torch.as_tensor(label)[None], 0.0)
     part = latent.Part(data, 1.0)
     found = latent.Candidate(first, part, 0.0, None, 0, None)
-    latent._all_rows(joint, data, ConjugateSettings(device="cpu"), 1e-3, None, found, Log(1, None))
+    settings = ConjugateSettings(device="cpu")
+    latent._all_rows(joint, data, settings, 1e-3, None, found, Log(1, None), FROM_START)
     return found.statistics, found.elbo
 
 
