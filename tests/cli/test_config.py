@@ -32,6 +32,7 @@ def test_precedence(run):
     assert found()["hidden"] == [4]
 
 
+@pytest.mark.slow
 def test_lists_and_tables_of_toml(run):
     toml("[fit]\ncolumns = ['x']\ntypes = {x = 'continuous'}\n[fit.hmm]\nstates = [1, 2]\nlog-shape-sd = 1\n")
     found = fields(run)

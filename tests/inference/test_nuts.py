@@ -30,6 +30,7 @@ def run(density, dimension, *, seed=0, chains=24, draws=150, warmup=200):
     return nuts(density, start, draws=draws, warmup=warmup)
 
 
+@pytest.mark.slow
 def test_draws_of_a_correlated_normal_are_of_it():
     found = run(gaussian, 3)
     draws = found.points.numpy()
