@@ -17,14 +17,16 @@ FEW = 400
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """A socket that listens; what it accepts sends at once, or an answer's second packet waits for 40 ms.
 
     Raises:
         UsageError: the address is not of this machine, or the port is taken.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=128)
+        found = socket.create_server((host, port), family=family, backlog=128)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return found
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(

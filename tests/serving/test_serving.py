@@ -5,6 +5,7 @@ import io
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -150,6 +151,14 @@ def test_too_many_and_too_slow_requests(fit, monkeypatch):
     first, second = asyncio.run(both())
     assert (first.status_code, second.status_code) == (504, 503)
     assert service.open == 0
+
+
+def test_answers_do_not_wait_for_one_another():
+    """Nagle's algorithm would hold back the second packet of an answer for the 40 ms of a delayed receipt."""
+    with listening("127.0.0.1", 0) as door, socket.create_connection(door.getsockname()):
+        accepted, _ = door.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_that_is_taken_is_told():
