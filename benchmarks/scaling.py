@@ -19,7 +19,7 @@ import torch
 
 import ppl_models as ppl
 from ppl_models import engine
-from ppl_models.distributed import formed
+from ppl_models.forming import formed
 
 K, D = 10, 16
 

@@ -11,8 +11,9 @@ from ppl_models.capabilities import Conditional
 from ppl_models.data import Dataset, read
 from ppl_models.data.files import budget, file_of
 from ppl_models.data.pairs import unwrapped
-from ppl_models.distributed import Divided, Shares, Team, formed, launched, packed
+from ppl_models.distributed import Divided, Shares, Team, packed
 from ppl_models.errors import DataError, Lost, Unsupported, UsageError
+from ppl_models.forming import formed, launched
 from ppl_models.inference.loop import FROM_START, Course, Status, Trained, resolve_device
 from ppl_models.inference.settings import STARTS, NetworkSettings, Training, settings_of
 from ppl_models.model import Model

@@ -13,9 +13,9 @@ from ppl_models.comparison.compare import compare
 from ppl_models.comparison.entries import Own
 from ppl_models.data import Dataset
 from ppl_models.data.excerpt import excerpt
-from ppl_models.distributed import formed
 from ppl_models.engine import fitted, read_for, settings_for
 from ppl_models.errors import Unsupported, UsageError
+from ppl_models.forming import formed
 from ppl_models.inference.loop import Course, Progress, Status
 from ppl_models.inference.psis import smooth
 from ppl_models.model import Model

@@ -1,6 +1,6 @@
 """A process that takes part in the fit of another: it holds a share of the rows, and adds up what is asked.
 
-`python -m ppl_models.worker` is started by `ppl_models.distributed.formed`; ranks of torchrun come here from
+`python -m ppl_models.worker` is started by `ppl_models.forming.formed`; ranks of torchrun come here from
 the command line. See `ppl_models.distributed` for who does what.
 """
 
@@ -26,9 +26,9 @@ from ppl_models.distributed import (
     Tensors,
     check_versions,
     unpacked,
-    worker,
 )
 from ppl_models.errors import Lost, UsageError
+from ppl_models.forming import worker
 from ppl_models.inference.loop import Course
 from ppl_models.inference.settings import settings_of
 from ppl_models.model import Model
@@ -43,10 +43,7 @@ def serve(team: Team) -> None:
     Raises:
         Lost: rank 0 is gone.
     """
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # rank 0 gets it too, finishes its step, and ends the others
+    for number in (signal.SIGINT, signal.SIGTERM):  # rank 0 gets it too, and ends the others after its step
         with suppress(ValueError, OSError):
             signal.signal(number, signal.SIG_IGN)
     about: dict[str, Any] = {}

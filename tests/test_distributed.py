@@ -16,8 +16,9 @@ import torch
 import ppl_models as ppl
 from ppl_models import worker
 from ppl_models.data.files import file_of
-from ppl_models.distributed import Shares, check_versions, formed, versions
+from ppl_models.distributed import Shares, check_versions, versions
 from ppl_models.errors import Lost
+from ppl_models.forming import formed
 from ppl_models.inference.gradient import GradientRule
 from ppl_models.inference.policies import Patience
 

@@ -9,8 +9,8 @@ def run() -> NoReturn:
     """Run the command line as rank 0, or take part in its fits as another; and exit."""
     from ppl_models.cli.output import complain
     from ppl_models.cli.root import ppl
-    from ppl_models.distributed import joined
     from ppl_models.errors import Lost, PplError
+    from ppl_models.forming import joined
     from ppl_models.worker import serve
 
     try:

@@ -6,6 +6,11 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 import ppl_models as ppl
+from ppl_models.errors import UsageError
+from ppl_models.verbs import VERBS
+
+ASKED = [name for name, verb in VERBS.items() if verb.takes_data]
+"""Verbs that say something of rows that are given."""
 
 
 class Served(PythonModel):
@@ -17,8 +22,15 @@ class Served(PythonModel):
         self.fit = ppl.load(context.artifacts["run"], own and f"{own}:{context.model_config['class']}")
 
     def predict(self, context, model_input, params=None):  # MLflow takes types for a schema of the rows
-        """The table of a verb, `predict` if no other is named, for rows as the fit takes them."""
-        return getattr(self.fit, (params or {}).get("verb", "predict"))(model_input)
+        """The table of a verb, `predict` if no other is named, for rows as the fit takes them.
+
+        Raises:
+            UsageError: there is no such verb; nothing else of the fit can be called from outside.
+        """
+        verb = (params or {}).get("verb", "predict")
+        if verb not in ASKED:
+            raise UsageError(f"there is no verb {verb!r}; there are {', '.join(ASKED)}")
+        return getattr(self.fit, verb)(model_input)
 
 
 set_model(Served())

@@ -219,9 +219,7 @@ def _tree(
             break
         leaps += 1
         fresh, moved = _leap(log_density, state, p, inverse_mass, step)
-        gain = (energy - _energy(fresh.value, moved, inverse_mass)).nan_to_num(
-            -math.inf, -math.inf, -math.inf
-        )
+        gain = _finite(energy - _energy(fresh.value, moved, inverse_mass))
         lost = active & (gain < -DIVERGED)
         diverged, alive = diverged | lost, active & ~lost
         chance = torch.where(active, chance + gain.exp().clamp_max(1.0), chance)
@@ -285,9 +283,7 @@ def _first_step(log_density: LogDensity, state: _State, inverse_mass: Tensor) ->
     direction = torch.zeros(C, dtype=state.u.dtype)
     for _ in range(40):
         fresh, moved = _leap(log_density, state, p, inverse_mass, step)
-        gain = (before - _energy(fresh.value, moved, inverse_mass)).nan_to_num(
-            -math.inf, -math.inf, -math.inf
-        )
+        gain = _finite(before - _energy(fresh.value, moved, inverse_mass))
         own = torch.where(gain > math.log(0.5), 1.0, -1.0).to(step)
         direction = torch.where(direction == 0, own, direction)
         going = own == direction

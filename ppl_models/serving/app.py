@@ -92,17 +92,17 @@ class Service:
 
     async def ask(self, request: Request) -> Response:
         """Answer a verb."""
+        verb = self.verbs.get(request.path_params["verb"])
+        if verb is None:
+            return _refusal(404, f"there is no such verb; there are {', '.join(self.verbs)}")
         if self.open >= self.bounds.waiting:
             return _refusal(503, "too many requests at once; try again later")
         self.open += 1
         try:
             async with asyncio.timeout(self.bounds.seconds):
-                verb = self.verbs[request.path_params["verb"]]
                 rows, options = self._asked(verb, await self._body(request))
                 async with self.one:
                     found = await asyncio.to_thread(answers, self.fit, verb, rows, options)
-        except KeyError:
-            return _refusal(404, f"there is no such verb; there are {', '.join(self.verbs)}")
         except TimeoutError:
             return _refusal(504, f"not answered within {self.bounds.seconds:g} seconds; ask for fewer rows")
         except Refused as error:

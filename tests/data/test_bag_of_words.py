@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 import ppl_models as ppl
 from ppl_models.cli.root import ppl as main
-from ppl_models.data import Kind, read
+from ppl_models.data import Kind, read, spill
 from ppl_models.errors import DataError, UsageError
 
 GOOD = ["Free cash, click NOW", "win a free prize now", "free free offer_1 now!", "cash prize: claim now"]
@@ -72,3 +72,16 @@ def test_what_has_no_words_is_refused():
         read(TEXTS, text="sayd")
     with pytest.raises(UsageError, match="is the target"):
         read(TEXTS, text="kind", target="kind")
+
+
+def test_the_same_in_memory_on_disk_and_by_rows(tmp_path, monkeypatch):
+    path = tmp_path / "texts.parquet"
+    TEXTS.to_parquet(path)
+    held = read(path, text="said", target="kind")
+    monkeypatch.setattr(spill, "SPILL_BYTES", 0)
+    spilled = read(path, text="said", target="kind")
+    assert spilled.names == held.names
+    np.testing.assert_array_equal(np.asarray(spilled.values), held.values)
+    monkeypatch.undo()
+    rows = [{"said": text} for text in TEXTS["said"][:5]]
+    np.testing.assert_array_equal(read(rows, schema=held.schema).values[:, :-1], held.values[:5, :-1])

@@ -331,7 +331,8 @@ class Forecaster(Bound):
             return [Check("held-out windows", None, "warn", said)]
         seen, unseen = (target.log_score(at, self.tempered) for at in (target.train, target.held))
         T, many = self.tempered.temperature, len(target.held)
-        said = f"log density a cell {seen:.3f} of training windows, {unseen:.3f} of {many} held out"
+        said = f"log density a cell, in units of a series' own steps, {seen:.3f} of training windows, "
+        said += f"{unseen:.3f} of {many} held out"
         level: Level = "ok" if seen - unseen < 0.15 else "warn"
         said += "" if level == "ok" else ": it fits the rows more than what they share; use fewer --units"
         return [Check("held-out windows", seen - unseen, level, f"{said}, at temperature {T:.2f}")]
