@@ -153,6 +153,12 @@ model = mlflow.pyfunc.load_model(sys.argv[1])
 rows = pd.read_csv(sys.argv[2])
 model.predict(rows).to_csv(sys.argv[3] + "/predict.csv", index=False)
 model.predict(rows, params={"verb": "score"}).to_csv(sys.argv[3] + "/score.csv", index=False)
+try:
+    model.predict(rows, params={"verb": "save"})
+except ValueError as error:
+    assert "there is no verb 'save'" in str(error)
+else:
+    raise AssertionError
 """
 
 

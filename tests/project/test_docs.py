@@ -180,3 +180,9 @@ def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_contributors_are_told_of_every_folder():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = [path.parent.name for path in (ROOT / "ppl_models").glob("*/__init__.py")]
+    assert not [name for name in folders if f"{name}/" not in text]
