@@ -75,12 +75,15 @@ def _guard(source: str, form: str) -> Iterator[None]:
 
 
 def head(file: File) -> File:
-    """The same with no more than whole lines at the beginning of its content."""
+    """The same with no more than whole rows at the beginning of its content: none ends within quotes."""
 
     def content() -> bytes:
         with _guard(file.name, "text"), _opened(file.path) as stream:
             text = stream.read(HEAD)
-        return text[: text.rfind(b"\n") + 1] or text
+        last = end = text.rfind(b"\n") + 1
+        while end and text.count(b'"', 0, end) % 2:
+            end = text.rfind(b"\n", 0, end - 1) + 1
+        return text[: end or last] or text
 
     return replace(file, content=content)
 
@@ -127,7 +130,7 @@ def delimited(
                 column_names=names, skip_rows=lines, block_size=BLOCK, use_threads=False
             ),
             parse_options=pc.ParseOptions(
-                delimiter=delimiter, quote_char=quote or False, newlines_in_values=False
+                delimiter=delimiter, quote_char=quote or False, newlines_in_values=quote is not None
             ),
             convert_options=pc.ConvertOptions(
                 null_values=list(nothing),

@@ -77,6 +77,22 @@ def test_a_stream_is_read_as_the_whole_is(name, tmp_path, small):
     check_same(read(path, schema=found.schema), whole(path, schema=found.schema))
 
 
+def test_cells_of_several_lines_are_read_as_in_memory(tmp_path, small):
+    """Wherever the beginning of the file, or a block of it, is cut off."""
+    said = [f'first {i % 7}\nthen, "{i % 5}" words' if i % 3 == 0 else "one line" for i in range(N)]
+    path = write(tmp_path / "t.csv", pd.DataFrame({"said": said, "x": np.arange(N) / 7}))
+    found = read(path, columns="said,x", types={"said": "categorical"})
+    check_same(found, whole(path, columns="said,x", types={"said": "categorical"}))
+    assert spill.lies_on_disk(found.values)
+    bag = read(path, text="said")
+    np.testing.assert_array_equal(np.asarray(bag.values), whole(path, text="said").values)
+    assert "said[words]" in bag.names
+    with path.open("a") as file:
+        file.write("one line,many\n")
+    with pytest.raises(DataError, match=rf"row {N + 1:,}.*'many' is not a number"):
+        read(path, columns="x")
+
+
 def test_the_file_is_never_read_as_a_whole(tmp_path, small, monkeypatch):
     path = write(tmp_path / "t.csv", table())
     monkeypatch.setattr("ppl_models.data.loading.read_bytes", lambda path: 1 / 0)

@@ -38,7 +38,10 @@ def _streamed(file: File, request: Request) -> Table:
         return _whole(file, request)[0]  # which refuses what does not fit
     lines = rest[: len(rest) - len(text.content[body:])].count(b"\n")
     nothing = (*request.usual, *request.missing)
-    return delimited(file, table, lines, text.names, text.delimiter, text.quote, nothing)
+    found = delimited(file, table, lines, text.names, text.delimiter, text.quote, nothing)
+    if rest.count(b"\n") - lines > table.rows:  # rows of several lines
+        found.place = lambda row: f"row {row + 1}"
+    return found
 
 
 def _whole(file: File, request: Request) -> tuple[Table, Lines, int]:
