@@ -9,6 +9,7 @@ from ppl_models.comparison.contest import Contestant, Judge, Made
 from ppl_models.comparison.entries import FittedOwn
 from ppl_models.comparison.figures import row_loss
 from ppl_models.comparison.folds import Fold
+from ppl_models.comparison.resampling import Difference
 from ppl_models.comparison.result import Comparison
 from ppl_models.comparison.tabulate import by_fold, headline, probabilities
 from ppl_models.errors import UsageError
@@ -57,9 +58,11 @@ def finished(
     for name in table.index[1:]:
         d = of_rows[str(name)] - best
         d = d[~np.isnan(d)]
-        error = float(d.std() / len(d) ** 0.5) if len(d) else np.nan
-        table.loc[name, "standard_error"] = error
-        table.loc[name, "against_best"] = "worse" if d.mean() >= 2 * error else "no difference"
+        gap = Difference(np.nan, np.nan)
+        if len(d):
+            gap = Difference(float(d.mean()), float(d.std() / len(d) ** 0.5))
+        table.loc[name, "standard_error"] = gap.standard_error
+        table.loc[name, "against_best"] = "worse" if gap.clear and gap.mean > 0 else "no difference"
     return Comparison(
         found[0].data.source, said.target, rows, "finished runs as they stand", loss, table, by_fold(found),
         probabilities=probabilities(found, said), labels=said.labels, notes=tuple(notes),

@@ -21,8 +21,8 @@ class Difference(NamedTuple):
 
     @property
     def clear(self) -> bool:
-        """Whether it is `SURE` standard errors away from none."""
-        return bool(abs(self.mean) >= SURE * self.standard_error)
+        """Whether it is `SURE` standard errors away from none; two models that never differ are not."""
+        return bool(abs(self.mean) >= SURE * self.standard_error and self.mean != 0)
 
 
 def difference(first: np.ndarray, second: np.ndarray, ratio: float) -> Difference:

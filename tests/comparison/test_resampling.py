@@ -15,6 +15,11 @@ def test_the_corrected_error_is_that_of_nadeau_and_bengio():
     assert found.standard_error == pytest.approx(np.sqrt((1 / 10 + 1 / 9) * ((d - d.mean()) ** 2).sum() / 9))
 
 
+def test_models_that_never_differ_do_not_differ():
+    assert not difference(np.ones(5), np.ones(5), 0.25).clear
+    assert difference(np.ones(5) + 1, np.ones(5), 0.25).clear
+
+
 def test_folds_that_share_rows_do_not_make_differences():
     """Two rules that are equally good on average: the plain error cries wolf, the corrected one seldom."""
     plain = corrected = 0
