@@ -266,7 +266,7 @@ def _posterior(fit: Fitted) -> list[Check]:
     if how.chains:
         return list(_mixing(how))
     if how.ratio is not None and p.k_hat > GOOD_K:
-        return [_widths(how.ratio, how.method), _predictions(fit)]
+        return [_widths(how.ratio, how.method, fit.bound.ridges), _predictions(fit)]
     draws = f"{p.draws} draws against the exact posterior"
     if p.even >= ALIKE:
         said = f"{k}, and " if p.k_hat <= GOOD_K else ""  # of weights all but equal the tail says nothing
@@ -337,11 +337,11 @@ def _mixing(how: Any) -> Iterator[Check]:
         yield Check("long paths", cut, "warn", reason)
 
 
-def _widths(ratio: Any, method: str) -> Check:
+def _widths(ratio: Any, method: str, advice: str) -> Check:
     """In hundreds of dimensions k-hat is pessimistic: each sd against the observed information instead."""
     worst = float((ratio.log().abs()).max().exp())
     if not np.isfinite(worst):
-        reason = "the observed information is not positive definite: a flat direction; fit fewer components"
+        reason = f"the observed information is not positive definite: a flat direction; {advice}"
         return Check("widths", worst, "fail", reason)
     many = f"{len(ratio)} parameters against the observed information (too many to judge by k-hat)"
     if method == "mean field":

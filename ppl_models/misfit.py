@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_models.checks import Check
+from ppl_models.data.marginals import marginal
 
 DRAWS, ROWS = 8, 1_000
 """Draws of parameters and latents, and rows that are looked at (at most twice as many)."""
@@ -326,6 +327,28 @@ def wanders(values: np.ndarray, starts: np.ndarray) -> bool:
         return False
     t, scale = unit_root(values, starts), np.nanvar(values)
     return bool(np.isfinite(t) and t > DICKEY_FULLER and scale > 0 and step.var() < 0.1 * scale)
+
+
+def apart(found: Sequence[Found], cells: Sequence[Cells]) -> dict[str, str]:
+    """What to say of columns with a value that many rows have, which no family of numbers gives.
+
+    Args:
+        found: what is significant; other columns, and counts, which have families of their own, are not
+            looked at.
+        cells: of the columns.
+    """
+    wrong, said = {each.column for each in found}, {}
+    for each in cells:
+        if each.name not in wrong or each.labelled or each.zero is not None:
+            continue
+        own = marginal(each.values, "auto")
+        if own is not None and own.spikes:
+            share, value = max(zip(own.shares[1:], own.spikes, strict=True))
+            digits = 4 - int(np.floor(np.log10(np.nanstd(each.values))))  # some come through float32
+            said[each.name] = (
+                f"{100 * share:.0f} % of its cells are {round(value, digits) + 0.0:g}: try --marginals=auto"
+            )
+    return said
 
 
 def checks(

@@ -177,6 +177,17 @@ def test_whole_numbers_that_are_no_counts():
     assert "emission='x=gaussian'" in repr(fit.check()).replace("\n        ", " ")
 
 
+def test_a_value_of_many_rows_is_named():
+    rng = np.random.default_rng(0)
+    gain = np.where(rng.random(500) < 0.6, 0.0, rng.normal(50, 10, 500))
+    data = pd.DataFrame({"gain": gain, "other": rng.normal(size=500)})
+    found = wrong(ppl.fit(ppl.GMM(components=1), data, restarts=1))
+    assert list(found) == ["gain"]
+    assert found["gain"].reason.endswith("% of its cells are 0: try --marginals=auto")
+    apart = wrong(ppl.fit(ppl.GMM(components=1, marginals="auto"), data, restarts=1))
+    assert not apart
+
+
 def test_excess_zeros():
     rng = np.random.default_rng(0)
     x = rng.poisson(6, 400) * (rng.random(400) > 0.1)

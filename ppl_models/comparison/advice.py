@@ -14,6 +14,7 @@ import numpy as np
 from ppl_models.comparison.entries import Own
 from ppl_models.comparison.words import parsed
 from ppl_models.data import Dataset, Kind, read
+from ppl_models.data.marginals import marginal
 from ppl_models.errors import UsageError
 from ppl_models.registry import names
 
@@ -41,6 +42,8 @@ class Facts:
         in_time: whether there is an order in time.
         image: whether rows are images.
         text: whether a column of free text was left out.
+        spiked: numbers of which a tenth of the rows or more have one value that is far more frequent than
+            those around it.
     """
 
     source: str
@@ -59,6 +62,7 @@ class Facts:
     in_time: bool = False
     image: bool = False
     text: bool = False
+    spiked: tuple[str, ...] = ()
 
     @property
     def follows(self) -> bool:
@@ -279,10 +283,16 @@ def recommend(data: Any, target: Any = None, *, question: Question | None = None
         found = read(data, **({} if target is None else {"target": target}), **reading)
     facts = facts_of(found, question)
     rule = decide(facts)
-    return Advice(
-        facts, rule.name, rule.why, rule.first, rule.second, _commands(data, facts, rule, reading),
-        _notes(facts),
-    )  # fmt: skip
+    first, second = (_apart(word, facts) for word in (rule.first, rule.second))
+    commands = _commands(data, facts, first, second, reading)
+    return Advice(facts, rule.name, rule.why, first, second, commands, _notes(facts))
+
+
+def _apart(word: str, facts: Facts) -> str:
+    """The word of a system, with values of many rows set apart where there are such, and it can do that."""
+    if not facts.spiked or word.partition(":")[0] not in ("gmm", "hmm", "vae"):
+        return word
+    return f"{word}{',' if ':' in word else ':'}marginals=auto"
 
 
 def decide(facts: Facts, installed: Sequence[str] | None = None) -> Rule:
@@ -339,7 +349,13 @@ def facts_of(data: Dataset, question: Question | None = None) -> Facts:
         schema.time is not None,
         schema.shape is not None,
         any("left out" in note and "text" in note for note in data.notes),
+        tuple(c.name for c in own if c.kind is Kind.CONTINUOUS and _spiked(data.column(c.name))),
     )
+
+
+def _spiked(cells: np.ndarray) -> bool:
+    found = marginal(cells, "auto")
+    return found is not None and bool(found.spikes)
 
 
 def _notes(facts: Facts) -> tuple[str, ...]:
@@ -350,12 +366,17 @@ def _notes(facts: Facts) -> tuple[str, ...]:
         )
     if facts.missing and facts.target is not None:
         found.append("cells are missing: ppl compare … --missing-cells shows what that costs each system")
+    if facts.spiked:
+        some = ", ".join(facts.spiked[:3]) + (
+            f" and {len(facts.spiked) - 3} more" if facts.spiked[3:] else ""
+        )
+        found.append(f"one value has many of the rows of {some}: joint models set it apart, --marginals auto")
     if facts.text:
         found.append("a column of text was left out; systems of tables do not read it")
     return tuple(found)
 
 
-def _commands(data: Any, facts: Facts, rule: Rule, reading: Any) -> tuple[str, ...]:
+def _commands(data: Any, facts: Facts, first: str, second: str, reading: Any) -> tuple[str, ...]:
     """Both fits, and the comparison."""
     name = shlex.quote(str(data)) if isinstance(data, str) or hasattr(data, "__fspath__") else "DATA"
     said = {"target": facts.target} | dict(reading)
@@ -364,11 +385,11 @@ def _commands(data: Any, facts: Facts, rule: Rule, reading: Any) -> tuple[str, .
         if isinstance(value, str) and value:
             options += f" --{key.replace('_', '-')} {shlex.quote(value)}"
     fits = []
-    for word in (rule.first, rule.second):
+    for word in (first, second):
         system, _, rest = word.partition(":")
         more = "".join(f" --{o.partition('=')[0]} {o.partition('=')[2]}" for o in rest.split(",") if o)
         fits.append(f"ppl fit {system} {name}{options}{more}")
-    return (*fits, f"ppl compare {name}{options} {rule.first} {rule.second}")
+    return (*fits, f"ppl compare {name}{options} {first} {second}")
 
 
 def checked_words() -> list[Own]:

@@ -37,7 +37,7 @@ class LatentBound(Joint, Bayesian):
     """
 
     spare: bool = False
-    ridges: str = "fit fewer states, or give stronger priors"
+    ridges: str = "fit fewer components or states, --covariance=diag, or give stronger priors"
 
     def train(self, data: Dataset, settings: ConjugateSettings, course: Course) -> Trained:
         """Restarts race, the best exchanges components, then all rows."""

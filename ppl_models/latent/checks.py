@@ -115,6 +115,7 @@ def against_data(joint: Joint, fitted: Fitted) -> list[Check]:
         evidence = float(joint.log_evidence(batch, theta).mean()) + 0.5 * d - 0.5 * d * log(max(n, 2))
         alone = width == 1 and joint.schema.target is None
         better = _better(joint, counts, path.numpy(), evidence if alone else None)
+    better |= misfit.apart(found, cells)
     return misfit.checks(found, len(cells), part.rows, wandering, better)
 
 

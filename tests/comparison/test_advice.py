@@ -47,6 +47,16 @@ def test_every_word_of_the_rules_can_be_meant():
     assert len(checked_words()) >= 8
 
 
+def test_values_of_many_rows_are_set_apart_by_joint_models():
+    rng = np.random.default_rng(0)
+    gain = np.where(rng.random(200) < 0.6, 0.0, rng.normal(50, 10, 200))
+    advice = ppl.recommend(pd.DataFrame({"gain": gain, "b": rng.normal(size=200)}))
+    assert advice.facts.spiked == ("gain",)
+    assert advice.first == "gmm:marginals=auto"
+    assert advice.commands[0] == "ppl fit gmm DATA --marginals auto"
+    assert any("gain" in note for note in advice.notes)
+
+
 def test_the_facts_of_a_table():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"a": rng.normal(size=50), "b": ["u", "v"] * 25, "y": ["n"] * 45 + ["p"] * 5})

@@ -172,4 +172,4 @@ def against_data(target: VAETarget, held: torch.Tensor, seed: int) -> list[Check
         parts.append(cells)
     cells = [misfit.joined(each) for each in zip(*parts, strict=True)]
     found = misfit.misfits(cells, seed=seed + 6, within=" given their latents")
-    return misfit.checks(found, len(cells), len(held))
+    return misfit.checks(found, len(cells), len(held), better=misfit.apart(found, cells))
