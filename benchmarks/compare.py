@@ -1,12 +1,12 @@
 """Joint against conditional models by `compare`: learning curves, missing cells, help, and the time it takes.
 
-    python benchmarks/compare.py classical [DATA]
-    python benchmarks/compare.py crossing [DATA]
-    python benchmarks/compare.py missing [DATA]
+    python benchmarks/compare.py classical [DATA [SET ...]]
+    python benchmarks/compare.py crossing [DATA [SET ...]]
+    python benchmarks/compare.py missing [DATA [SET ...]]
     python benchmarks/compare.py help [DATA]
     python benchmarks/compare.py adult DATA
 
-prints Markdown. DATA is a directory with penguins.csv, german_credit.csv, tables/adult_train.csv.gz and
+prints Markdown, of all sets or of those that are named. DATA is a directory with penguins.csv, german_credit.csv, tables/adult_train.csv.gz and
 svm/*.npz; without it only the data sets of scikit-learn are used. The classical pair of Ng & Jordan (2002)
 is Gaussian naive Bayes and logistic regression without a penalty; ours are a diagonal normal distribution a
 class, and the regression with its prior.
@@ -58,7 +58,7 @@ def all_sets(where: Path | None) -> dict[str, pd.DataFrame]:
         )
         found["german_credit"] = credit.rename(columns={target: "y"})
         found["german_credit"]["y"] = "c" + found["german_credit"]["y"].astype(str)
-    return found
+    return {name: table for name, table in found.items() if name in sys.argv[3:] or not sys.argv[3:]}
 
 
 def classical(where: Path | None) -> None:

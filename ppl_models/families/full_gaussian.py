@@ -190,18 +190,6 @@ class FullGaussian(NormalFactor, LinearEmission):
         B = -torch.cholesky_solve(precision[..., hidden, :][..., seen], factor)
         return factor, c, B
 
-    def _marginal(self, zero: Tensor, linear: Tensor, precision: Tensor, seen: Tensor) -> Tensor:
-        """Natural parameters of ∫ exp⟨t(x), η⟩ dx_missing, zero where a missing cell would enter."""
-        factor, c, B = self._regression(linear, precision, seen)
-        h = linear[..., ~seen]
-        zero = zero + 0.5 * (h * c).sum(-1) + 0.5 * LOG_2PI * int((~seen).sum())
-        zero = zero - factor.diagonal(dim1=-1, dim2=-2).log().sum(-1)
-        one, two = torch.zeros_like(linear), torch.zeros_like(precision)
-        one[..., seen] = linear[..., seen] + (B * h.unsqueeze(-1)).sum(-2)
-        o = seen.nonzero().squeeze(-1)
-        two[..., o[:, None], o] = precision[..., o[:, None], o] + precision[..., seen, :][..., ~seen] @ B
-        return self._pack(zero, one, -0.5 * two, double=True)
-
     def linear(self, natural: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """For complete rows."""
         return natural[..., 1:], natural[..., 0]
@@ -211,20 +199,31 @@ class FullGaussian(NormalFactor, LinearEmission):
         return torch.cat([count.unsqueeze(-1), sums], -1)
 
     def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
-        """One product where rows are complete, one for each pattern of missing cells elsewhere."""
+        """Log ∫ exp⟨t(x), η⟩ dx_missing: one product for all rows, and a term for each pattern.
+
+        With 0 in missing cells ⟨t(x), η⟩ is the part of the others. With h = (Λμ − Λx)_missing the integral
+        adds
+
+            ½ hᵀ Λ_missing⁻¹ h − ½ log|Λ_missing| + ½ m log 2π
+
+        A row without any cell says nothing of the state, and nothing is said of it.
+        """
+        super().log_density(features, natural, out, add)
         if features.pattern is None:
-            super().log_density(features, natural, out, add)
             return
-        parts = self._parts(natural)
+        zero, linear, precision = self._parts(natural)
+        x = features.matrix[:, : len(self.columns)]
         with self._threads(features, natural):
             for seen, rows in self._by_pattern(features):
-                if not bool(seen.any()):  # nothing is said of the state, nor by it
-                    if not add:
-                        out.index_fill_(1, rows, 0.0)
-                    continue
-                eta = natural if bool(seen.all()) else self._marginal(*parts, seen)
-                value = features.matrix[rows] @ eta[..., 1:].transpose(1, 2) + eta[:, None, :, 0]
-                (out.index_add_ if add else out.index_copy_)(1, rows, value)
+                if not bool(seen.any()):
+                    out[:, rows] = out[:, rows] - zero.unsqueeze(1) if add else 0.0
+                elif not bool(seen.all()):
+                    missing = precision[..., ~seen, :]
+                    factor = torch.linalg.cholesky(missing[..., ~seen])
+                    h = linear[..., ~seen].unsqueeze(-1) - missing @ x[rows].mT
+                    square = torch.linalg.solve_triangular(factor, h, upper=False).square().sum(-2)
+                    size = factor.diagonal(dim1=-1, dim2=-2).log().sum(-1) - 0.5 * LOG_2PI * h.shape[-2]
+                    out.index_add_(1, rows, (0.5 * square - size.unsqueeze(-1)).mT)
 
     def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
         """Weighted sums of the features, with missing cells completed state by state."""

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.draws import Draws, groups, number_of, select_draws
+from ppl_models.families.full_gaussian import FullGaussian
 from ppl_models.kernels.rows import Rows
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Of = Callable[["Batch", Draws], Tensor]
 """What rows say under each draw, (S, n, ...)."""
 
 ALL = 8_000_000
-"""Draws × rows × states up to which all draws are taken."""
+"""Draws × `effort` up to which all draws are taken."""
 
 PLAIN, LEAST = 40_000_000, 20
 """The same up to which fewer are, and the least of plain draws."""
@@ -49,6 +50,9 @@ CENTRE = 1_000
 
 KNOWN, CLOSE, WIDE, ERROR, CHAIN = 0.03, 0.005, 0.05, 0.005, 0.01
 """In probability, or nats: see above."""
+
+PATTERN = 60
+"""Complete rows that a pattern of missing cells costs as much as, where columns have a covariance."""
 
 NUMBERS = 2**23
 """Numbers that are held at once."""
@@ -111,10 +115,10 @@ def _averaged(
         assert total is not None
         return finish(total, number_of(some)).cpu()
 
-    S, n = number_of(draws), batch.rows.steps
-    near = around(joint, draws, PAIRS) if spare and S * n * joint.states > ALL else None
+    S, n, each = number_of(draws), batch.rows.steps, effort(joint, batch)
+    near = around(joint, draws, PAIRS) if spare and S * each > ALL else None
     if near is None:
-        return plain(batch, affordable(draws, n * joint.states) if spare else draws)
+        return plain(batch, affordable(draws, each) if spare else draws)
     if not joint.exchangeable:
         return _chain(joint, batch, draws, of, mean)
     size = max(1_024, NUMBERS // ((2 * PAIRS + 1) * joint.states))
@@ -140,7 +144,7 @@ def _near(
     result = mean(found[1:])
     sd = _by_row((found[1:] - centre).square().mean(0).sqrt())
     if not bool(sd.square().mean() <= KNOWN**2):
-        return plain(batch, affordable(draws, batch.rows.steps * joint.states))
+        return plain(batch, affordable(draws, effort(joint, batch)))
     far = (~((off <= CLOSE) & (sd <= WIDE))).nonzero().squeeze(-1)  # also what is not a number
     sd = sd[far]
     need = 3 * (sd / ERROR).square().nan_to_num(nan=torch.inf)  # the spread of few points is not well known
@@ -148,16 +152,15 @@ def _near(
     for most in (50, 200, 800, number_of(draws)):
         index = far[(need > least) & ((need <= most) | (most == number_of(draws)))]
         if len(index):
-            some = affordable(draws, len(index) * joint.states, most)
-            result[index] = plain(_rows(joint, batch, index), some)
+            some = _rows(joint, batch, index)
+            result[index] = plain(some, affordable(draws, effort(joint, some), most))
         least = most
     return result
 
 
 def _chain(joint: "Joint", batch: "Batch", draws: Draws, of: Of, mean: Callable[[Tensor], Tensor]) -> Tensor:
     """Rows of chains: by pairs until their means agree."""
-    n = batch.rows.steps * joint.states
-    most = int(np.clip(PLAIN // (2 * n), PAIRS, number_of(draws) // 2))
+    most = int(np.clip(PLAIN // (2 * effort(joint, batch)), PAIRS, number_of(draws) // 2))
     near, found = around(joint, draws, most), []
     assert near is not None
     while True:
@@ -167,6 +170,16 @@ def _chain(joint: "Joint", batch: "Batch", draws: Draws, of: Of, mean: Callable[
         error = _by_row(each.std(0)).square().mean().sqrt() / len(found) ** 0.5
         if len(found) == most or bool(error <= CHAIN):
             return mean(each)
+
+
+def effort(joint: "Joint", batch: "Batch") -> int:
+    """Rows × states that one draw costs as much as: a pattern of missing cells is an integral of its own."""
+    rows = batch.rows.steps
+    for e in joint.emissions:
+        if isinstance(e, FullGaussian):
+            missing = batch.values[:, list(e.columns)].isnan()
+            rows += PATTERN * len(missing[missing.any(1)].unique(dim=0))
+    return rows * joint.states
 
 
 def _by_row(values: Tensor) -> Tensor:
