@@ -6,7 +6,8 @@
     python benchmarks/compare.py help [DATA]
     python benchmarks/compare.py adult DATA
 
-prints Markdown, of all sets or of those that are named. DATA is a directory with penguins.csv, german_credit.csv, tables/adult_train.csv.gz and
+prints Markdown, of all sets or of those that are named. DATA is a directory with penguins.csv,
+german_credit.csv, tables/adult_train.csv.gz and
 svm/*.npz; without it only the data sets of scikit-learn are used. The classical pair of Ng & Jordan (2002)
 is Gaussian naive Bayes and logistic regression without a penalty; ours are a diagonal normal distribution a
 class, and the regression with its prior.

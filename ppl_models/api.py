@@ -189,7 +189,7 @@ def fit(
             `resume` can go on from there should the process die. Save the finished fit over it.
         progress: called after every step as (phase, step, ELBO, nats a parameter left to gain).
         features_from: a fit of a joint model, or its run, whose features of each row (responsibilities,
-            latents) become further columns. Later data need them too: `transform(new, keep="all")` of it.
+            latents) become further columns. Of later data they are made by its run, where it was saved.
         rows_from: a fit of a joint model of the same columns, or its run, from which further rows are drawn.
         rows: how many; as many as there are if None.
         **options: how to train, as the model's rule has it (`type(model).settings`: `seed`, `device`,

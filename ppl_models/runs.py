@@ -26,6 +26,7 @@ import torch
 from ppl_models import registry, store
 from ppl_models.checks import Check, Report
 from ppl_models.data import Dataset, Schema, read
+from ppl_models.data.dataset import Lent
 from ppl_models.data.files import file_of
 from ppl_models.data.index import from_plain, to_plain
 from ppl_models.data.spill import SPILL_BYTES
@@ -213,6 +214,7 @@ def manifest(fit: Record) -> dict[str, Any]:
             "stored": not _elsewhere(data),
             "file": None if data.path is None else file_of(data.path),
             "weight_unit": data.weight_unit,
+            "lent": None if data.lent is None else asdict(data.lent),
         },
         "settings": asdict(fit.settings),
         "status": str(t.status),
@@ -314,6 +316,11 @@ def _checkpoint(stored: store.StoredRun) -> Checkpoint | None:
     return Checkpoint(tensors, {str(name): float(value) for name, value in numbers.items()})
 
 
+def _lent(fields: Any) -> Lent | None:
+    """Which columns another run made."""
+    return None if fields is None else Lent(**fields | {"columns": tuple(fields["columns"])})
+
+
 def load(path: Any, model: Any = None) -> Record:
     """A fit from a run directory; nothing in it is executed.
 
@@ -353,6 +360,7 @@ def load(path: Any, model: Any = None) -> Record:
             weight_unit=float(m["data"].get("weight_unit", 1.0)),
             path=m["data"]["path"],
             index=from_plain(m["data"].get("index")),
+            lent=_lent(m["data"].get("lent")),
             arrays={k.removeprefix(ARRAY): v for k, v in rows.items() if k.startswith(ARRAY)},
         )
         restarts = m["restarts"]

@@ -1,4 +1,4 @@
-"""What the verbs share: later data, as many draws as are affordable, and tables in the user's terms."""
+"""What the verbs share: as many draws as are affordable, and tables in the user's terms."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,51 +11,13 @@ from ppl_models.annotations import count
 from ppl_models.capabilities import Direct, Sparing
 from ppl_models.data import Column, Dataset, Kind, read
 from ppl_models.data.came import as_text, decode, numbers
-from ppl_models.data.pairs import unwrapped
 from ppl_models.draws import Draws, free, number_of, select_draws
-from ppl_models.errors import DataError, PplWarning, UsageError, warn
+from ppl_models.errors import PplWarning, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ppl_models.record import Record
-
-
-def later(fit: "Record", data: Any, reading: Mapping[str, Any]) -> Dataset:
-    """Data for a verb: the fit's own for None, else read and checked against the fit's schema.
-
-    Args:
-        fit: whose schema it must have.
-        data: a file, a table in memory, a data set that was read already, or None.
-        reading: options of reading.
-
-    Raises:
-        DataError: it lacks a column, or has other types.
-        UsageError: options of reading without data, or no data and a run without its rows.
-    """
-    if data is None:
-        if reading:
-            raise UsageError(f"{', '.join(reading)} can only be given with data")
-        if fit.absent is not None:
-            raise UsageError(f"{fit.path} was saved without the rows of the fit (--slim): give DATA")
-        return fit.data
-    if isinstance(data, Dataset):
-        if data.names != fit.data.names:
-            raise DataError(
-                f"{data.source}: its columns {', '.join(data.names)} are not those of the fit, "
-                f"{', '.join(fit.data.names)}"
-            )
-        return data
-    if not fit.bound.takes_arrays:
-        data = unwrapped(data)
-    needed = fit.bound.needed()
-    found = read(
-        data, schema=fit.data.schema, require_schema_columns=True if needed is None else needed, **reading
-    )
-    remarks = fit.bound.remarks(found)
-    for remark in remarks:
-        warn(f"{found.source}: {remark}")
-    return replace(found, notes=(*found.notes, *remarks))
 
 
 def some_draws(fit: "Record", data: Dataset, budget: int, least: int) -> Draws:

@@ -156,7 +156,7 @@ def later_of(fit: "Fit", options: dict[str, Any]) -> "Dataset | None":
         if reading:
             raise UsageError(f"--{min(reading)} says how DATA is read, and none is given")
         return None
-    from ppl_models.tables import later
+    from ppl_models.later import later
 
     dataset = later(fit, data, reading)
     data_notes(dataset, options["quiet"])

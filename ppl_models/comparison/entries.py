@@ -9,12 +9,13 @@ import numpy as np
 from ppl_models.capabilities import Conditional, Scores
 from ppl_models.comparison.answers import Answer, answer
 from ppl_models.comparison.folds import described
-from ppl_models.comparison.lending import shares, with_features, with_rows, without_target
+from ppl_models.comparison.lending import shares, with_rows, without_target
 from ppl_models.comparison.peers import fit_peer
 from ppl_models.data import Dataset, Kind
 from ppl_models.engine import fitted, settings_for
 from ppl_models.errors import DataError
 from ppl_models.inference.loop import FROM_START, Status
+from ppl_models.later import with_features
 from ppl_models.model import Model
 from ppl_models.record import Record
 

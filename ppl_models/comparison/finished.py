@@ -32,7 +32,7 @@ def finished(
     Raises:
         UsageError: they have different targets.
     """
-    from ppl_models.tables import later
+    from ppl_models.later import later
 
     targets = {record.data.schema.target for _, record in entries}
     if len(targets) > 1 or target not in {*targets, None}:

@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from ppl_models.comparison.folds import described
-from ppl_models.comparison.lending import with_features, with_rows
+from ppl_models.comparison.lending import with_rows
 from ppl_models.data import Dataset
 from ppl_models.errors import UsageError
+from ppl_models.later import with_features
 from ppl_models.record import Record
 
 
@@ -46,7 +47,8 @@ def helped(
             )
         more = described(with_features(data, features_from))
         new = [name for name in more.names if name not in data.names]
-        said = f"features of {_called(features_from)} added: {', '.join(new)}; later data need them too"
+        later = "; later data need them too, as the run is not saved" if more.lent is None else ""
+        said = f"features of {_called(features_from)} added: {', '.join(new)}{later}"
         return replace(more, notes=(*data.notes, said))
     if rows_from is not None:
         more = described(with_rows(data, rows_from, rows, balance=False, seed=seed))

@@ -1,12 +1,12 @@
-"""What a joint model lends to another: features of rows, and rows."""
+"""What a joint model lends to another beside features (`ppl_models.later`): rows, and shares of classes."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from ppl_models.capabilities import Latents, Samples
+from ppl_models.capabilities import Samples
 from ppl_models.comparison.folds import classes
-from ppl_models.data import Column, Dataset, Kind
+from ppl_models.data import Dataset
 from ppl_models.errors import DataError, UsageError
 from ppl_models.record import Record
 
@@ -26,59 +26,6 @@ def without_target(data: Dataset) -> Dataset:
     at = [j for j, name in enumerate(data.names) if name != data.schema.target]
     schema = replace(data.schema, columns=tuple(data.schema.columns[j] for j in at), target=None)
     return replace(data, values=np.ascontiguousarray(data.values[:, at]), schema=schema)
-
-
-def with_features(data: Dataset, record: Record) -> Dataset:
-    """The rows with the features of a joint fit before the target: responsibilities, occupancies, latents.
-
-    Uncertainties of latents (`_sd`) and the last of shares that add up to one are left out.
-
-    Args:
-        data: rows with the columns of the fit, and others.
-        record: the joint fit.
-
-    Raises:
-        UsageError: it has no features.
-    """
-    import pandas as pd
-
-    from ppl_models.draws import free
-    from ppl_models.verbs.transform import transform
-
-    if not isinstance(record.bound, Latents):
-        raise UsageError(
-            f"{record.name} has no features to give to another model; gmm, hmm and vae have some"
-        )
-    at = [data.names.index(name) for name in record.data.names if name in data.names]
-    if len(at) < len(record.data.names):
-        lacks = ", ".join(name for name in record.data.names if name not in data.names)
-        raise DataError(f"{data.source}: {record.name} was fitted with {lacks}, which the data do not have")
-    schema = replace(record.data.schema)
-    mine = replace(data, values=np.ascontiguousarray(data.values[:, at]), schema=schema, kept=None)
-    table = transform(record, mine)
-    front = {schema.sequence, schema.time, "sequence"}
-    names = [n for n in table if n not in front and pd.api.types.is_float_dtype(table[n])]
-    names = [n for n in names if not n.endswith("_sd")]
-    cells = table[names].to_numpy(float)
-    if len(names) > 1 and np.allclose(cells.sum(1), 1.0):
-        cells, names = cells[:, 1:], names[1:]
-    columns, values = list(data.schema.columns), data.values
-    last = len(columns) - (data.schema.target is not None)
-    taken = {*data.names}
-    new = []
-    for name, x in zip(names, cells.T, strict=True):
-        own = Column(
-            free(f"{record.name}_{name}", taken),
-            Kind.CONTINUOUS,
-            mean=float(x.mean()),
-            sd=float(x.std()) or 1.0,
-            minimum=float(x.min()),
-            maximum=float(x.max()),
-        )
-        new.append(own)
-    values = np.concatenate([values[:, :last], cells, values[:, last:]], 1)
-    schema = replace(data.schema, columns=(*columns[:last], *new, *columns[last:]), shape=None)
-    return replace(data, values=np.ascontiguousarray(values), schema=schema, path=None)
 
 
 def with_rows(data: Dataset, record: Record, rows: int | None, *, balance: bool, seed: int) -> Dataset:

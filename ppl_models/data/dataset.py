@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     import pandas
 
 
+@dataclass(frozen=True)
+class Lent:
+    """Columns that are features of the rows, which another run made.
+
+    Attributes:
+        run: the directory of the run.
+        sha256: of what it had learned.
+        columns: their names.
+    """
+
+    run: str
+    sha256: str
+    columns: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Rows of observations, or of time steps in one or more sequences.
@@ -39,6 +54,7 @@ class Dataset:
         kept: Columns of the data that are carried through to results, as they were; None if none are.
         shares: Which processes have a part of the rows, where several fit a model to them (see
             `ppl_models.distributed`); None where this one does all.
+        lent: Which columns are features of another run; None if none are.
     """
 
     values: np.ndarray
@@ -55,6 +71,7 @@ class Dataset:
     index: "pandas.Index | None" = None
     kept: "pandas.DataFrame | None" = None
     shares: Any = None
+    lent: Lent | None = None
 
     @cached_property
     def sha256(self) -> str:

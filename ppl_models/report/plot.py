@@ -135,7 +135,8 @@ def planned(
         UsageError: an option cannot be meant, or there is no such kind.
         Unsupported: the fit has no such picture.
     """
-    from ppl_models.tables import check_level, later
+    from ppl_models.later import later
+    from ppl_models.tables import check_level
 
     check_level(level)
     there = data is not None or fit.data.rows > 0 or bool(fit.data.arrays)

@@ -102,7 +102,8 @@ def anomalies(
     import numpy as np
     import torch
 
-    from ppl_models.tables import check_level, later, seeded
+    from ppl_models.later import later
+    from ppl_models.tables import check_level, seeded
 
     _check(fit, rate, fdr, by, calibration, folds, data)
     count("explain", explain, 0)

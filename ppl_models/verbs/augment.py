@@ -81,7 +81,8 @@ def augment(
     import pandas as pd
     import torch
 
-    from ppl_models.tables import later, seeded
+    from ppl_models.later import later
+    from ppl_models.tables import seeded
 
     if (test is not None or outcome is not None) and not report:
         raise UsageError("test and outcome are of the report; ask for --report")

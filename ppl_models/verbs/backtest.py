@@ -82,7 +82,8 @@ def backtest(
     import numpy as np
     import pandas as pd
 
-    from ppl_models.tables import later, seeded
+    from ppl_models.later import later
+    from ppl_models.tables import seeded
 
     if folds is not None:
         count("folds", folds)

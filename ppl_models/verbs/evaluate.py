@@ -124,7 +124,8 @@ def known_rows(fit: "Record", data: Any, threshold: float | None, reading: Any) 
     import numpy as np
     import torch
 
-    from ppl_models.tables import later, seeded, some_draws
+    from ppl_models.later import later
+    from ppl_models.tables import seeded, some_draws
     from ppl_models.verbs.predict import ASSIGN, check_threshold, classes_of
 
     dataset, bound = later(fit, data, reading), fit.bound
@@ -157,7 +158,8 @@ def _numbers(fit: "Record", data: Any, bins: int, reading: Any) -> tuple[list[di
     import numpy as np
     import torch
 
-    from ppl_models.tables import later, seeded, some_draws
+    from ppl_models.later import later
+    from ppl_models.tables import seeded, some_draws
     from ppl_models.verbs.predict import SPREAD
 
     dataset, bound = later(fit, data, reading), fit.bound

@@ -49,7 +49,8 @@ def forecast(
     import pandas as pd
     import torch
 
-    from ppl_models.tables import Result, check_level, later, seeded, some_draws, spread
+    from ppl_models.later import later
+    from ppl_models.tables import Result, check_level, seeded, some_draws, spread
 
     steps, tails = count("steps", steps), check_level(level)
     dataset, schema = later(fit, data, reading), fit.data.schema

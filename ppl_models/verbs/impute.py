@@ -66,7 +66,8 @@ def impute(
     import torch
 
     from ppl_models.draws import free
-    from ppl_models.tables import check_level, later, rounded, seeded
+    from ppl_models.later import later
+    from ppl_models.tables import check_level, rounded, seeded
 
     tails, copies = check_level(level), count("copies", copies, 0)
     number = max(count("draws", draws), copies)

@@ -110,7 +110,8 @@ def predict(
     """
     import torch
 
-    from ppl_models.tables import averaging, by_row, by_sequence, check_level, later, seeded
+    from ppl_models.later import later
+    from ppl_models.tables import averaging, by_row, by_sequence, check_level, seeded
 
     tails = check_level(0.9 if level is None else level)
     dataset, bound = later(fit, data, reading), fit.bound

@@ -40,7 +40,8 @@ def reconstruct(
     import numpy as np
     import torch
 
-    from ppl_models.tables import by_row, later, seeded
+    from ppl_models.later import later
+    from ppl_models.tables import by_row, seeded
 
     number, dataset, bound = count("draws", draws), later(fit, data, reading), fit.bound
     values = np.array(dataset.values)

@@ -85,7 +85,8 @@ def sample(
     import torch
 
     from ppl_models.data import Dataset
-    from ppl_models.tables import Result, given_row, in_users_terms, later, seeded
+    from ppl_models.later import later
+    from ppl_models.tables import Result, given_row, in_users_terms, seeded
 
     if rows is not None and not isinstance(rows, int | np.integer):
         data, rows = rows, None

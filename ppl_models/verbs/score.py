@@ -89,7 +89,8 @@ def score(
     import numpy as np
     import pandas as pd
 
-    from ppl_models.tables import by_row, by_sequence, later, seeded
+    from ppl_models.later import later
+    from ppl_models.tables import by_row, by_sequence, seeded
 
     if by not in (None, "step", "sequence"):
         raise UsageError(f"by must be step or sequence, got {by!r}")

@@ -188,7 +188,7 @@ def p_values(
     import numpy as np
 
     from ppl_models import conformal
-    from ppl_models.tables import later
+    from ppl_models.later import later
 
     if calibration is not None:
         normal = later(fit, calibration, {})

@@ -42,7 +42,8 @@ def transform(
         first class. Of a VAE `z_i`, the mean of each latent given the row, and `z_i_sd`. Labels are not
         looked at.
     """
-    from ppl_models.tables import averaging, by_row, later
+    from ppl_models.later import later
+    from ppl_models.tables import averaging, by_row
 
     dataset = later(fit, data, reading)
     bound, theta = averaging(fit, dataset, BUDGET, LEAST, draws)

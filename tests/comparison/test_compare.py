@@ -13,7 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 import ppl_models as ppl
 from ppl_models.comparison.entries import Own
-from ppl_models.comparison.lending import with_features, with_rows
+from ppl_models.comparison.lending import with_rows
+from ppl_models.later import with_features
 
 IRIS = load_iris(as_frame=True).frame.rename(columns={"target": "y"})
 IRIS["y"] = "c" + IRIS["y"].astype(str)
@@ -162,6 +163,25 @@ def test_a_model_on_the_features_of_a_run(joint_fit):
     assert any("features of gmm added" in note for note in fit.notes)
     with pytest.raises(ppl.UsageError, match="rows says how many"):
         ppl.fit(ppl.Logistic(), TWO, "y", rows=3)
+
+
+@pytest.mark.slow
+def test_later_rows_get_their_features_of_the_run_that_lent_them(joint_fit, tmp_path):
+    joint_fit.save(tmp_path / "mixture")
+    fit = ppl.fit(ppl.Logistic(), TWO, "y", features_from=tmp_path / "mixture")
+    fit.save(tmp_path / "both")
+    more = TWO.assign(gmm_component_1=joint_fit.transform(TWO)["component_1"])
+    wanted = ppl.fit(ppl.Logistic(), more[[*TWO.columns[:-1], "gmm_component_1", "y"]], "y").predict(more[:9])
+    (tmp_path / "moved").mkdir()
+    for name in ("mixture", "both"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    found = ppl.load(tmp_path / "moved" / "both").predict(TWO[:9].drop(columns="y"))
+    pd.testing.assert_frame_equal(found, wanted, check_exact=False, rtol=1e-6)
+    ppl.fit(joint_fit.model, TWO[5:].drop(columns="y"), restarts=1, seed=3).save(
+        tmp_path / "moved" / "mixture", force=True
+    )
+    with pytest.raises(ppl.RunError, match="was fitted again since"):
+        ppl.load(tmp_path / "moved" / "both").predict(TWO[:9])
 
 
 def test_balanced_rows_make_classes_even():

@@ -35,6 +35,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"models"},
     {"registry", "record"},
     {"tables", "runs", "engine", "fidelity", "sensitivity"},
+    {"later"},
     {"verbs"},  # of which some fit the same model again, to a part
     {"comparison"},
     {"report", "selection", "resuming", "export", "callbacks", "worker"},
