@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from ppl_models.light import lightened
+
 BEGUN = 100_000
 """Objects up to which a process has only begun, so that all of them may be left alone from then on."""
 
@@ -24,12 +26,14 @@ def uncollected() -> Iterator[None]:
     freed all the same once nothing refers to it, unless it is part of a cycle.
     """
     if "torch" in sys.modules or not gc.isenabled():
-        yield
+        with lightened():
+            yield
         return
     begun = len(gc.get_objects()) < BEGUN
     gc.disable()
     try:
-        yield
+        with lightened():
+            yield
     finally:
         gc.enable()
         if begun and "torch" in sys.modules:

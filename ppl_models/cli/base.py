@@ -19,6 +19,7 @@ from ppl_models.cli.output import complain
 from ppl_models.cli.signals import SIGNALS, leave_soon
 from ppl_models.cli.streams import apart, open_streams, results
 from ppl_models.errors import DataError, Interrupted, PplError, UsageError
+from ppl_models.light import lighten
 from ppl_models.threads import VARIABLE, prepare_environment
 from ppl_models.wording import at_a_terminal
 
@@ -238,7 +239,10 @@ def _leave_quietly() -> None:
 
 
 def prepare_process() -> None:
-    """Set up the process of `ppl`: streams that can print anything, SIGTERM, and no warnings of libraries."""
+    """Set up the process of `ppl`: streams that can print anything, SIGTERM, no warnings of libraries.
+
+    And torch without what only its compiler needs.
+    """
     open_streams()
     count = 0
 
@@ -257,5 +261,6 @@ def prepare_process() -> None:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as with nohup, or in the background
                 signal.signal(number, stop)
     prepare_environment()
+    lighten()
     if not sys.warnoptions and not os.environ.get("PPL_DEBUG"):
         warnings.simplefilter("ignore")

@@ -15,7 +15,8 @@ ROOT = Path(ppl_models.__file__).parent
 
 LAYERS = [  # from the ground up; a module may import from those below its own, and from its own
     {"wording"},
-    {"errors", "importing"},
+    {"errors", "light"},
+    {"importing"},
     {"threads", "draws", "extras"},
     {"annotations", "conformal", "crps", "pooling"},
     {"data", "store"},
