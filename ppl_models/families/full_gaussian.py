@@ -43,6 +43,9 @@ ALIKE = 1e-7
 SETTLED = 0.1
 """Change of P from which κ₀ follows it: with P still wide it would settle where narrow states are wide."""
 
+COMPILED = 12
+"""Columns up to which the search is compiled: beyond, LAPACK is faster than loops are."""
+
 FARTHEST = 30.0
 """The longest step in the logarithm of a size of P."""
 
@@ -302,6 +305,8 @@ class FullGaussian(NormalFactor, LinearEmission):
         """
         p, D = self.prior, len(self.columns)
         n, centre, dof, within = self._sums(S)
+        if self._small(S) and (found := self._compiled(n, centre, dof, within)) is not None:
+            return found
         R, K = dof.shape
         weight = p.lightest(S).expand(R, 1)
         given = p.matrix(S)
@@ -349,6 +354,35 @@ class FullGaussian(NormalFactor, LinearEmission):
         if shaped:
             log_variance = root.square().sum(-1)[:, 0].log()
         return weight + n, mean, dof, factor, p.dof**0.5 * root, log_variance, weight
+
+    def _small(self, S: Tensor) -> bool:
+        """Whether the shape is learned, of few columns, without derivatives: what is compiled for that."""
+        few = len(self.columns) <= COMPILED and S.device.type == "cpu" and S.dtype == torch.float64
+        wanted = torch.is_grad_enabled() and S.requires_grad
+        return few and not wanted and self.prior.widest is not None and self._shaped(S)
+
+    def _compiled(self, n: Tensor, centre: Tensor, dof: Tensor, within: Tensor) -> tuple[Tensor, ...] | None:
+        """As `_posterior`, whose search for P and κ₀ is compiled; None where some matrix has no factor."""
+        from ppl_models.kernels import prior_shape
+
+        p, (R, D) = self.prior, (len(n), len(self.columns))
+        low = p.variances(n).expand(D)
+        start = within.sum(1) / n.sum(-1)[:, None, None] + torch.diag(low)
+        root, failed = torch.linalg.cholesky_ex(start)
+        if bool((failed > 0).any()):
+            return None
+        root, lightest, weight = root.contiguous(), float(p.lightest(n)), p.lightest(n).repeat(R)
+        mean, factor = n.new_empty(centre.shape), n.new_empty(within.shape)
+        given = (each.contiguous().numpy() for each in (n, centre, dof, within, root, low.sqrt(), weight))
+        done = prior_shape.search(
+            *given, float(p.dof), lightest, float(p.weights(n)), p.flattest is not None, SETTLED, ALIKE,
+            FARTHEST, STEPS, CLOSE, prior_shape.SWEEPS, prior_shape.EPSILON, mean.numpy(), factor.numpy(),
+        )  # fmt: skip
+        if not done:
+            return None
+        log_variance = root.square().sum(-1).log()
+        found = p.dof**0.5 * root.unsqueeze(1)
+        return weight.unsqueeze(1) + n, mean, dof, factor, found, log_variance, weight.unsqueeze(1)
 
     def _turn(self, root: Tensor, factor: Tensor, dof: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
         """One step towards the most probable P ≥ diag(low), where K P⁻¹ = Σ_k E[Λ_k].
