@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from ppl_models.errors import UsageError
 from ppl_models.importing import uncollected
-from ppl_models.light import whole
 from ppl_models.model import Model
 from ppl_models.models.program.model import PyroModel
 
@@ -187,7 +186,6 @@ def _plugins() -> dict[str, "EntryPoint"]:
 
 
 def _from_plugin(entry: "EntryPoint") -> type[Model]:
-    whole()
     try:
         loaded = entry.load()
     except (Exception, SystemExit) as error:
@@ -250,7 +248,6 @@ def _executed(path: Path, text: str) -> Any:
         raise UsageError(f"{text}: not a Python file")
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    whole()
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

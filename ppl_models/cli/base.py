@@ -241,7 +241,7 @@ def _leave_quietly() -> None:
 def prepare_process() -> None:
     """Set up the process of `ppl`: streams that can print anything, SIGTERM, no warnings of libraries.
 
-    And torch without what only its compiler needs.
+    And torch without SymPy.
     """
     open_streams()
     count = 0

@@ -169,6 +169,10 @@ class Emission(Factor):
         """Any value in the support, to stand in masked cells."""
         return torch.ones_like(x)
 
+    def derived(self, theta: Theta) -> Theta:
+        """θ of the states with what is worked out once for each, not for every row that is in it."""
+        return theta
+
     def complete(self, theta: Theta, x: Tensor) -> Tensor:
         """Draw the missing cells of rows `x` (..., D) from p(x_missing | x_observed, θ)."""
         return torch.where(torch.isnan(x), self.local(theta).sample(), x)

@@ -494,8 +494,15 @@ class FullGaussian(NormalFactor, LinearEmission):
             return x.new_full((x.shape[0],), -float(log_scale.sum()))
         return -((~torch.isnan(x)).to(values) @ log_scale)
 
+    def derived(self, theta: Theta) -> Theta:
+        """With the covariance in the user's units, and its factor."""
+        covariance = self._moments(theta)[1]
+        return {**theta, "covariance": covariance, "scale_tril": torch.linalg.cholesky(covariance)}
+
     def _moments(self, theta: Theta) -> tuple[Tensor, Tensor]:
         mean, scale = theta["mean"], self.scale.to(theta["mean"])
+        if "covariance" in theta:
+            return self.centre.to(mean) + scale * mean, theta["covariance"]
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
         covariance = (covariance * scale * scale.unsqueeze(-1)).expand(*mean.shape, mean.shape[-1])
         return self.centre.to(mean) + scale * mean, covariance
@@ -524,8 +531,11 @@ class FullGaussian(NormalFactor, LinearEmission):
 
     def complete(self, theta: Theta, x: Tensor) -> Tensor:
         """Draw from the conditional normal: add to a joint draw what observed cells are off by (Matheron)."""
+        theta = theta if "scale_tril" in theta else self.derived(theta)
         mean, covariance = self._moments(theta)
-        drawn = dist.MultivariateNormal(mean, covariance, validate_args=False).sample()
+        drawn = dist.MultivariateNormal(mean, scale_tril=theta["scale_tril"], validate_args=False).sample()
+        if bool(torch.isnan(x).all()):
+            return drawn
         off = torch.where(torch.isnan(x), torch.zeros_like(x), x - drawn)
         seen = (~torch.isnan(x)).to(x)
         inner = covariance * seen.unsqueeze(-1) * seen.unsqueeze(-2) + torch.diag_embed(1 - seen)

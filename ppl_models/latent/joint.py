@@ -341,7 +341,7 @@ class Joint(Conjugate):
             shared = value.shape[1] == 1 and self.states > 1  # one value for all states
             return value[index, torch.zeros_like(state) if shared else state]
 
-        return {e.name: {site: at(v) for site, v in theta[e.name].items()} for e in self.emissions}
+        return {e.name: {s: at(v) for s, v in e.derived(theta[e.name]).items()} for e in self.emissions}
 
     def emit(
         self, theta: Draws, state: Tensor, given: Tensor | None = None, before: Tensor | None = None
