@@ -7,10 +7,9 @@ from functools import cache
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from ppl_models import engine, resuming, runs, selection
+from ppl_models import engine, runs
 from ppl_models.annotations import hints
 from ppl_models.checks import Report
-from ppl_models.comparison.helped import helped
 from ppl_models.data import read, reading_options
 from ppl_models.data.messages import Change
 from ppl_models.errors import UsageError, warn
@@ -208,6 +207,8 @@ def fit(
     given, reading = apart(options if target is None else options | {"target": target})
     settings = engine.settings_for(model, given)
     dataset = engine.read_for(model, data, reading)
+    from ppl_models.comparison.helped import helped
+
     dataset = helped(dataset, _given(features_from), _given(rows_from), rows, settings.seed)
     keep = None if checkpoint is None else runs.keeper(checkpoint)
     found = engine.fitted(model, dataset, settings, Course(progress), keep)
@@ -242,6 +243,8 @@ def select(
     """
     began = time.perf_counter()
     given, reading = apart(options)
+    from ppl_models import selection
+
     found = selection.select(engine.checked(model), data, values, given, reading, progress, by, folds)
     return Fit.of(found, waited=time.perf_counter() - began)
 
@@ -286,6 +289,8 @@ def resume(
         RunError: if it is damaged, or the data or a version has changed; it names the difference.
         UsageError: if there is nothing to resume.
     """
+    from ppl_models import resuming
+
     return Fit.of(
         resuming.resume(
             path, model=model, steps=steps, force=force, checkpoint_every=checkpoint_every, progress=progress

@@ -305,8 +305,6 @@ class FullGaussian(NormalFactor, LinearEmission):
         """
         p, D = self.prior, len(self.columns)
         n, centre, dof, within = self._sums(S)
-        if self._small(S) and (found := self._compiled(n, centre, dof, within)) is not None:
-            return found
         R, K = dof.shape
         weight = p.lightest(S).expand(R, 1)
         given = p.matrix(S)
@@ -355,16 +353,23 @@ class FullGaussian(NormalFactor, LinearEmission):
             log_variance = root.square().sum(-1)[:, 0].log()
         return weight + n, mean, dof, factor, p.dof**0.5 * root, log_variance, weight
 
-    def _small(self, S: Tensor) -> bool:
-        """Whether the shape is learned, of few columns, without derivatives: what is compiled for that."""
+    def _trained(self, S: Tensor) -> tuple[Tensor, ...]:
+        """As `_posterior`. Where the shape of few columns is learned, without derivatives, it is compiled.
+
+        Training loads the compiler anyway; predictions, which ask once, are to do without it.
+        """
         few = len(self.columns) <= COMPILED and S.device.type == "cpu" and S.dtype == torch.float64
         wanted = torch.is_grad_enabled() and S.requires_grad
-        return few and not wanted and self.prior.widest is not None and self._shaped(S)
+        found = None
+        if few and not wanted and self.prior.widest is not None and self._shaped(S):
+            found = self._compiled(S)
+        return self._posterior(S) if found is None else found
 
-    def _compiled(self, n: Tensor, centre: Tensor, dof: Tensor, within: Tensor) -> tuple[Tensor, ...] | None:
+    def _compiled(self, S: Tensor) -> tuple[Tensor, ...] | None:
         """As `_posterior`, whose search for P and κ₀ is compiled; None where some matrix has no factor."""
         from ppl_models.kernels import prior_shape
 
+        n, centre, dof, within = self._sums(S)
         p, (R, D) = self.prior, (len(n), len(self.columns))
         low = p.variances(n).expand(D)
         start = within.sum(1) / n.sum(-1)[:, None, None] + torch.diag(low)

@@ -272,6 +272,10 @@ class NormalFactor(Factor):
     def _posterior(self, S: Tensor) -> tuple[Any, ...]:
         """The parameters of q(θ | S)."""
 
+    def _trained(self, S: Tensor) -> tuple[Any, ...]:
+        """The same for training, which asks thousands of times."""
+        return self._posterior(S)
+
     @abstractmethod
     def _natural(self, *posterior: Any) -> Tensor:
         """E_q[η(θ)]."""
@@ -301,7 +305,7 @@ class NormalFactor(Factor):
 
     def evaluate(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
         """E_q[η(θ)] and the divergence, of one posterior."""
-        posterior = self._posterior(statistics)
+        posterior = self._trained(statistics)
         natural = self._natural(*posterior)
         inner = (statistics * natural).flatten(1).sum(-1)
         return natural, inner - self._log_z(statistics, *posterior)
@@ -312,7 +316,7 @@ class NormalFactor(Factor):
 
     def log_normalizer(self, statistics: Tensor) -> Tensor:
         """Log Z(S)."""
-        return self._log_z(statistics, *self._posterior(statistics))
+        return self._log_z(statistics, *self._trained(statistics))
 
 
 class NormalGamma(NamedTuple):

@@ -221,7 +221,9 @@ def sobol_points(number: int, dimension: int, seed: int) -> np.ndarray:
     mix = np.tril(rng.integers(0, 2, size=(dimension, bits, bits), dtype=np.uint32), -1)
     mix += np.eye(bits, dtype=np.uint32)
     plain = torch.quasirandom.SobolEngine(dimension).sobolstate.numpy().astype(np.uint32)  # (d, bits)
-    digits = (plain[:, None, :] >> np.arange(bits, dtype=np.uint32)[::-1, None]) & 1  # the first is worth most
+    digits = (
+        plain[:, None, :] >> np.arange(bits, dtype=np.uint32)[::-1, None]
+    ) & 1  # the first is worth most
     directions = ((mix @ digits % 2) * place[::-1, None]).sum(1, dtype=np.uint32)
     order = np.arange(max(number - 1, 0))
     changed = np.log2(~order & (order + 1)).astype(int)  # of the Gray code from one point to the next

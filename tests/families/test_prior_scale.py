@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import ppl_models as ppl
+from ppl_models.families.full_gaussian import FullGaussian
 from ppl_models.families.normal_prior import NormalPrior
+from ppl_models.kernels.workspace import Workspace
 from ppl_models.runs import manifest
 
 COVARIANCES = ["full", "tied", "diag", "spherical"]
@@ -233,3 +235,37 @@ def test_sizes_of_another_number_of_columns_are_refused():
         ppl.UsageError, match="state_variance must be one number or one for each of 3 columns"
     ):
         ppl.fit(ppl.GMM(state_variance=(1.0, 2.0)), overlapping())
+
+
+@pytest.mark.parametrize("case", ["narrow", "floor", "given weight", "tied"])
+def test_the_compiled_search_finds_what_torch_finds(case):
+    """P, κ₀ and what follows; of several parameter sets, one of which has an empty state."""
+    D, K, R = 3, 4, 3
+    prior = NormalPrior(0.01, D + 2.0, 1e-6, widest=0.4, flattest=1e-16)
+    if case == "floor":
+        prior = replace(prior, variance=(1e-6, 0.3, 1e-6))
+    if case == "given weight":
+        prior = replace(prior, mean_precision=0.05, flattest=None)
+    one = torch.ones(D, dtype=torch.float64)
+    e = FullGaussian((0, 1, 2), K, 0 * one, one, prior, tied=case == "tied")
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randn(200, D, dtype=torch.float64, generator=rng) * torch.tensor([1.0, 0.05, 0.3])
+    x = x + torch.randint(2, (200, 1), generator=rng) * torch.tensor([2.0, 0.0, 0.1])
+    gamma = torch.rand(R, 200, K, dtype=torch.float64, generator=rng).pow(4)
+    gamma[0, :, 0] = 0.0
+    features = e.features(x, Workspace(), "x")
+    S = e.statistics(features, gamma / gamma.sum(-1, keepdim=True), e.zeros(R))
+    compiled, plain = e._compiled(S), e._posterior(S)
+    assert compiled is not None
+    for a, b in zip(compiled, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(e._log_z(S, *compiled), e._log_z(S, *plain), rtol=1e-10, atol=1e-8)
+
+
+def test_derivatives_are_those_of_torch():
+    """Training has none; where they are asked for, nothing is compiled."""
+    fit = ppl.fit(ppl.GMM(components=2), overlapping(), restarts=1, steps=5)
+    (e,) = fit.bound.emissions
+    S = fit.params["gaussian"].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(e.log_normalizer(S).sum(), S)
+    torch.testing.assert_close(slope, e.expected_natural(S.detach()), rtol=1e-5, atol=1e-5)

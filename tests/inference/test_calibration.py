@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import qmc
 from torch.autograd.functional import jacobian
 
 import ppl_models as ppl
@@ -14,6 +15,7 @@ from ppl_models.inference.gaussian import (
     Sampled,
     moved,
     normal_points,
+    sobol_points,
 )
 from ppl_models.inference.moves import correlation, move
 from ppl_models.latent import calibrate as latent
@@ -224,6 +226,13 @@ def test_normal_points_have_the_moments_of_a_normal():
     x = normal_points(64, 5)
     torch.testing.assert_close(x.mean(0), torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0)
     torch.testing.assert_close(x.T @ x / 64, eye(5), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(("number", "dimension", "seed"), [(1, 1, 0), (100, 33, 7), (512, 200, 3)])
+def test_sobol_points_are_those_of_scipy(number, dimension, seed):
+    power = int(np.ceil(np.log2(number)))
+    peer = qmc.Sobol(dimension, rng=seed).random_base2(power)[:number]
+    np.testing.assert_array_equal(sobol_points(number, dimension, seed), peer)
 
 
 def test_moving_forgets_a_wrong_guide():

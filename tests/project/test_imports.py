@@ -6,9 +6,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import ppl_models
+from ppl_models.light import plain_first
 from ppl_models.registry import BUILT_IN
 
 ROOT = Path(ppl_models.__file__).parent
@@ -271,5 +274,54 @@ except SystemExit as done:
         "matplotlib",
         "rich",
         "sklearn",
+        "sympy",
     }
     assert not heavy & {module.partition(".")[0] for module in found}
+    fits = {"ppl_models.comparison.compare", "ppl_models.resuming", "ppl_models.selection", "torch._dynamo"}
+    assert not fits & found
+
+
+@pytest.mark.slow
+def test_a_fit_imports_no_more_than_it_needs(tmp_path):
+    """A chain and a mixture from the shell: no compiler of torch, no SymPy, no statistics of SciPy."""
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    np.savetxt(tmp_path / "x.csv", x, delimiter=",", header="a,b", comments="")
+    for name, option in (("hmm", "--states"), ("gmm", "--components")):
+        found = modules_of(f"""
+import sys
+from ppl_models.cli import main
+sys.argv = ["ppl", "fit", {name!r}, {str(tmp_path / "x.csv")!r}, {option!r}, "2", "-q",
+            "--out", {str(tmp_path / name)!r}]
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code""")
+        assert "torch" in found
+        heavy = {"sympy", "scipy.stats", "sklearn", "arviz", "matplotlib", "formulaic", "torch._dynamo"}
+        assert not heavy & found
+
+
+def test_shapes_are_broadcast_as_torch_does():
+    own = plain_first(torch.broadcast_shapes)
+    for shapes in [
+        (),
+        ((),),
+        ((3,), ()),
+        ((2, 1), (3,)),
+        ((0, 1), (1, 4)),
+        ((5,), torch.Size([2, 1])),
+        (3, (1,)),
+    ]:
+        assert own(*shapes) == torch.broadcast_shapes(*shapes)
+        assert type(own(*shapes)) is torch.Size
+    with pytest.raises(RuntimeError, match="broadcast"):
+        own((2,), (3,))
+
+
+def test_torch_is_what_it_always_is_where_it_is_not_ours():
+    """A process of `ppl` has a function of ours in it; one that imports the package has not."""
+    code = "import sys, ppl_models as ppl; ppl.fit; import torch; print(torch.broadcast_shapes.__module__)"
+    lightened = f"from ppl_models.light import lighten; lighten(); {code}"
+    for program, module in ((code, "torch.functional"), (lightened, "ppl_models.light")):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [module]
