@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ppl_models.bound import Bayesian
-from ppl_models.capabilities import Fitted, Grouped, Priors
+from ppl_models.capabilities import Fitted, Grouped, PriorDraws, Priors
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Posterior, number_of, select_draws, variable_names
 from ppl_models.errors import Unsupported
@@ -23,6 +23,9 @@ CELLS = 4_000_000
 
 REPLICATED = 2_000_000
 """Numbers of replicated data sets, of which there are as many draws as of the log likelihood."""
+
+PREDICTED = 40_000_000
+"""Numbers of data sets that are drawn from the prior."""
 
 LEAST = 100
 """Draws of the log likelihood of rows, however many rows there are."""
@@ -257,17 +260,74 @@ def _arviz(found: dict[str, "xr.Dataset"]) -> Any:
     return xr.DataTree.from_dict({f"/{name}": group for name, group in found.items()})
 
 
+PRIOR = 1_000
+"""Draws of the prior."""
+
+
 def prior_to_arviz(fit: Fitted) -> Any:
-    """Draws of the prior and what they predict, as `to_arviz` has those of the posterior.
+    """Draws of the prior and what they predict beside the data, as `to_arviz` has those of the posterior.
 
     Raises:
         Unsupported: the prior cannot be drawn from.
     """
-    if not isinstance(fit.bound, Priors):
+    return _arviz(prior_groups_of(fit))
+
+
+def everything_to_arviz(fit: Fitted) -> Any:
+    """The groups of the posterior and those of the prior together: see `to_arviz`, `prior_to_arviz`.
+
+    Raises:
+        Unsupported: the prior cannot be drawn from.
+    """
+    return _arviz(prior_groups_of(fit) | groups_of(fit))
+
+
+def prior_groups_of(fit: Fitted, draws: int = PRIOR, data: Dataset | None = None) -> dict[str, "xr.Dataset"]:
+    """`prior`, `prior_predictive` and `observed_data`, by column, or by site of a user-defined model.
+
+    Args:
+        fit: the fit, whose posterior is not looked at.
+        draws: of the prior; fewer where data sets are large, at least `LEAST`.
+        data: the rows that data sets are drawn in place of; those of the fit if None.
+
+    Raises:
+        Unsupported: the prior cannot be drawn from, or there are no rows.
+    """
+    import xarray as xr
+
+    bound, data = fit.bound, fit.data if data is None else data
+    seed = fit.settings.seed + 6
+    if not isinstance(bound, PriorDraws):
         raise Unsupported(
-            f"the prior of {fit.name} cannot be drawn from; user-defined models have one that can"
+            f"{fit.name} has no prior that data could be drawn from: its weights are point estimates"
         )
-    return _arviz(fit.bound.prior_groups(fit.settings.seed + 6))
+    if not data.rows and not data.arrays:
+        raise Unsupported(f"what the prior of {fit.name} predicts is of rows, and {fit.data.source} has none")
+    if isinstance(bound, Priors):
+        return bound.prior_groups(seed, draws)
+    if not bound.generates:
+        raise Unsupported(f"{fit.name} has a pseudo-likelihood, from which no data can be drawn")
+    number = int(np.clip(PREDICTED // max(data.values.size, 1), min(LEAST, draws), draws))
+    theta = bound.prior_draws(number, seed)
+    variables, coords = bound.variables(theta)
+    names, at = variable_names(data.names), {"chain": [0], "draw": np.arange(number)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        drawn = bound.replicate(data, theta)
+    given = [((drawn[..., i] == x) | np.isnan(x)).all() for i, x in enumerate(data.values.T)]
+    prior = xr.Dataset(
+        {n: (("chain", "draw", *dims), v[None]) for n, (dims, v) in variables.items()}, coords=at | coords
+    )
+    return {
+        "prior": _pairs(prior),
+        "prior_predictive": xr.Dataset(
+            {n: (("chain", "draw", "row"), drawn[None, ..., i]) for i, n in enumerate(names) if not given[i]},
+            coords=at,
+        ),
+        "observed_data": xr.Dataset(
+            {n: ("row", data.values[:, i]) for i, n in enumerate(names) if not given[i]}
+        ),
+    }
 
 
 def netcdf(fit: Fitted, rows: bool = True) -> bytes:

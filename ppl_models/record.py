@@ -182,12 +182,13 @@ class Record:
 
     @once
     def prior(self) -> Any:
-        """Draws of the prior and what they predict for the rows of the fit, as ArviZ data.
+        """Draws of the prior and what they predict for the rows of the fit, beside these, as ArviZ data.
 
         Raises:
-            Unsupported: the model is built in, or a prior is improper.
+            Unsupported: the model has no prior that can be drawn from.
         """
-        return prior_to_arviz(self)
+        with threads_for(self.bound.numbers(self.data)):
+            return prior_to_arviz(self)
 
     @once
     def report(self) -> Report:

@@ -34,7 +34,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"neural"},  # with heads that are regressions
     {"models"},
     {"registry", "record"},
-    {"tables", "runs", "engine", "fidelity", "sensitivity"},
+    {"tables", "runs", "engine", "fidelity", "sensitivity", "prior_predictive"},
     {"later"},
     {"verbs"},  # of which some fit the same model again, to a part
     {"comparison"},

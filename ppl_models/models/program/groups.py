@@ -6,7 +6,7 @@
     observed_data          what each site observes
     posterior_predictive   the same drawn anew
     prior                  draws of the prior, and what is derived from them
-    prior_predictive       what they predict
+    prior_predictive       what they predict, beside `observed_data`
 
 so that `az.loo` and `az.plot_ppc` find them whatever the data is: a table, or arrays.
 """
@@ -37,9 +37,6 @@ CELLS = 4_000_000
 
 LEAST = 50
 
-PRIOR = 1_000
-"""Draws of the prior."""
-
 
 def groups(bound: Any, fitted: Fitted) -> dict[str, "xr.Dataset"]:
     """The groups of a fit."""
@@ -65,23 +62,28 @@ def groups(bound: Any, fitted: Fitted) -> dict[str, "xr.Dataset"]:
     return found
 
 
-def prior_groups(bound: Any, seed: int, draws: int = PRIOR) -> dict[str, "xr.Dataset"]:
-    """Draws of the prior and what they predict for the rows of the fit.
+def prior_groups(bound: Any, seed: int, draws: int) -> dict[str, "xr.Dataset"]:
+    """Draws of the prior, what they predict for the rows of the fit, and what these are.
 
     Args:
         bound: the model.
         seed: of the draws.
-        draws: how many.
+        draws: how many; what they predict is of fewer where data sets are large.
 
     Raises:
         Unsupported: a prior is improper.
     """
     points = prior_points(bound, draws, seed)
     variables, coords = bound.variables(bound.theta(points))
-    drawn, _ = simulated(bound, bound.density.columns, points, seed + 1)
+    each = sum(np.prod(site.shape, dtype=int) for site in bound.sites.observed.values())
+    some = points[: _number(len(points), max(int(each), 1))]
+    drawn, _ = simulated(bound, bound.density.columns, some, seed + 1)
+    with numerics(), torch.no_grad():
+        said = observed(bound.model, bound.density.columns, bound.sites, points[0])
     return {
         "prior": _made(variables, coords, ("chain", "draw")),
         "prior_predictive": _dataset(bound, _seen(bound, drawn), ("chain", "draw")),
+        "observed_data": _dataset(bound, {name: value[None] for name, (value, _) in said.items()}, ()),
     }
 
 
