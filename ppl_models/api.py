@@ -84,7 +84,7 @@ class Fit(Verbs, Record):
         Raises:
             Unsupported: there is no prior that data can be drawn from; `posterior` is there nonetheless.
         """
-        from ppl_models.posterior import everything_to_arviz
+        from ppl_models.prior import everything_to_arviz
 
         return everything_to_arviz(self)
 

@@ -21,7 +21,7 @@ import numpy as np
 from ppl_models.capabilities import Fitted
 from ppl_models.data.excerpt import excerpt
 from ppl_models.draws import variable_names
-from ppl_models.posterior import prior_groups_of
+from ppl_models.prior import prior_groups_of
 
 if TYPE_CHECKING:
     import pandas as pd

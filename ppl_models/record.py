@@ -15,7 +15,8 @@ from ppl_models.inference.calibration import Calibrated, Guide
 from ppl_models.inference.loop import Status, Trained
 from ppl_models.inference.settings import Training
 from ppl_models.model import Model
-from ppl_models.posterior import draw_posterior, prior_to_arviz, to_arviz
+from ppl_models.posterior import draw_posterior, to_arviz
+from ppl_models.prior import prior_to_arviz
 from ppl_models.threads import threads_for
 from ppl_models.wording import spoken
 

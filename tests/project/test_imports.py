@@ -30,6 +30,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"misfit"},
     {"bound"},
     {"model", "posterior"},
+    {"prior"},
     {"latent", "regression"},  # what several systems share
     {"neural"},  # with heads that are regressions
     {"models"},
