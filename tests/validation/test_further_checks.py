@@ -64,3 +64,25 @@ def test_a_mode_that_a_guide_missed_is_named():
 def test_chains_are_suggested_where_draws_are_not_trusted():
     fit = cases.guide_beside()
     assert "--method=nuts" in said(fit, "k-hat")
+
+
+@pytest.mark.parametrize(
+    ("name", "unchained", "advised"),
+    [
+        ("k-hat", "", True),
+        ("R-hat", "", True),
+        ("k-hat", "has 400 parameters", False),
+        ("calibration", "", False),
+    ],
+)
+def test_chains_are_suggested_where_there_are_some_and_they_would_help(name, unchained, advised):
+    from types import SimpleNamespace
+
+    from ppl_models.checks import Check, _advised
+
+    fit = SimpleNamespace(
+        bound=SimpleNamespace(unchained=lambda data: unchained), data=SimpleNamespace(rows=9)
+    )
+    failed = [Check("restarts agree", 1, "warn", "few"), Check(name, 1.0, "fail", "beside the posterior")]
+    found = [*_advised(fit, [*failed, *failed])]
+    assert [("--method=nuts" in each.reason) for each in found] == [False, advised, False, False]
