@@ -247,11 +247,13 @@ class Graph(NamedTuple):
             tensor for each output, rows first.
         columns: positions in the schema of the P columns.
         outputs: names: `probabilities` (n, C) of classes or components, `expected` (n,), `log_density` (n,).
+        steps: 0; or at most so many values of the one column side by side, where a row is a sequence of them.
     """
 
     module: "nn.Module"
     columns: tuple[int, ...]
     outputs: tuple[str, ...]
+    steps: int = 0
 
 
 @runtime_checkable
