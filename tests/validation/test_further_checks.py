@@ -7,7 +7,7 @@ from validation import verdict_cases as cases
 import ppl_models as ppl
 from ppl_models import misfit
 from ppl_models.data import read
-from ppl_models.data.copies import copies
+from ppl_models.data.copies import copied_sequences, copies
 
 
 def said(fit, name: str) -> str:
@@ -51,6 +51,25 @@ def test_copies_are_told_from_numbers_that_are_rounded():
     assert copies(read({"x": np.where(x < 0, 0.0, x)})) == 0  # a value that many rows have
     assert copies(read({"n": rng.poisson(3.0, 200)})) == 0
     assert "570 of 600 rows are exact copies" in said(cases.glm_duplicated(), "copies")
+
+
+def test_copies_of_sequences_are_told_from_sequences_that_come_again():
+    rng = np.random.default_rng(2)
+
+    def table(x, **more):
+        rows = x.shape[0] * x.shape[1]
+        return read({"x": x.ravel(), "s": np.arange(rows) // x.shape[1], **more}, sequence="s")
+
+    x = rng.normal(size=(15, 8))
+    assert copied_sequences(table(x)) == 0
+    assert copied_sequences(table(np.tile(x, (4, 1)))) == 45
+    assert copied_sequences(table(np.tile(x, (4, 1)), y=rng.normal(size=480))) == 0  # alike in one column
+    assert copied_sequences(table(rng.normal(size=(400, 1)).round(1))) == 0  # sequences of one rounded row
+    assert copied_sequences(table(rng.choice([1.0, 2.0], (60, 2)))) == 0
+    fit = ppl.fit(
+        ppl.HMM(states=1), {"x": np.tile(x, (4, 1)).ravel(), "s": np.arange(480) // 8}, sequence="s"
+    )
+    assert "45 of 60 sequences are exact copies" in said(fit, "copies")
 
 
 @pytest.mark.slow
