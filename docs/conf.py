@@ -33,7 +33,7 @@ CONTENTS = {
         "docs/predict", "docs/forecast", "docs/missing", "docs/generate", "docs/features", "docs/tasks",
         "docs/summary", "docs/select", "docs/compare", "docs/plots", "docs/report", "docs/export",
     ],
-    "Trust": ["docs/calibration", "docs/faults", "docs/mathematics"],
+    "Trust": ["docs/calibration", "docs/trust", "docs/faults", "docs/mathematics"],
     "Reference": [
         "docs/api", "docs/commands", "docs/cli", "docs/data", "docs/families", "docs/runs", "docs/sklearn",
         "docs/README",

@@ -64,6 +64,29 @@ class Fit(Verbs, Record):
 
         return sensitivity(self)
 
+    def prior_predictive(self) -> Any:
+        """What data the prior expects beside the data of the fit, statistic by statistic, as a table.
+
+        `data` beside `median`, `lower` and `upper` of the 99.9 % interval of data sets drawn from the prior;
+        `says` where the data is outside, or the prior absurdly wide: see `ppl_models.prior_predictive`.
+
+        Raises:
+            Unsupported: there is no prior that data can be drawn from.
+        """
+        from ppl_models.prior_predictive import prior_predictive
+
+        return prior_predictive(self)
+
+    def to_arviz(self) -> Any:
+        """The groups of `posterior` and of `prior` together, for `az.plot_dist_comparison` and the like.
+
+        Raises:
+            Unsupported: there is no prior that data can be drawn from; `posterior` is there nonetheless.
+        """
+        from ppl_models.prior import everything_to_arviz
+
+        return everything_to_arviz(self)
+
     def save(self, path: Any = None, *, force: bool = False, slim: bool = False) -> Any:
         """Write a run directory and return its path; `runs/MODEL-STEM-NNN` if none is given.
 

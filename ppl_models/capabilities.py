@@ -27,8 +27,8 @@ table. Nothing is said by a name or a kind.
     Criticises    how much rows look like the data, without a density    anomalies
     Named         parameters in the user's units                         summary
     Summarises    more of them than their moments                        summary
-    Priors        draws of the prior                                     sample --prior, Fit.prior
-    PriorDraws    draws of θ from the prior alone                        plot marginals
+    Priors        draws of the prior, by sites                           sample --prior, Fit.prior
+    PriorDraws    draws of θ from the prior alone                        check --prior, Fit.prior, sbc
     Coefficients  coefficients of columns, of which sds are known        plot coefficients
     Programmed    is a Pyro program as well                              (contract)
     Selectable    evidence by which sizes are compared                   (selection)
@@ -247,11 +247,13 @@ class Graph(NamedTuple):
             tensor for each output, rows first.
         columns: positions in the schema of the P columns.
         outputs: names: `probabilities` (n, C) of classes or components, `expected` (n,), `log_density` (n,).
+        steps: 0; or at most so many values of the one column side by side, where a row is a sequence of them.
     """
 
     module: "nn.Module"
     columns: tuple[int, ...]
     outputs: tuple[str, ...]
+    steps: int = 0
 
 
 @runtime_checkable
@@ -682,10 +684,10 @@ class Grouped(Protocol):
 
 @runtime_checkable
 class Priors(Protocol):
-    """Has a prior that can be drawn from."""
+    """Has a prior that can be drawn from, and says by its own names what it predicts."""
 
-    def prior_groups(self, seed: int) -> "dict[str, xr.Dataset]":
-        """Data sets by group: `prior` and `prior_predictive`."""
+    def prior_groups(self, seed: int, draws: int) -> "dict[str, xr.Dataset]":
+        """Data sets by group: `prior`, `prior_predictive` and `observed_data`."""
         ...
 
     def prior_draws(self, draws: int, seed: int) -> "Draws":

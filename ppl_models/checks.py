@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ppl_models.capabilities import Fitted, Judged
-from ppl_models.data.copies import copies
+from ppl_models.data.copies import copied_sequences, copies
 from ppl_models.data.excerpt import excerpt
 from ppl_models.draws import select_draws
 from ppl_models.errors import PplError
@@ -157,13 +157,15 @@ def check(fit: Fitted, bayesian: bool) -> Report:
 
 
 def _copies(fit: Fitted) -> list[Check]:
-    """Whether rows that are taken for independent are copies of others."""
+    """Whether rows, or sequences, that are taken for independent are copies of others."""
     data = fit.data
-    if not fit.bound.exchangeable or data.weight is not None or not (number := copies(data)):
+    by_row = fit.bound.exchangeable
+    if data.weight is not None or not (number := copies(data) if by_row else copied_sequences(data)):
         return []
+    many = f"{data.rows:,} rows" if by_row else f"{len(data.lengths):,} sequences"
     reason = (
-        f"{number:,} of {data.rows:,} rows are exact copies of others, to more digits than chance would "
-        "have: each counts as an observation of its own, so that intervals are too narrow; take copies out"
+        f"{number:,} of {many} are exact copies of others, to more digits than chance would have: each "
+        "counts as an observation of its own, so that intervals are too narrow; take copies out"
     )
     return [Check("copies", number, "warn", reason)]
 

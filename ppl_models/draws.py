@@ -41,6 +41,9 @@ class Posterior:
         even: effective draws as a share of the proposals.
         corrected: whether the draws were drawn again by their weights.
         by_unit: computes `log_likelihood` and `unit`, when they are first asked for.
+        chains: C, of how many Markov chains the draws are: draw s is of chain s mod C, so that any first few
+            stand for all chains.
+        iteration: (S,) where in its chain each draw was, which has no order beside that; None of one chain.
     """
 
     theta: Draws
@@ -52,6 +55,20 @@ class Posterior:
     even: float
     corrected: bool
     by_unit: Callable[[], tuple[np.ndarray, str]] = field(repr=False)
+    chains: int = 1
+    iteration: np.ndarray | None = None
+
+    def by_chain(self, values: np.ndarray) -> np.ndarray:
+        """Something of the first D draws, (D, ...), by chain in the order of its iterations, (C, D / C, ...).
+
+        Of draws that are of no chain, (1, D, ...).
+        """
+        if self.iteration is None:
+            return values[None]
+        each = max(len(values) // self.chains, 1)
+        values = values[: each * self.chains].reshape(each, self.chains, *values.shape[1:])
+        order = self.iteration[: each * self.chains].reshape(each, self.chains).argsort(0)
+        return np.stack([values[order[:, c], c] for c in range(self.chains)])
 
     @cached_property
     def _by_unit(self) -> tuple[np.ndarray, str]:

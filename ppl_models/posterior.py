@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from ppl_models.bound import Bayesian
-from ppl_models.capabilities import Fitted, Grouped, Priors
+from ppl_models.capabilities import Fitted, Grouped
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Posterior, number_of, select_draws, variable_names
 from ppl_models.errors import Unsupported
-from ppl_models.inference.calibration import ALIKE, draw, evenness, number_of_draws
+from ppl_models.inference.calibration import ALIKE, NUTS, Calibrated, draw, evenness, number_of_draws
 from ppl_models.inference.psis import smooth
 from ppl_models.threads import threads_for
 
@@ -47,6 +47,7 @@ def draw_posterior(fit: Fitted, draws: int | None = None) -> Posterior:
     calibrated = fit.calibrated
     asked = draws or getattr(fit.settings, "draws", None)
     guide, size = calibrated.guide, asked or number_of_draws(bound, data)
+    chains, iteration = 1, None
     small = threads_for(data.rows * getattr(bound, "states", 1) * 500)
     with torch.random.fork_rng(devices=[]), small:
         torch.manual_seed(fit.settings.seed + 2)
@@ -57,7 +58,7 @@ def draw_posterior(fit: Fitted, draws: int | None = None) -> Posterior:
         weight, even = smoothed.log_weight, evenness(smoothed.log_weight)
         corrected = smoothed.k_hat <= USABLE_K or even >= ALIKE
         if calibrated.draws is not None:
-            every = np.random.default_rng(size).permutation(number_of(calibrated.draws))[:size]
+            every, chains, iteration = _in_turn(calibrated, size)
             theta = select_draws(calibrated.draws, torch.from_numpy(every))
             log_p, log_q = _densities(fit, theta)
             corrected = True
@@ -77,7 +78,29 @@ def draw_posterior(fit: Fitted, draws: int | None = None) -> Posterior:
         even,
         corrected,
         lambda: _by_unit(fit, theta, log_p),
+        chains,
+        iteration,
     )
+
+
+def _in_turn(calibrated: Calibrated, size: int) -> tuple[np.ndarray, int, np.ndarray | None]:
+    """Which draws are taken, at random; of Markov chains by turns one of each, as many of each.
+
+    Args:
+        calibrated: with draws, those of Markov chains chain after chain.
+        size: S, about.
+
+    Returns:
+        Positions (S,), the number of chains C, and where in its chain each was, (S,); 1 and None of others.
+    """
+    rng, total = np.random.default_rng(size), number_of(calibrated.draws or {})
+    if calibrated.method != NUTS:
+        return rng.permutation(total)[:size], 1, None
+    C, T = calibrated.chains, total // calibrated.chains
+    each = max(min(size // C, T), 1)
+    kept = np.linspace(0, T - 1, each).round().astype(int)
+    iteration = np.stack([rng.permutation(kept) for _ in range(C)], 1)  # (S / C, C)
+    return (iteration + T * np.arange(C)).ravel(), C, iteration.ravel()
 
 
 def _densities(fit: Fitted, theta: Draws) -> tuple[np.ndarray, np.ndarray]:
@@ -153,8 +176,8 @@ def parameters_of(fit: Fitted) -> "xr.Dataset":
     p = fit.posterior_draws
     variables, coords = fit.bound.variables(p.theta)
     found = xr.Dataset(
-        {n: (("chain", "draw", *dims), v[None]) for n, (dims, v) in variables.items()},
-        coords={"chain": [0], "draw": np.arange(p.draws), **coords},
+        {n: (("chain", "draw", *dims), p.by_chain(v)) for n, (dims, v) in variables.items()},
+        coords=by_chains(p, p.draws) | coords,
         attrs={
             "model": fit.name,
             "guide": fit.calibrated.method,
@@ -163,7 +186,12 @@ def parameters_of(fit: Fitted) -> "xr.Dataset":
             "inference_library": "ppl_models",
         },
     )
-    return _pairs(found)
+    return pairs_once(found)
+
+
+def by_chains(p: Posterior, draws: int) -> dict[str, Any]:
+    """Coordinates of so many of the first draws of a posterior by chain."""
+    return {"chain": np.arange(p.chains), "draw": np.arange(max(draws // p.chains, 1))}
 
 
 def _draws_alone(fit: Fitted) -> dict[str, "xr.Dataset"]:
@@ -175,8 +203,8 @@ def _draws_alone(fit: Fitted) -> dict[str, "xr.Dataset"]:
     return {
         "posterior": parameters_of(fit),
         "sample_stats": xr.Dataset(
-            {n: (("chain", "draw"), v[None]) for n, v in stats.items()},
-            coords={"chain": [0], "draw": np.arange(p.draws)},
+            {n: (("chain", "draw"), p.by_chain(v)) for n, v in stats.items()},
+            coords=by_chains(p, p.draws),
         ),
     }
 
@@ -194,7 +222,7 @@ def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]
     p, data, posterior = fit.posterior_draws, fit.data, found["posterior"]
     if not data.rows:  # of a run without its rows
         return found
-    fixed = [n for n, v in posterior.data_vars.items() if v.size and bool((v == v[:, :1]).all())]
+    fixed = [n for n, v in posterior.data_vars.items() if v.size and bool((v == v[:1, :1]).all())]
     units: dict[str, Any] = {}
     rows = None
     if by_row:
@@ -206,8 +234,8 @@ def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]
         each, unit = p.log_p[:, None] - fit.bound.log_prior(p.theta).numpy()[:, None], "all"
     found |= {
         "log_likelihood": xr.Dataset(
-            {"x": (("chain", "draw", unit), each[None])},
-            coords={"chain": [0], "draw": np.arange(len(each)), **units},
+            {"x": (("chain", "draw", unit), p.by_chain(each))},
+            coords=by_chains(p, len(each)) | units,
         ),
         **groups_of_data(fit, rows),
     }
@@ -224,8 +252,12 @@ def groups_of_draws(fit: Fitted, by_row: bool = True) -> dict[str, "xr.Dataset"]
         given = [((drawn[..., i] == x) | np.isnan(x)).all() for i, x in enumerate(seen.T)]
         at = {"row": rows}
         found["posterior_predictive"] = xr.Dataset(
-            {n: (("chain", "draw", "row"), drawn[None, ..., i]) for i, n in enumerate(names) if not given[i]},
-            coords={"chain": [0], "draw": np.arange(number), **at},
+            {
+                n: (("chain", "draw", "row"), p.by_chain(drawn[..., i]))
+                for i, n in enumerate(names)
+                if not given[i]
+            },
+            coords=by_chains(p, number) | at,
         )
         fixed = [n for n, same in zip(names, given, strict=True) if same]  # predictors
         if fixed and len(fixed) < len(names):
@@ -244,10 +276,11 @@ def replicate(fit: Fitted, draws: int) -> np.ndarray:
 
 def to_arviz(fit: Fitted) -> Any:
     """`InferenceData` on ArviZ 0.x, a `DataTree` on 1.x."""
-    return _arviz(groups_of(fit))
+    return arviz_of(groups_of(fit))
 
 
-def _arviz(found: dict[str, "xr.Dataset"]) -> Any:
+def arviz_of(found: dict[str, "xr.Dataset"]) -> Any:
+    """Groups as `InferenceData`, or a `DataTree`."""
     import arviz as az
 
     if int(az.__version__.split(".")[0]) < 1:
@@ -255,19 +288,6 @@ def _arviz(found: dict[str, "xr.Dataset"]) -> Any:
     import xarray as xr
 
     return xr.DataTree.from_dict({f"/{name}": group for name, group in found.items()})
-
-
-def prior_to_arviz(fit: Fitted) -> Any:
-    """Draws of the prior and what they predict, as `to_arviz` has those of the posterior.
-
-    Raises:
-        Unsupported: the prior cannot be drawn from.
-    """
-    if not isinstance(fit.bound, Priors):
-        raise Unsupported(
-            f"the prior of {fit.name} cannot be drawn from; user-defined models have one that can"
-        )
-    return _arviz(fit.bound.prior_groups(fit.settings.seed + 6))
 
 
 def netcdf(fit: Fitted, rows: bool = True) -> bytes:
@@ -284,7 +304,7 @@ def netcdf(fit: Fitted, rows: bool = True) -> bytes:
     return bytes(tree.to_netcdf(engine="h5netcdf"))
 
 
-def _pairs(posterior: "xr.Dataset") -> "xr.Dataset":
+def pairs_once(posterior: "xr.Dataset") -> "xr.Dataset":
     """Correlations once for each pair of columns, rather than as a symmetric matrix with ones in it."""
     for name in [str(n) for n in posterior.data_vars if str(n).endswith("correlation")]:
         matrix = posterior[name]

@@ -15,7 +15,8 @@ from ppl_models.inference.calibration import Calibrated, Guide
 from ppl_models.inference.loop import Status, Trained
 from ppl_models.inference.settings import Training
 from ppl_models.model import Model
-from ppl_models.posterior import draw_posterior, prior_to_arviz, to_arviz
+from ppl_models.posterior import draw_posterior, to_arviz
+from ppl_models.prior import prior_to_arviz
 from ppl_models.threads import threads_for
 from ppl_models.wording import spoken
 
@@ -182,12 +183,13 @@ class Record:
 
     @once
     def prior(self) -> Any:
-        """Draws of the prior and what they predict for the rows of the fit, as ArviZ data.
+        """Draws of the prior and what they predict for the rows of the fit, beside these, as ArviZ data.
 
         Raises:
-            Unsupported: the model is built in, or a prior is improper.
+            Unsupported: the model has no prior that can be drawn from.
         """
-        return prior_to_arviz(self)
+        with threads_for(self.bound.numbers(self.data)):
+            return prior_to_arviz(self)
 
     @once
     def report(self) -> Report:

@@ -86,7 +86,10 @@ def _saved(fit: Record, path: Any, force: bool, slim: bool) -> Path:
     said, files = manifest(fit) | judged(fit), dict[str, bytes]()
     if fit.bayesian:
         p = fit.posterior_draws
-        said["draws"] = {name: getattr(p, name) for name in WEIGHED} | {"corrected": bool(p.corrected)}
+        said["draws"] = {name: getattr(p, name) for name in WEIGHED} | {
+            "corrected": bool(p.corrected),
+            "chains": p.chains,
+        }
         files[DRAWS] = _packed(p)
     if fit.bayesian or not slim:
         files["posterior.nc"] = netcdf(fit, rows=not slim)
@@ -114,6 +117,8 @@ def _packed(p: Posterior) -> bytes:
     from safetensors.numpy import save as to_bytes
 
     arrays = {name: np.asarray(getattr(p, name), np.float64) for name in ("log_p", "log_q", "log_weight")}
+    if p.iteration is not None:
+        arrays["iteration"] = np.asarray(p.iteration, np.int64)
     for factor, sites in p.theta.items():
         arrays |= {f"{factor}/{site}": np.ascontiguousarray(v.numpy()) for site, v in sites.items()}
     return to_bytes(arrays)
@@ -128,7 +133,11 @@ def _unpacked(arrays: dict[str, np.ndarray], said: dict[str, Any]) -> Posterior:
             theta.setdefault(factor, {})[site] = torch.from_numpy(value)
     weighed = {name: arrays[name] for name in ("log_p", "log_q", "log_weight")}
     own = {name: said[name] for name in WEIGHED}
-    return Posterior(theta, **weighed, **own, by_unit=lambda: (np.zeros((len(arrays["log_p"]), 0)), "row"))
+    return Posterior(
+        theta, **weighed, **own,
+        by_unit=lambda: (np.zeros((len(arrays["log_p"]), 0)), "row"),
+        chains=said.get("chains", 1), iteration=arrays.get("iteration"),
+    )  # fmt: skip
 
 
 def keeper(path: Any) -> Callable[[Record], None]:

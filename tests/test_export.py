@@ -116,6 +116,94 @@ def test_onnxruntime_gives_the_same(name, tmp_path, one_thread):
         ) or name not in ("gmm", "logistic", "mlp", "cnn")
 
 
+def events(seed: int) -> pd.DataFrame:
+    """Sequences of one label."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame({"walk": np.repeat(np.arange(20), 8), "mark": rng.choice(["a", "b", "c"], 160)})
+
+
+def of_chain(fit):
+    theta, rows = at_mean(fit), fit.bound.rows(fit.data)
+    marginals, density = fit.bound.marginals(rows, theta), fit.bound.log_density(rows, theta)
+    return {"filtered": marginals.filtered[0].numpy(), "log_density": density[0].numpy()}
+
+
+def of_autoencoder(fit):
+    from ppl_models.models.vae.latents import latents
+
+    net, rows = fit.bound.networks(fit.params), fit.bound.rows(fit.data)
+    mean, sd, _ = latents(net, rows)
+    with torch.no_grad():
+        expected = net.likelihood.expect(net.decoder(torch.from_numpy(mean).float())).numpy()
+    return {"latent": mean, "latent_sd": sd, "reconstruction": expected}
+
+
+JOINT = {
+    "hmm": (
+        System(lambda: ppl.HMM(covariance="diag"), lambda seed: systems.walks(seed).drop(columns="walk"), {}),
+        of_chain,
+    ),
+    "hmm, left to right": (
+        System(
+            lambda: ppl.HMM(states=3, topology="left-right"),
+            lambda seed: systems.walks(seed)[["y"]],
+            {},
+            CONJUGATE,
+        ),
+        of_chain,
+    ),
+    "vae": (SYSTEMS["vae"], of_autoencoder),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOINT)
+def test_joint_systems_are_the_same_in_onnxruntime(name, tmp_path, one_thread):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    system, expected = JOINT[name]
+    fit = system.fit()
+    session = runtime.InferenceSession(fit.export(tmp_path / "model.onnx"))
+    about = json.loads(session.get_modelmeta().custom_metadata_map["columns"])
+    at = [fit.data.names.index(column["name"]) for column in about]
+    outputs = [output.name for output in session.get_outputs()]
+    for rows in (slice(None), slice(0, 1), slice(0, 7)):
+        found = session.run(None, {"x": cells(fit, at)[rows]})
+        for output, wanted in expected(fit).items():
+            np.testing.assert_allclose(found[outputs.index(output)], wanted[rows], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_what_comes_next_is_the_same_in_onnxruntime(tmp_path, one_thread):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    tiny = ppl.Transformer(width=8, layers=2, heads=2, context=8)
+    fit = ppl.fit(tiny, events(1), sequence="walk", steps=20)
+    session = runtime.InferenceSession(fit.export(tmp_path / "model.onnx"))
+    mark = fit.data.values[:, 0].reshape(20, 8)
+    so_far = np.concatenate([np.full((20, 1), -1.0), mark], 1)
+    score = fit.bound.log_density(fit.bound.rows(fit.data), fit.draws)[0].numpy().reshape(20, 8)
+    for t in (0, 3, 6):  # of the last row its end is a part
+        logits = session.run(None, {"x": so_far[:, : t + 1]})[0]
+        log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        own = log_p[np.arange(20), mark[:, t].astype(int)]
+        np.testing.assert_allclose(own, score[:, t], atol=1e-5)
+
+
+def test_joint_systems_that_have_no_graph_say_why():
+    walks = systems.labelled_walks(1)
+    classes = ppl.fit(ppl.HMM(), walks, sequence="walk", target="kind", restarts=1)
+    with pytest.raises(Unsupported, match="a chain with classes, or with names of its states, has no graph"):
+        classes.bound.graph(at_mean(classes))
+    labelled = ppl.fit(ppl.VAE(latent=1, hidden="4"), systems.whole(1), target="kind", steps=2)
+    with pytest.raises(Unsupported, match="a vae with a target has no graph"):
+        labelled.bound.graph(at_mean(labelled))
+    tiny = ppl.Transformer(width=8, layers=1, heads=1)
+    table = ppl.fit(tiny, systems.whole(1), steps=2)
+    with pytest.raises(Unsupported, match="of several columns any may come next"):
+        table.bound.graph(at_mean(table))
+
+
 def test_what_has_no_graph_says_so(tmp_path):
     rows = systems.whole(1)
     curved = ppl.fit(ppl.Logistic(formula="kind ~ x + I(y**2)"), rows)
@@ -127,7 +215,10 @@ def test_what_has_no_graph_says_so(tmp_path):
     svm = ppl.fit(ppl.SVM(inducing=10), rows, **TARGET)
     assert not isinstance(svm.bound, Exports)
     pytest.importorskip("onnxscript")
-    with pytest.raises(Unsupported, match="svm has no graph for ONNX; cnn, glm, gmm, logistic, mlp have one"):
+    with pytest.raises(
+        Unsupported,
+        match="svm has no graph for ONNX; cnn, glm, gmm, hmm, logistic, mlp, transformer, vae have one",
+    ):
         svm.export(tmp_path / "model.onnx")
 
 

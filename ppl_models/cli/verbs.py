@@ -23,7 +23,7 @@ from ppl_models.cli.options import (
 )
 from ppl_models.cli.output import data_notes, emit, note, print_json, say, table, width
 from ppl_models.cli.streams import results
-from ppl_models.errors import NotTrusted, PplWarning, UsageError
+from ppl_models.errors import NotTrusted, PplWarning, Unsupported, UsageError
 from ppl_models.verbs import VERBS
 from ppl_models.verbs.base import in_blocks, options_of
 
@@ -185,6 +185,34 @@ def _with_index(frame: "pandas.DataFrame") -> "pandas.DataFrame":
     return frame.reset_index(names=[free(str(n or "index"), frame.columns) for n in frame.index.names])
 
 
+OF_PRIOR = {
+    "prior_predictive": "what the prior expects of the data: median and 99.9 % interval of data sets from it",
+    "sensitivity": "sensitivity to the power of prior and likelihood, from 0.05 on worth a thought",
+}
+"""What `check --prior` shows, and the lines above it."""
+
+
+def _of_prior(fit: Any) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """Rows by what they show, and why one of the two is not there.
+
+    Raises:
+        Unsupported: neither is.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    why: list[Unsupported] = []
+    for name in OF_PRIOR:
+        try:
+            rows = getattr(fit, name)()
+        except Unsupported as error:
+            why.append(error)
+        else:
+            named = rows if rows.index.name is None else rows.reset_index()
+            found[name] = named.to_dict("records")
+    if not found:
+        raise why[0]
+    return found, list(map(str, why))
+
+
 @click.command(
     cls=Command,
     help=f"Whether to trust a fit: the verdict and its reasons. Exits with 3 if not.\n\n{ABOUT_RUN}",
@@ -192,7 +220,11 @@ def _with_index(frame: "pandas.DataFrame") -> "pandas.DataFrame":
 )
 @together(
     run_argument(),
-    option("--prior", is_flag=True, help="Also how much each parameter hangs on its prior (power scaling)."),
+    option(
+        "--prior",
+        is_flag=True,
+        help="Also what data the prior expects, and how much each parameter hangs on its prior.",
+    ),
     json_option(),
 )
 def check(run: str, **options: Any) -> None:
@@ -200,14 +232,15 @@ def check(run: str, **options: Any) -> None:
     path = locate(run, options["runs"])
     fit = opened(run, options)
     report = fit.check()
-    scaled = fit.sensitivity().reset_index().to_dict("records") if options["prior"] else []
+    found, why = _of_prior(fit) if options["prior"] else ({}, [])
     if options["json"]:
-        found = {"sensitivity": scaled} if options["prior"] else {}
         print_json({"run": str(path), **report.to_dict(), **found})
     else:
         say(report.text(width() if results().isatty() else 100))
-        if scaled:
-            say("\nsensitivity to the power of prior and likelihood, from 0.05 on worth a thought")
-            say(table(scaled))
+        for name, rows in found.items():
+            say(f"\n{OF_PRIOR[name]}")
+            say(table(rows))
+    for each in why:
+        note(each)
     if report.verdict == "not trusted":
         raise NotTrusted(f"{path} is not trusted")

@@ -1,4 +1,6 @@
-"""Rows that are copies of others, where numbers are so fine that chance makes no two alike."""
+"""Rows and sequences that are copies of others, where numbers are so fine that chance makes no two alike."""
+
+from collections import Counter
 
 import numpy as np
 
@@ -41,6 +43,35 @@ def copies(data: Dataset) -> int:
     _, count = np.unique(np.nan_to_num(x, nan=np.inf), axis=0, return_counts=True)
     found = n - len(count)
     pairs, expected = float((count * (count - 1) / 2).sum()), n * (n - 1) / 2 * min(chance)
+    return found if found > SHARE * n and pairs > TIMES * (1 + expected) else 0
+
+
+def copied_sequences(data: Dataset) -> int:
+    """How many sequences are exact copies of an earlier one; 0 where that may be chance.
+
+    Two sequences of T rows are alike by chance with the probability that rows are (see `copies`) to the power
+    of T.
+
+    Args:
+        data: sequences; those of labels and counts alone are not looked at, as words come again.
+
+    Example:
+        >>> from ppl_models.data import read
+        >>> x = np.random.default_rng(0).normal(size=(10, 4))
+        >>> of = lambda x: read({"x": x.ravel(), "s": np.repeat(np.arange(len(x)), 4)}, sequence="s")
+        >>> copied_sequences(of(x)), copied_sequences(of(np.repeat(x, 3, 0)))
+        (0, 20)
+    """
+    S, T = len(data.lengths), int(min(data.lengths, default=0))
+    x = np.nan_to_num(np.asarray(data.values[:ROWS]), nan=np.inf)
+    chance = [_alike(x[:, j]) for j, c in enumerate(data.schema.columns) if c.kind is Kind.CONTINUOUS]
+    ends = np.cumsum(data.lengths)
+    parts = [x[end - n : end].tobytes() for n, end in zip(data.lengths, ends, strict=True) if end <= len(x)]
+    if min(S, len(parts)) < 10 or not chance or T < 1:
+        return 0
+    count = np.array([*Counter(parts).values()])
+    found, n = len(parts) - len(count), len(parts)
+    pairs, expected = float((count * (count - 1) / 2).sum()), n * (n - 1) / 2 * min(chance) ** T
     return found if found > SHARE * n and pairs > TIMES * (1 + expected) else 0
 
 

@@ -1,6 +1,9 @@
 """ONNX: what a fit predicts at the posterior mean of its parameters, as a graph that onnxruntime runs.
 
     x (n, P) float64  ↦  probabilities (n, C) | expected (n,) | log_density (n,)
+    x (T, P) of a chain's sequence  ↦  filtered (T, K) | log_density (T,)
+    x (n, P) of an autoencoder  ↦  latent (n, L) | latent_sd (n, L) | reconstruction (n, O)
+    x (n, T) of a transformer's texts, −1 where one begins  ↦  logits (n, V) of what comes next
 
 P columns in the order of the metadata `columns`, labels as the position of the level in it, NaN where a
 cell is missing. Plugged in at the mean of θ rather than averaged over its posterior, predictions are a
@@ -63,11 +66,12 @@ def proto(graph: Graph, schema: Schema) -> Any:
     """The `ModelProto` of a graph, with the columns of a schema as metadata."""
     import onnx
 
-    P = len(graph.columns)
-    example = (torch.zeros(2, P, dtype=torch.float64),)
-    rows = torch.export.Dim("rows")
+    example = (torch.zeros(3, min(graph.steps, 2) or len(graph.columns), dtype=torch.float64),)
+    sizes = {0: torch.export.Dim("rows")}
+    if graph.steps:
+        sizes[1] = torch.export.Dim("steps", min=1, max=graph.steps)
     with torch.no_grad(), _quiet():
-        program = torch.export.export(graph.module.eval(), example, dynamic_shapes=({0: rows},))
+        program = torch.export.export(graph.module.eval(), example, dynamic_shapes=(sizes,))
         program = program.run_decompositions({torch.ops.aten.lgamma.default: log_gamma})
         made = torch.onnx.export(
             program, example, dynamo=True, opset_version=OPSET, input_names=["x"],

@@ -1,6 +1,8 @@
-"""A mixture at one value of its parameters as a graph of tensors, which other programs can run.
+"""A mixture or chain at one value of its parameters as a graph of tensors, which other programs can run.
 
-    log p(x) = logsumexp_k (log π_k + Σ_e log p_e(x_e | φ_k)),   p(z = k | x) = exp(… − log p(x))
+    mixture   log p(x) = logsumexp_k (log π_k + Σ_e log p_e(x_e | φ_k)),   p(z = k | x) = exp(… − log p(x))
+    chain     p(z_t = k | x_1…t) ∝ p(x_t | φ_k) Σ_j p(z_{t−1} = j | x_1…t−1) A_jk, step by step from π,
+              and log p(x_t | x_1…t−1), the logarithm of what it is divided by
 
 Missing cells are integrated out, but for those of a full or tied covariance, whose rows are NaN: what stays
 of a Gaussian there differs from pattern to pattern.
@@ -90,6 +92,45 @@ class MixtureGraph(nn.Module):
         return p.reshape(x.shape[0], self.classes, -1).sum(-1), log_density
 
 
+class ChainGraph(nn.Module):
+    """(T, P) cells of one sequence ↦ probabilities (T, K) given the rows so far, and log densities (T,).
+
+    Args:
+        start: π (K,).
+        transition: A (K, K).
+        parts: the families.
+    """
+
+    def __init__(self, start: Tensor, transition: Tensor, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.register_buffer("start", start)
+        self.register_buffer("transition", transition)
+        self.parts = nn.ModuleList(parts)
+
+    start: Tensor
+    transition: Tensor
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The forward recursion, each step divided by its sum."""
+        from torch._higher_order_ops.scan import scan  # what the exporter has a loop of ONNX for
+
+        log_b = x.new_zeros(x.shape[0], len(self.start))
+        for part in self.parts:
+            log_b = log_b + part(x)
+        most = log_b.amax(1, keepdim=True)
+        transition = self.transition
+
+        def step(ahead: Tensor, b: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            joint = ahead * b
+            total = joint.sum()
+            filtered = joint / total
+            return filtered @ transition, (filtered, total.log())
+
+        found: Any = scan(step, self.start.clone(), (log_b - most).exp())
+        _, (filtered, log_total) = found
+        return filtered, log_total + most.squeeze(1)
+
+
 def graph(bound: Joint, theta: Draws, classes: int) -> Graph:
     """That of a mixture at θ (S = 1).
 
@@ -97,6 +138,31 @@ def graph(bound: Joint, theta: Draws, classes: int) -> Graph:
         bound: the mixture.
         theta: π and φ.
         classes: of a target, whose cells are not looked at; the number of components without one.
+
+    Raises:
+        Unsupported: columns are transformed inside the model.
+    """
+    columns, parts = _parts(bound, theta)
+    log_weight = bound.structure.factors["weight"].natural(theta["weight"])[0]
+    module = MixtureGraph(log_weight, parts, classes)
+    return Graph(module, columns, ("probabilities", "log_density"))
+
+
+def chain_graph(bound: Joint, theta: Draws) -> Graph:
+    """That of a chain at θ (S = 1), which takes one sequence.
+
+    Raises:
+        Unsupported: columns are transformed inside the model, or go on from their row before.
+    """
+    if bound.lagged:
+        raise Unsupported("an autoregressive chain has no graph: fit without --autoregressive")
+    columns, parts = _parts(bound, theta)
+    start, transition = (theta[name][name][0] for name in ("start", "transition"))
+    return Graph(ChainGraph(start, transition, parts), columns, ("filtered", "log_density"))
+
+
+def _parts(bound: Joint, theta: Draws) -> tuple[tuple[int, ...], list[nn.Module]]:
+    """Positions of the columns, and families over them.
 
     Raises:
         Unsupported: columns are transformed inside the model.
@@ -112,6 +178,4 @@ def graph(bound: Joint, theta: Draws, classes: int) -> Graph:
         correlated = isinstance(family, torch.distributions.MultivariateNormal)
         return (Correlated if correlated else Cells)(family, own)
 
-    log_weight = bound.structure.factors["weight"].natural(theta["weight"])[0]
-    module = MixtureGraph(log_weight, [part(e) for e in used], classes)
-    return Graph(module, columns, ("probabilities", "log_density"))
+    return columns, [part(e) for e in used]

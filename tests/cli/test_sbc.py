@@ -58,5 +58,11 @@ def test_check_says_how_much_the_prior_matters(run):
     said = run("check", "one", "--prior")
     assert "sensitivity to the power of prior and likelihood" in said.stdout
     assert "coefficient[x]" in said.stdout
-    table = json.loads(run("check", "one", "--prior", "--json").stdout)["sensitivity"]
-    assert {row["parameter"] for row in table} == {"intercept", "coefficient[x]", "coefficient[y]"}
+    assert "what the prior expects of the data" in said.stdout
+    found = json.loads(run("check", "one", "--prior", "--json").stdout)
+    assert {row["parameter"] for row in found["sensitivity"]} == {
+        "intercept",
+        "coefficient[x]",
+        "coefficient[y]",
+    }
+    assert {row["column"] for row in found["prior_predictive"]} == {"kind"}

@@ -1,5 +1,7 @@
 """The no-U-turn sampler against distributions that are known, and where it loses its way."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -150,3 +152,33 @@ def test_what_is_too_large_is_refused():
     wide = {f"x{j}": rng.normal(size=400) for j in range(301)} | {"y": ["yes", "no"] * 200}
     with pytest.raises(Unsupported, match="302 parameters, and chains are for 300 at most; leave it out"):
         ppl.fit(ppl.Logistic(), wide, target="y", method="nuts")
+
+
+def test_a_compiled_density_is_the_density():
+    """Also where it has no value, or no gradient."""
+    import pyro
+    import pyro.distributions as dist
+
+    @dataclass(frozen=True)
+    class Scale(ppl.PyroModel):
+        """A scale that may be too large to be a number."""
+
+        def model(self, data):
+            s = pyro.sample("s", dist.LogNormal(0.0, 1.0))
+            with pyro.plate("rows", len(data)):
+                pyro.sample("x", dist.Normal(0.0, s), obs=data["x"])
+
+    density = ppl.fit(Scale(), {"x": np.array([0.5, -1.0, 2.0])}, restarts=1).bound.density
+    points = torch.tensor([[0.0], [0.5], [-0.3], [1.0]], dtype=torch.float64)
+    wanted = density(points)
+    density.patience = 0.0
+    for _ in range(3):
+        value, slope = density(points)
+    assert 4 in density._compiled
+    np.testing.assert_allclose(value, wanted[0])
+    np.testing.assert_allclose(slope, wanted[1])
+    points[2] = 2_000.0  # e^2000 is no number
+    value, slope = density(points)
+    assert value[2] == -np.inf
+    assert slope[2] == 0
+    np.testing.assert_allclose(value[[0, 1, 3]], wanted[0][[0, 1, 3]])

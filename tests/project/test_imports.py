@@ -34,11 +34,12 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"misfit"},
     {"bound"},
     {"model", "posterior"},
+    {"prior"},
     {"latent", "regression"},  # what several systems share
     {"neural"},  # with heads that are regressions
     {"models"},
     {"registry", "record"},
-    {"tables", "runs", "engine", "fidelity", "sensitivity"},
+    {"tables", "runs", "engine", "fidelity", "sensitivity", "prior_predictive"},
     {"later"},
     {"verbs"},  # of which some fit the same model again, to a part
     {"comparison"},

@@ -73,3 +73,39 @@ def test_plots(fits, name, plot):
         import matplotlib.pyplot as plt
 
         plt.close("all")
+
+
+@pytest.fixture
+def chained(monkeypatch):
+    """A short fit by Markov chains."""
+    from ppl_models.inference import chains
+
+    monkeypatch.setattr(chains, "WARMUP", 200)
+    monkeypatch.setattr(chains, "DRAWS", 150)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=40)
+    y = np.where(x + rng.logistic(size=40) > 0, "u", "v")
+    return ppl.fit(ppl.Logistic(), {"x": x, "y": y}, target="y", method="nuts")
+
+
+def test_markov_chains_stay_apart_and_in_order(chained, tmp_path):
+    own = chained.calibrated
+    draws = chained.bound.theta(own.params["points"])
+    slope = chained.bound.variables(draws)[0]["coefficient"][1].reshape(4, 150)
+    posterior = chained.posterior
+    np.testing.assert_array_equal(posterior["posterior"]["coefficient"].to_numpy()[..., 0], slope)
+    table = az.summary(posterior, round_to="none")
+    r_hat = float(az.rhat(slope) if not NEW else az.rhat(slope, chain_axis=0, draw_axis=1))
+    assert float(table.loc["coefficient[x]", "r_hat"]) == pytest.approx(r_hat, abs=0.006)
+    assert r_hat > 1  # four chains are never quite alike; halves of one in random order are not compared
+    for name in ("log_likelihood", "sample_stats", "posterior_predictive"):
+        assert posterior[name].sizes["chain"] == 4, name
+    first = chained.draws["regression"]["coefficient"].reshape(150, 4).mean(0)
+    np.testing.assert_allclose(first, draws["regression"]["coefficient"].reshape(4, 150).mean(1))
+    for slim in (False, True):  # verbs and runs go on as they did
+        again = ppl.load(chained.save(tmp_path / f"run{slim}", slim=slim))
+        np.testing.assert_array_equal(again.posterior["posterior"]["coefficient"][..., 0], slope)
+    later = {"x": [0.0, 1.0]}
+    np.testing.assert_array_equal(
+        again.predict(later)["probability_u"], chained.predict(later)["probability_u"]
+    )

@@ -42,14 +42,15 @@ def opened(places):
 
 ALL = "training data graph"
 POSTERIOR = "marginals forest pairs"
+DRAWN = f"prior_predictive {POSTERIOR}"  # where data can be drawn from the prior
 CLASSES = "calibration roc pr confusion predictive"
 HAS = {
-    "gmm": f"groups predictive {POSTERIOR}",
-    "gmm with a target": f"groups effects boundary {CLASSES} {POSTERIOR}",
-    "hmm": f"states forecast transitions predictive {POSTERIOR}",
-    "hmm with a target": f"states forecast transitions predictive calibration roc pr confusion {POSTERIOR}",
-    "hmm with names": f"states forecast transitions predictive {POSTERIOR}",
-    "logistic": f"coefficients effects boundary {CLASSES} {POSTERIOR}",
+    "gmm": f"groups predictive {DRAWN}",
+    "gmm with a target": f"groups effects boundary {CLASSES} {DRAWN}",
+    "hmm": f"states forecast transitions predictive {DRAWN}",
+    "hmm with a target": f"states forecast transitions predictive calibration roc pr confusion {DRAWN}",
+    "hmm with names": f"states forecast transitions predictive {DRAWN}",
+    "logistic": f"coefficients effects boundary {CLASSES} {DRAWN}",
     "mlp": f"effects boundary {CLASSES}",
     "mlp of numbers": "effects calibration fitted predictive",
     "mlp by its members": f"effects boundary {CLASSES}",
@@ -58,9 +59,9 @@ HAS = {
     "cnn": f"effects boundary {CLASSES}",
     "rnn": CLASSES,
     "rnn of steps": CLASSES,
-    "glm": f"coefficients effects calibration fitted predictive {POSTERIOR}",
-    "glm of an ordered label": f"coefficients effects boundary {CLASSES} {POSTERIOR}",
-    "glm with groups": f"coefficients effects calibration fitted predictive {POSTERIOR}",
+    "glm": f"coefficients effects calibration fitted predictive {DRAWN}",
+    "glm of an ordered label": f"coefficients effects boundary {CLASSES} {DRAWN}",
+    "glm with groups": f"coefficients effects calibration fitted predictive {DRAWN}",
     "svm": f"effects boundary {CLASSES} {POSTERIOR}",
     "vae": "latent reconstructions predictive",
     "vae with a target": f"groups latent reconstructions effects boundary {CLASSES}",
@@ -70,7 +71,7 @@ HAS = {
     "transformer with a target": f"groups effects boundary {CLASSES}",
     "transformer of numbers": "effects calibration fitted predictive",
     "transformer of sequences": "forecast",
-    "program": f"predictive {POSTERIOR}",
+    "program": f"predictive {DRAWN}",
 }
 """What can be seen of each system: written down by hand, as a reader would expect it."""
 
@@ -104,7 +105,8 @@ def drawn(fit, kind):
     ("name", "kind"),
     [("hmm", "states"), ("hmm", "transitions"), ("gmm with a target", "groups"), ("gmm with a target", "roc")]
     + [("logistic", "coefficients"), ("logistic", "boundary"), ("glm", "fitted"), ("vae", "latent")]
-    + [("program", "marginals"), ("vae", "reconstructions"), ("hmm", "graph"), ("gmm", "pairs")],
+    + [("program", "marginals"), ("vae", "reconstructions"), ("hmm", "graph"), ("gmm", "pairs")]
+    + [("gmm", "prior_predictive")],
 )
 def test_a_picture_is_drawn(name, kind, opened):
     drawn(opened(name), kind)

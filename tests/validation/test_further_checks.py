@@ -7,7 +7,7 @@ from validation import verdict_cases as cases
 import ppl_models as ppl
 from ppl_models import misfit
 from ppl_models.data import read
-from ppl_models.data.copies import copies
+from ppl_models.data.copies import copied_sequences, copies
 
 
 def said(fit, name: str) -> str:
@@ -53,6 +53,25 @@ def test_copies_are_told_from_numbers_that_are_rounded():
     assert "570 of 600 rows are exact copies" in said(cases.glm_duplicated(), "copies")
 
 
+def test_copies_of_sequences_are_told_from_sequences_that_come_again():
+    rng = np.random.default_rng(2)
+
+    def table(x, **more):
+        rows = x.shape[0] * x.shape[1]
+        return read({"x": x.ravel(), "s": np.arange(rows) // x.shape[1], **more}, sequence="s")
+
+    x = rng.normal(size=(15, 8))
+    assert copied_sequences(table(x)) == 0
+    assert copied_sequences(table(np.tile(x, (4, 1)))) == 45
+    assert copied_sequences(table(np.tile(x, (4, 1)), y=rng.normal(size=480))) == 0  # alike in one column
+    assert copied_sequences(table(rng.normal(size=(400, 1)).round(1))) == 0  # sequences of one rounded row
+    assert copied_sequences(table(rng.choice([1.0, 2.0], (60, 2)))) == 0
+    fit = ppl.fit(
+        ppl.HMM(states=1), {"x": np.tile(x, (4, 1)).ravel(), "s": np.arange(480) // 8}, sequence="s"
+    )
+    assert "45 of 60 sequences are exact copies" in said(fit, "copies")
+
+
 @pytest.mark.slow
 def test_a_mode_that_a_guide_missed_is_named():
     assert "1 further mode of some weight" in said(cases.modes_mean_field(), "modes")
@@ -64,3 +83,25 @@ def test_a_mode_that_a_guide_missed_is_named():
 def test_chains_are_suggested_where_draws_are_not_trusted():
     fit = cases.guide_beside()
     assert "--method=nuts" in said(fit, "k-hat")
+
+
+@pytest.mark.parametrize(
+    ("name", "unchained", "advised"),
+    [
+        ("k-hat", "", True),
+        ("R-hat", "", True),
+        ("k-hat", "has 400 parameters", False),
+        ("calibration", "", False),
+    ],
+)
+def test_chains_are_suggested_where_there_are_some_and_they_would_help(name, unchained, advised):
+    from types import SimpleNamespace
+
+    from ppl_models.checks import Check, _advised
+
+    fit = SimpleNamespace(
+        bound=SimpleNamespace(unchained=lambda data: unchained), data=SimpleNamespace(rows=9)
+    )
+    failed = [Check("restarts agree", 1, "warn", "few"), Check(name, 1.0, "fail", "beside the posterior")]
+    found = [*_advised(fit, [*failed, *failed])]
+    assert [("--method=nuts" in each.reason) for each in found] == [False, advised, False, False]

@@ -283,6 +283,101 @@ def vae_few_steps():
     return ppl.fit(ppl.VAE(latent=1, hidden=[16]), curve(112), steps=10)
 
 
+def again(table: pd.DataFrame, unit: int = 1) -> pd.DataFrame:
+    """Each row, or run of rows, 20 times; in that order."""
+    at = np.arange(len(table)).reshape(-1, unit)
+    return table.loc[np.repeat(at, 20, 0).ravel()].reset_index(drop=True)
+
+
+def waves(seed: int, rows: int = 300) -> pd.DataFrame:
+    """Waves of two kinds at twelve times."""
+    y = rng(seed).random(rows) < 0.5
+    x = np.sin(0.6 * np.arange(12) + 1.5 * y[:, None]) + rng(seed + 1).normal(scale=0.8, size=(rows, 12))
+    return pd.DataFrame(x, columns=[f"t{i}" for i in range(12)]).assign(y=labels(y))
+
+
+@case("convolutional network", "right")
+def cnn():
+    return ppl.fit(ppl.CNN(members=2), waves(200), target="y")
+
+
+@case("convolutional network, 5 steps", "wrong")
+def cnn_few_steps():
+    return ppl.fit(ppl.CNN(members=2), waves(200), target="y", steps=5)
+
+
+@case("convolutional network, each signal 20 times", "wrong")
+def cnn_duplicated():
+    return ppl.fit(ppl.CNN(members=2), again(waves(202, 20)), target="y")
+
+
+def drifts(seed: int, number: int = 200) -> pd.DataFrame:
+    """Sequences of eight rows that drift up or down."""
+    walk, step = np.divmod(np.arange(8 * number), 8)
+    y = (rng(seed).random(number) < 0.5)[walk]
+    x = rng(seed + 1).normal(np.where(y, 0.3, -0.3) * step, 1.0)
+    return pd.DataFrame({"walk": walk, "x": x, "y": labels(y)})
+
+
+DRIFTS: dict[str, Any] = {"sequence": "walk", "target": "y"}
+
+
+@case("recurrent network", "right")
+def rnn():
+    return ppl.fit(ppl.RNN(units=8, members=2), drifts(204), **DRIFTS)
+
+
+@case("recurrent network, 5 steps", "wrong")
+def rnn_few_steps():
+    return ppl.fit(ppl.RNN(units=8, members=2), drifts(204), **DRIFTS, steps=5)
+
+
+@case("recurrent network, each sequence 20 times", "wrong")
+def rnn_duplicated():
+    table = again(drifts(206, 15), 8)
+    return ppl.fit(ppl.RNN(units=8, members=2), table.assign(walk=np.arange(len(table)) // 8), **DRIFTS)
+
+
+def moons(seed: int, rows: int = 600) -> pd.DataFrame:
+    """Rows about a bent line, and a label that hangs on where they are."""
+    z = rng(seed).normal(size=rows)
+    x = np.stack([z, 0.5 * z**2], 1) + 0.3 * rng(seed + 1).normal(size=(rows, 2))
+    return pd.DataFrame(x, columns=["a", "b"]).assign(c=labels(z + 0.3 * rng(seed + 2).normal(size=rows) > 0))
+
+
+@case("adversarial network", "right")
+def gan():
+    return ppl.fit(ppl.GAN(latent=4, hidden=[32, 32]), moons(208), batch_size=100)
+
+
+@case("adversarial network, 20 steps", "wrong")
+def gan_few_steps():
+    return ppl.fit(ppl.GAN(latent=4, hidden=[32, 32]), moons(208), batch_size=100, steps=20)
+
+
+@case("adversarial network, each row 20 times", "wrong")
+def gan_duplicated():
+    return ppl.fit(ppl.GAN(latent=4, hidden=[32, 32]), again(moons(211, 30)), batch_size=100, steps=100)
+
+
+SMALL: dict[str, Any] = {"width": 16, "layers": 1, "heads": 2}
+
+
+@case("transformer of a table", "right")
+def transformer():
+    return ppl.fit(ppl.Transformer(**SMALL), moons(214), batch_size=100)
+
+
+@case("transformer of a table, 5 steps", "wrong")
+def transformer_few_steps():
+    return ppl.fit(ppl.Transformer(**SMALL), moons(214), batch_size=100, steps=5)
+
+
+@case("transformer of a table, each row 20 times", "wrong")
+def transformer_duplicated():
+    return ppl.fit(ppl.Transformer(**SMALL), again(moons(217, 30)), batch_size=100)
+
+
 # Programs, whose posteriors are known
 
 

@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.capabilities import Ahead, Assigned, Completed, Explained, Sampled
+from ppl_models.capabilities import Ahead, Assigned, Completed, Explained, Graph, Sampled
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, groups, number_of, on_device, select_draws
-from ppl_models.errors import UsageError
+from ppl_models.errors import Unsupported, UsageError
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ConjugateSettings
 from ppl_models.latent import average
 from ppl_models.latent.bound import LatentBound
+from ppl_models.latent.graph import chain_graph
 from ppl_models.latent.joint import Batch
 
 WALKS = 1_000
@@ -97,6 +98,20 @@ class Chains(LatentBound):
         """Smoothed and filtered probabilities beside one another under each draw, (S, n, 2K)."""
         found = self.marginals(rows, draws)
         return torch.cat([found.smoothed, found.filtered], -1)
+
+    def graph(self, draws: Draws) -> Graph:
+        """Of one sequence: probabilities of the states given the rows so far, and the density of each row.
+
+        Raises:
+            Unsupported: there are classes or names of states, columns are transformed inside, or they go on
+                from their row before.
+        """
+        if self.schema.target is not None:
+            raise Unsupported(
+                "a chain with classes, or with names of its states, has no graph: fit it without --target "
+                "and --labels"
+            )
+        return chain_graph(self, draws)
 
     def latents(self, rows: Batch, draws: Draws) -> dict[str, np.ndarray]:
         """The smoothed probabilities of the states, `state_0` to `state_{K−1}`, or by their names."""

@@ -143,9 +143,9 @@ class ProgramBound(Program, Bayesian):
         """
         return redrawn(self, data, self.point(theta))
 
-    def prior_groups(self, seed: int) -> "dict[str, xr.Dataset]":
-        """Draws of the prior, and what they predict."""
-        return prior_groups(self, seed)
+    def prior_groups(self, seed: int, draws: int) -> "dict[str, xr.Dataset]":
+        """Draws of the prior, what they predict, and what was observed."""
+        return prior_groups(self, seed, draws)
 
     def prior_draws(self, draws: int, seed: int) -> Draws:
         """θ from the prior."""

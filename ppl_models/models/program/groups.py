@@ -6,7 +6,7 @@
     observed_data          what each site observes
     posterior_predictive   the same drawn anew
     prior                  draws of the prior, and what is derived from them
-    prior_predictive       what they predict
+    prior_predictive       what they predict, beside `observed_data`
 
 so that `az.loo` and `az.plot_ppc` find them whatever the data is: a table, or arrays.
 """
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.capabilities import Fitted
-from ppl_models.draws import Variables
+from ppl_models.draws import Posterior, Variables
 from ppl_models.errors import Unsupported
 from ppl_models.inference.chains import mixing_of
 from ppl_models.models.program.execution import numerics, observed
@@ -27,7 +27,7 @@ from ppl_models.models.program.naming import named
 from ppl_models.models.program.prior import prior_point
 from ppl_models.models.program.program import Program
 from ppl_models.models.program.simulate import simulated
-from ppl_models.posterior import groups_of_draws
+from ppl_models.posterior import by_chains, groups_of_draws
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,9 +37,6 @@ CELLS = 4_000_000
 
 LEAST = 50
 
-PRIOR = 1_000
-"""Draws of the prior."""
-
 
 def groups(bound: Any, fitted: Fitted) -> dict[str, "xr.Dataset"]:
     """The groups of a fit."""
@@ -47,8 +44,9 @@ def groups(bound: Any, fitted: Fitted) -> dict[str, "xr.Dataset"]:
     points = bound.point(fitted.posterior_draws.theta)
     with numerics(), torch.no_grad():
         said = observed(bound.model, bound.density.columns, bound.sites, points[0])
-    found["observed_data"] = _dataset(bound, {name: value[None] for name, (value, _) in said.items()}, ())
-    found["log_likelihood"] = _dataset(bound, _likelihoods(bound, fitted, points), ("chain", "draw"))
+    found["observed_data"] = _dataset(bound, {name: value[None] for name, (value, _) in said.items()})
+    p = fitted.posterior_draws
+    found["log_likelihood"] = _dataset(bound, _likelihoods(bound, fitted, points), p)
     for name, (value, log_prob) in said.items():
         holes = torch.isnan(value).reshape(*log_prob.shape, -1).any(-1)
         if not bound.sites.discrete and bool(holes.any()):
@@ -58,30 +56,35 @@ def groups(bound: Any, fitted: Fitted) -> dict[str, "xr.Dataset"]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fitted.settings.seed + 5)
         drawn, _ = simulated(bound, bound.density.columns, some)
-    found["posterior_predictive"] = _dataset(bound, _seen(bound, drawn), ("chain", "draw"))
+    found["posterior_predictive"] = _dataset(bound, _seen(bound, drawn), p)
     for name in ("observed_data", "posterior_predictive"):
         if not found[name].data_vars:
             del found[name]
     return found
 
 
-def prior_groups(bound: Any, seed: int, draws: int = PRIOR) -> dict[str, "xr.Dataset"]:
-    """Draws of the prior and what they predict for the rows of the fit.
+def prior_groups(bound: Any, seed: int, draws: int) -> dict[str, "xr.Dataset"]:
+    """Draws of the prior, what they predict for the rows of the fit, and what these are.
 
     Args:
         bound: the model.
         seed: of the draws.
-        draws: how many.
+        draws: how many; what they predict is of fewer where data sets are large.
 
     Raises:
         Unsupported: a prior is improper.
     """
     points = prior_points(bound, draws, seed)
     variables, coords = bound.variables(bound.theta(points))
-    drawn, _ = simulated(bound, bound.density.columns, points, seed + 1)
+    each = sum(np.prod(site.shape, dtype=int) for site in bound.sites.observed.values())
+    some = points[: _number(len(points), max(int(each), 1))]
+    drawn, _ = simulated(bound, bound.density.columns, some, seed + 1)
+    with numerics(), torch.no_grad():
+        said = observed(bound.model, bound.density.columns, bound.sites, points[0])
     return {
-        "prior": _made(variables, coords, ("chain", "draw")),
-        "prior_predictive": _dataset(bound, _seen(bound, drawn), ("chain", "draw")),
+        "prior": _made(variables, coords, None, len(points)),
+        "prior_predictive": _dataset(bound, _seen(bound, drawn), None, len(some)),
+        "observed_data": _dataset(bound, {name: value[None] for name, (value, _) in said.items()}),
     }
 
 
@@ -127,25 +130,34 @@ def _likelihoods(bound: Any, fitted: Fitted, points: Tensor) -> dict[str, Tensor
     return {name: found}
 
 
-def _dataset(bound: Any, values: dict[str, Tensor], leading: tuple[str, ...]) -> "xr.Dataset":
-    """Values (S, ...) by site with named dimensions; those of one draw without `leading` dimensions."""
+def _dataset(
+    bound: Any, values: dict[str, Tensor], p: Posterior | None = None, draws: int = 0
+) -> "xr.Dataset":
+    """Values (S, ...) by site with named dimensions: see `_made`."""
     variables, coords = named(bound.sites, bound.schema, values, bound.model)
-    return _made(variables, coords, leading)
+    return _made(variables, coords, p, draws)
 
 
-def _made(variables: Variables, coords: dict[str, Any], leading: tuple[str, ...]) -> "xr.Dataset":
+def _made(
+    variables: Variables, coords: dict[str, Any], p: Posterior | None = None, draws: int = 0
+) -> "xr.Dataset":
+    """Values by chain and draw: those of a posterior, or so many draws; of one, 0, without dimensions."""
     import xarray as xr
 
-    number = max((len(value) for _, value in variables.values()), default=0)
     own = {dim for dims, _ in variables.values() for dim in dims}
     labels: dict[str, Any] = {dim: label for dim, label in coords.items() if dim in own}
-    if leading:
-        labels |= {"chain": [0], "draw": np.arange(number)}
+    if p is None and not draws:
+        return xr.Dataset(
+            {name: (dims, value[0]) for name, (dims, value) in variables.items()}, coords=labels
+        )
+    if p is None:
+        chained = {name: value[None] for name, (_, value) in variables.items()}
+        labels |= {"chain": [0], "draw": np.arange(draws)}
+    else:
+        chained = {name: p.by_chain(value) for name, (_, value) in variables.items()}
+        labels |= by_chains(p, max((len(value) for _, value in variables.values()), default=0))
     return xr.Dataset(
-        {
-            name: ((*leading, *dims), value[None] if leading else value[0])
-            for name, (dims, value) in variables.items()
-        },
+        {name: (("chain", "draw", *dims), chained[name]) for name, (dims, _) in variables.items()},
         coords=labels,
     )
 

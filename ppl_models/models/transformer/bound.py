@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.bound import Bound
-from ppl_models.capabilities import NETWORKS, Fitted
+from ppl_models.capabilities import NETWORKS, Fitted, Graph
 from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
 from ppl_models.draws import Draws, Params
@@ -21,6 +21,7 @@ from ppl_models.inference.stochastic import train_gradient
 from ppl_models.models.transformer.checks import checks, nats_by_field
 from ppl_models.models.transformer.drawing import Temper
 from ppl_models.models.transformer.fields import TransformerFields
+from ppl_models.models.transformer.graph import graph
 from ppl_models.models.transformer.objective import TokenTarget
 from ppl_models.models.transformer.values import Values
 from ppl_models.networks.attention import Transformer
@@ -105,6 +106,10 @@ class TransformerBound(Bound):
             net.load_state_dict({name: value[0] for name, value in params.items()}, strict=True)
             net.eval().requires_grad_(False)
         return net.to(device)
+
+    def graph(self, draws: Draws) -> Graph:
+        """What comes next: see `ppl_models.models.transformer.graph`."""
+        return graph(self, draws)
 
     def net(self, draws: Draws, device: str | torch.device = "cpu") -> Transformer:
         """The network of a point estimate, S = 1."""

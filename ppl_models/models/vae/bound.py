@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.bound import Bound
-from ppl_models.capabilities import NETWORKS, Completed, Fitted, Sampled
+from ppl_models.capabilities import NETWORKS, Completed, Fitted, Graph, Sampled
 from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
 from ppl_models.data.inside import Inside
@@ -24,6 +24,7 @@ from ppl_models.inference.stochastic import train_gradient
 from ppl_models.models.vae.checks import checks
 from ppl_models.models.vae.completion import Block, cells_of, completed
 from ppl_models.models.vae.fields import VAEFields
+from ppl_models.models.vae.graph import graph
 from ppl_models.models.vae.importance import BUDGET, Particles, particles
 from ppl_models.models.vae.latents import ACTIVE, BLOCK, latents
 from ppl_models.models.vae.networks import Networks
@@ -151,6 +152,10 @@ class VAEDensity(Bound):
             counts = torch.bincount(rows.y[rows.y >= 0], minlength=net.classes) + 1.0
             net.class_logits.data.copy_((counts / counts.sum()).log())
         return VAETarget(self.model, self.inside.schema, net, rows, seed)
+
+    def graph(self, draws: Draws) -> Graph:
+        """Encoder and decoder: see `ppl_models.models.vae.graph`."""
+        return graph(self, draws[NETWORKS])
 
     def net(self, draws: Draws, device: str | torch.device = "cpu") -> Networks:
         """The networks of a point estimate, S = 1."""

@@ -9,6 +9,7 @@ from ppl_models.report.pictures.latents import latent, reconstructions, samples
 from ppl_models.report.pictures.learning import training
 from ppl_models.report.pictures.numbers import fitted
 from ppl_models.report.pictures.parameters import coefficients, forest, marginals, pairs
+from ppl_models.report.pictures.prior import prior_predictive
 from ppl_models.report.pictures.series import forecast, states, transitions
 from ppl_models.report.pictures.structure import graph
 
@@ -16,7 +17,7 @@ KINDS: dict[str, Kind] = {
     each.name: each
     for each in (
         groups, states, forecast, transitions, latent, reconstructions, samples, coefficients, effects,
-        boundary, predictive, fitted, calibration, roc, pr, confusion, marginals,
+        boundary, predictive, prior_predictive, fitted, calibration, roc, pr, confusion, marginals,
         forest, pairs, training, data, graph,
     )
 }  # fmt: skip

@@ -69,6 +69,18 @@ def test_posterior_is_that_of_nuts(name):
     assert ratio < 1.1
 
 
+@pytest.mark.slow
+def test_chains_are_of_the_posterior():
+    """By some 2,000 effective draws, whose means are 0.02 sds off: 0.1 is beyond four of these errors."""
+    model, data, _ = CASES["eight_schools"]
+    fit = ppl.fit(model(), data, method="nuts")
+    off, ratio = worst(fit, tables()["eight_schools"])
+    assert fit.summary()["r_hat"].max() < 1.01
+    assert fit.summary()["ess"].min() > 1_000
+    assert off < 0.1
+    assert ratio < 1.1
+
+
 def test_coin_is_the_exact_beta():
     heads = np.array([1] * 13 + [0] * 37)
     fit = ppl.fit(own("coin.py:Coin")(concentration=2.0), pd.DataFrame({"heads": heads}))
