@@ -2,8 +2,8 @@
 
     log p(x) = logsumexp_k (log π_k + Σ_e log p_e(x_e | φ_k)),   p(z = k | x) = exp(… − log p(x))
 
-Missing cells are integrated out, but for those of a full or tied covariance, whose rows are NaN: what stays
-of a Gaussian there differs from pattern to pattern.
+Missing cells are integrated out, but for those of a full, tied or low-rank covariance, whose rows are NaN:
+what stays of a Gaussian there differs from pattern to pattern.
 """
 
 import math
@@ -109,7 +109,8 @@ def graph(bound: Joint, theta: Draws, classes: int) -> Graph:
 
     def part(e: Emission) -> nn.Module:
         family, own = e.local(theta[e.name]), [at[j] for j in e.columns]
-        correlated = isinstance(family, torch.distributions.MultivariateNormal)
+        normals = torch.distributions.MultivariateNormal, torch.distributions.LowRankMultivariateNormal
+        correlated = isinstance(family, normals)
         return (Correlated if correlated else Cells)(family, own)
 
     log_weight = bound.structure.factors["weight"].natural(theta["weight"])[0]
