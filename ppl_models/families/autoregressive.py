@@ -271,7 +271,7 @@ class AutoregressiveGaussian(NormalFactor, LinearEmission):
         return torch.isnan(self._standardised(lag)).any(-1)
 
     def dense(self, theta: Theta) -> tuple[Tensor, Tensor, Tensor]:
-        """a (..., D), B (..., D, D) and Σ (..., D, D) of standardised rows: u_t ~ N(a + u_{t−1} B, Σ)."""
+        """Standardised rows u_t ~ N(a + u_{t−1} B, Σ): a (..., D), B (..., D, D) and Σ (..., D, D)."""
         coefficient, covariance = self._coefficient(theta), torch.linalg.inv(theta["precision"])
         intercept, slope = coefficient[..., 0, :].flatten(-2), coefficient[..., 1:, :]
         if self.groups == 1:

@@ -1,10 +1,10 @@
 """Gaussian emissions whose covariance is of low rank beside a diagonal: factor analysers, one for each state.
 
 Ghahramani & Hinton (1996, The EM algorithm for mixtures of factor analyzers, CRG-TR-96-1,
-https://www.cs.toronto.edu/~hinton/absps/tr96-1.pdf); by variational Bayes Ghahramani & Beal (2000, Variational
-inference for Bayesian mixtures of factor analysers, NeurIPS 12). With equal variances it is probabilistic
-principal component analysis (Tipping & Bishop 1999, Mixtures of probabilistic principal component analysers,
-Neural Computation 11, https://doi.org/10.1162/089976699300016728).
+https://www.cs.toronto.edu/~hinton/absps/tr96-1.pdf); by variational Bayes Ghahramani & Beal (2000,
+Variational inference for Bayesian mixtures of factor analysers, NeurIPS 12). With equal variances it is
+probabilistic principal component analysis (Tipping & Bishop 1999, Mixtures of probabilistic principal
+component analysers, Neural Computation 11, https://doi.org/10.1162/089976699300016728).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Factors(NamedTuple):
 
 
 class LowRankGaussian(NormalFactor, CellEmission):
-    """x | k ~ N(μ_k, W_k W_kᵀ + diag 1/τ_k) of standardised columns, W_k (D, F), by factors z of each row:
+    """x | k ~ N(μ_k, W_k W_kᵀ + diag 1/τ_k) of standardised columns, W_k (D, F), by factors z of each row.
 
         z ~ N(0, I_F),   x_d | k, z ~ N(w_kdᵀ r, 1/τ_kd),   r = (1, z),   w_kd = (μ_kd, row d of W_k)
         τ_kd ~ Gamma(ν₀/2, ν₀ s²/2),   w_kd | τ_kd ~ N(0, (κ₀ τ_kd)⁻¹ I)
@@ -209,7 +209,7 @@ class LowRankGaussian(NormalFactor, CellEmission):
         return full
 
     def possible(self, statistics: Tensor) -> Tensor:
-        """Counts are not negative, and the sums those of a positive semidefinite matrix, but for the prior."""
+        """Counts are not negative, and the sums those of a positive definite matrix, with the prior's."""
         S = self._matrix(statistics)
         least = self.prior.lightest(S).expand(self.rank + 1)
         beside = self.prior.dof * self.prior.variances(S).expand(len(self.columns))

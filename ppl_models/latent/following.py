@@ -61,7 +61,7 @@ def tails(joint: "Joint", data: Dataset, draws: Draws, number: int) -> np.ndarra
 
 
 def _new_rows(joint: "Joint", theta: Draws, weight: Tensor, rows: Tensor, points: int) -> Tensor:
-    """Draws of p(x_t | x_{1:t−1}) in place of rows (n, C + L), (n, points, C + L); the same cells are missing."""
+    """Draws (n, points, C + L) of p(x_t | x_{1:t−1}) in place of rows (n, C + L), lacking the same cells."""
     K = joint.states
     which = torch.multinomial(weight.flatten(1), points, replacement=True)  # (n, points)
     found = rows[:, None].repeat(1, points, 1)

@@ -75,8 +75,8 @@ def _table(path: str, lines: list[tuple[int, list[str]]]) -> list[str]:
         own = [name for _, name, _ in rows]
         if not named or len({*named}) < len(named) or sorted(own) != sorted(named):
             raise DataError(
-                f"{path}, line {first}: forbidden transitions are lines from,to under that heading, or a square "
-                "table with the same states above and on the left; got "
+                f"{path}, line {first}: forbidden transitions are lines from,to under that heading, or a "
+                "square table with the same states above and on the left; got "
                 f"{', '.join(named) or 'none'} above and {', '.join(own) or 'none'} on the left"
             )
     found = []
@@ -86,7 +86,8 @@ def _table(path: str, lines: list[tuple[int, list[str]]]) -> list[str]:
         for right, cell in zip(named, cells, strict=True):
             if cell not in ("0", "1"):
                 raise DataError(
-                    f"{path}, line {at}: {left} to {right} must be 1 (may follow) or 0 (may not), got {cell!r}"
+                    f"{path}, line {at}: {left} to {right} must be 1 (may follow) or 0 (may not), "
+                    f"got {cell!r}"
                 )
             if cell == "0":
                 found.append(f"{_name(path, at, left)}>{_name(path, at, right)}")

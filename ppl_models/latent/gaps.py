@@ -110,9 +110,8 @@ def complete(
         some = select_draws(theta, at)
         path, x = _gibbs(joint, e, batch, some, line, found)
         rows = joint.emit(some, path[:, holes], given)
-        rows[..., list(e.columns)] = torch.where(
-            torch.isnan(given[:, list(e.columns)]), e.centre + e.scale * x[:, holes], given[:, list(e.columns)]
-        )
+        own = given[:, list(e.columns)]
+        rows[..., list(e.columns)] = torch.where(torch.isnan(own), e.centre + e.scale * x[:, holes], own)
         parts.append(rows)
     yield Completed(holes, torch.cat(parts).numpy(), {}, {})
 

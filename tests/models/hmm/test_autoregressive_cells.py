@@ -34,7 +34,7 @@ def regression(bound, draws):
 
 
 def test_rows_are_as_surprising_as_draws_of_the_mixture_of_all_paths():
-    """Of three rows of one column by quadrature; the sd of a share is .035 of 200 draws, .002 of 4,000 at .02."""
+    """Of three rows by quadrature; the sd of a share is .035 of 200 draws, and .002 at .02 of 4,000."""
     x = np.array([21.0, 19.5, 33.0])
     bound, schema, draws = learned(series(60, 2)[0])
     e, start, A, (a, B, C) = regression(bound, draws)
@@ -62,7 +62,7 @@ def test_rows_are_as_surprising_as_draws_of_the_mixture_of_all_paths():
 
 @pytest.mark.parametrize("covariance", ["full", "diag"])
 def test_cells_are_as_surprising_as_their_gaussians_are(covariance):
-    """The last of two rows, whose state depends on the first: x and y given one another, and by themselves."""
+    """The last of two rows, whose state hangs on the first: cells given the others, and by themselves."""
     table = series(60, 3, 2, lengths=20)[0].assign(n=np.random.default_rng(0).poisson(3, 60))
     bound, schema, draws = learned(table, covariance=covariance)
     x, n = np.array([[21.0, 19.0], [18.5, 22.0]]), np.array([3, 5])
