@@ -138,9 +138,9 @@ def _matrix(name: str, value: Any) -> tuple[tuple[float, ...], ...]:
 
 
 def check_fields(owner: Any) -> None:
-    """Refuse values of a dataclass that its notes rule out: `Positive`, and the choices of a `Literal`.
+    """Refuse values of a dataclass that its notes rule out: `Positive`, `AtLeast`, choices of a `Literal`.
 
-    Positive numbers become Python's own.
+    Numbers become Python's own.
 
     Raises:
         UsageError: naming the field.
@@ -151,6 +151,8 @@ def check_fields(owner: Any) -> None:
             continue
         if about.note(Positive) is not None:
             object.__setattr__(owner, name, checked(name, value, about))  # fields are frozen for users
+        if (least := about.note(AtLeast)) is not None:
+            object.__setattr__(owner, name, whole(name, value, least.least))
         if get_origin(about.type) is Literal and value not in get_args(about.type):
             *others, last = get_args(about.type)
             raise UsageError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")

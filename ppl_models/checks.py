@@ -252,6 +252,12 @@ def _posterior(fit: Fitted) -> list[Check]:
     """Whether draws are those of the posterior: by what they forgot, by k-hat, or by their widths."""
     p, how = fit.posterior_draws, fit.calibrated
     k = f"{p.k_hat:.2f} ± {p.k_hat_sd:.2f}"
+    if fit.bound.rotates:
+        reason = (
+            "draws are those of the mean-field guide: of factors, which are determined up to a rotation, "
+            "there are no weights to judge or mend it by: intervals are too narrow, do not rely on them"
+        )
+        return [Check("widths", p.k_hat, "fail", reason), _predictions(fit)]
     if how.memory is not None:
         memory, limit = how.memory
         said = f"of the guide (k-hat {k}) moved by Hamiltonian chains on the exact posterior"

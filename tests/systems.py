@@ -107,6 +107,9 @@ SYSTEMS = {
     "gmm with a target": System(
         lambda: ppl.GMM(components=1), mixed, {"ignore": "visits", **TARGET}, CONJUGATE
     ),
+    "gmm of low rank": System(
+        lambda: ppl.GMM(covariance="low-rank", rank=1), mixed, {"ignore": "visits,kind"}, CONJUGATE
+    ),
     "hmm": System(lambda: ppl.HMM(), walks, {"sequence": "walk"}, CONJUGATE),
     "hmm with a target": System(
         lambda: ppl.HMM(topology="left-right"), labelled_walks, {"sequence": "walk", **TARGET}, CONJUGATE

@@ -270,6 +270,20 @@ class AutoregressiveGaussian(NormalFactor, LinearEmission):
     def _alone(self, lag: Tensor) -> Tensor:
         return torch.isnan(self._standardised(lag)).any(-1)
 
+    def dense(self, theta: Theta) -> tuple[Tensor, Tensor, Tensor]:
+        """Standardised rows u_t ~ N(a + u_{t−1} B, Σ): a (..., D), B (..., D, D) and Σ (..., D, D)."""
+        coefficient, covariance = self._coefficient(theta), torch.linalg.inv(theta["precision"])
+        intercept, slope = coefficient[..., 0, :].flatten(-2), coefficient[..., 1:, :]
+        if self.groups == 1:
+            return intercept, slope[..., 0, :, :], covariance[..., 0, :, :]
+        return intercept, torch.diag_embed(slope[..., 0, 0]), torch.diag_embed(covariance[..., 0, 0])
+
+    def regressed(self, rows: Tensor) -> Tensor:
+        """(..., D) cells whose group is regressed, of rows (..., C) with the row before."""
+        both = self._grouped(rows, self.columns) + self._grouped(rows, self.before)
+        there = ~torch.isnan(both).any(-1, keepdim=True)
+        return there.expand_as(both).flatten(-2)
+
     def walk(self, theta: Theta, x: Tensor, before: Tensor | None) -> Tensor:
         """Row after row."""
         lag = torch.full_like(x[:, 0], torch.nan) if before is None else before.to(x).expand_as(x[:, 0])

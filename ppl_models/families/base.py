@@ -76,6 +76,9 @@ class Emission(Factor):
     heavy_tails = False
     """Whether cells far out are what the family expects, so that they are no reason to start a state."""
 
+    rotates = False
+    """Whether θ is determined up to a rotation only, so that no Gaussian has the shape of its posterior."""
+
     lagged: tuple[int, ...] = ()
     """Columns whose cells of the row before it looks at, in further columns beside those of the row."""
 

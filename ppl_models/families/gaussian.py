@@ -1,6 +1,7 @@
 """Gaussian columns: N(μ, 1/τ) with the conjugate prior, or N(o, σ²) around what a decoder puts out.
 
-Covariances: full or tied (`ppl_models.families.full_gaussian`), and here diagonal or spherical.
+Covariances: full or tied (`ppl_models.families.full_gaussian`), of low rank beside a diagonal
+(`ppl_models.families.low_rank`), and here diagonal or spherical.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from ppl_models.annotations import Positive
+from ppl_models.annotations import AtLeast, Positive
 from ppl_models.data.schema import Column, Kind
 from ppl_models.errors import UsageError
 from ppl_models.families.columns import ColumnEmission
@@ -46,9 +47,10 @@ else:
 class CovarianceField(Prior):
     """How the columns of a state depend on one another."""
 
-    covariance: Annotated[Literal["full", "diag", "tied", "spherical"], "covariance of Gaussian columns"] = (
-        "full"
-    )
+    covariance: Annotated[
+        Literal["full", "diag", "tied", "spherical", "low-rank"], "covariance of Gaussian columns"
+    ] = "full"
+    rank: Annotated[int, "factors of a low-rank covariance, in each state", AtLeast(0)] = 4
 
 
 @dataclass(frozen=True)
@@ -148,17 +150,24 @@ class DiagonalGaussian(NormalFactor, ColumnEmission):
 def _emission(group: Group, states: int, fields: GaussianPrior) -> Emission:
     D = len(group.index)
     full = D > 1 and fields.covariance in ("full", "tied")
+    rank = min(fields.rank, D - 1) if fields.covariance == "low-rank" else 0
     prior = fields.normal_prior(
         group,
         states,
         Field("state_variance", fields.state_variance, 1 if fields.covariance == "spherical" else D),
-        Field("mean_precision", fields.mean_precision, 1 if full else D),
+        Field("mean_precision", fields.mean_precision, 1 if full or rank else D),
         D if full else 1,
     )
     if fields.covariance in ("full", "tied") and prior.dof <= D - 1:
         raise UsageError(f"covariance_dof must be more than {D - 1} for {D} columns, got {prior.dof:g}")
     mean, sd = group.constants("mean"), group.constants("sd")
-    if fields.covariance in ("diag", "spherical") or (D == 1 and fields.covariance == "full"):
+    if rank:
+        from ppl_models.families.low_rank import FLATTEST, LowRankGaussian
+
+        if prior.flattest is not None:
+            prior = replace(prior, flattest=FLATTEST)
+        return LowRankGaussian(group.index, states, mean, sd, prior, rank)
+    if fields.covariance in ("diag", "spherical", "low-rank") or (D == 1 and fields.covariance == "full"):
         return DiagonalGaussian(group.index, states, mean, sd, prior, fields.covariance == "spherical")
     from ppl_models.families.full_gaussian import FullGaussian
 

@@ -70,6 +70,8 @@ def _calibrated(learned: Learned, exact: ExactPosterior, data: Dataset, device: 
     draws = number_of_draws(joint, data)
     if d > RESPONSE and not small:  # whatever the weights, there is nothing else that is affordable
         return Calibrated("mean field", learned)
+    if joint.rotates:  # weights are of one rotation, and chains walk along all
+        return Calibrated("mean field", learned)
     weighed = weigh(joint, exact.batch, learned, draws, seed)
     if not small:
         if weighed.good:

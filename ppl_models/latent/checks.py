@@ -139,7 +139,7 @@ def _cells(joint: Joint, e: Emission, theta: Draws, path: "Tensor", part: Datase
     family = next(family for family in FAMILIES if family.name == e.name)
     discrete = family.of_counts is not None and bool((found.below < found.upto).any())
     zero = d.base_dist.log_prob(torch.zeros(x.shape[-1]).double()).exp() if discrete else None
-    together = not isinstance(e, CellEmission)  # it has a covariance
+    together = e.rotates or not isinstance(e, CellEmission)  # it has a covariance
     for j, column in enumerate(columns):
         advice = instead("emission", column.name, family)
         if isinstance(e, DiagonalGaussian):

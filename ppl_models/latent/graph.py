@@ -4,8 +4,8 @@
     chain     p(z_t = k | x_1…t) ∝ p(x_t | φ_k) Σ_j p(z_{t−1} = j | x_1…t−1) A_jk, step by step from π,
               and log p(x_t | x_1…t−1), the logarithm of what it is divided by
 
-Missing cells are integrated out, but for those of a full or tied covariance, whose rows are NaN: what stays
-of a Gaussian there differs from pattern to pattern.
+Missing cells are integrated out, but for those of a full, tied or low-rank covariance, whose rows are NaN:
+what stays of a Gaussian there differs from pattern to pattern.
 """
 
 import math
@@ -175,7 +175,8 @@ def _parts(bound: Joint, theta: Draws) -> tuple[tuple[int, ...], list[nn.Module]
 
     def part(e: Emission) -> nn.Module:
         family, own = e.local(theta[e.name]), [at[j] for j in e.columns]
-        correlated = isinstance(family, torch.distributions.MultivariateNormal)
+        normals = torch.distributions.MultivariateNormal, torch.distributions.LowRankMultivariateNormal
+        correlated = isinstance(family, normals)
         return (Correlated if correlated else Cells)(family, own)
 
     return columns, [part(e) for e in used]

@@ -60,6 +60,7 @@ class Joint(Conjugate):
     ) -> None:
         self.structure, self.emissions = structure, emissions
         self.lagged = tuple(j for e in emissions for j in e.lagged)
+        self.rotates = any(e.rotates for e in emissions)
         self.inside = Inside(schema, self.lagged)
         self.schema = self.inside.schema
         self.order_by = order.checked(order_by, schema)

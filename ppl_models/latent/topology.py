@@ -80,7 +80,7 @@ def topology(
     for pair in _parts(forbid):
         left, arrow, right = pair.partition(">")
         if not arrow:
-            raise UsageError(f"forbid is of pairs of states such as 0>1, got {pair!r}")
+            raise UsageError(f"forbid is of pairs of states such as 0>1, or a FILE.csv, got {pair!r}")
         follows[_state("forbid", left, names), _state("forbid", right, names)] = False
     for k in np.flatnonzero(~follows.any(1)).tolist():
         raise UsageError(f"forbid leaves nothing that may follow state {names[k]}, not even itself")

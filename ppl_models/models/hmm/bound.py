@@ -13,7 +13,7 @@ from ppl_models.draws import Draws, Params, groups, number_of, on_device, select
 from ppl_models.errors import Unsupported, UsageError
 from ppl_models.inference.loop import Course, Trained
 from ppl_models.inference.settings import ConjugateSettings
-from ppl_models.latent import average
+from ppl_models.latent import average, following, gaps, surprise
 from ppl_models.latent.bound import LatentBound
 from ppl_models.latent.graph import chain_graph
 from ppl_models.latent.joint import Batch
@@ -57,42 +57,18 @@ class Chains(LatentBound):
         return Assigned("state", names[path.cpu().numpy()], shares, tuple(self.names()))
 
     def complete(self, data: Dataset, holes: np.ndarray, number: int, draws: Draws) -> Iterator[Completed]:
-        """Missing cells given the path: see `LatentBound.complete`.
-
-        Raises:
-            UsageError: the chain is autoregressive.
-        """
-        self._need_independence("impute")
+        """Missing cells given the path: see `LatentBound.complete`; by Gibbs sampling if autoregressive."""
+        if self.lagged:
+            return gaps.complete(self, data, holes, number, draws)
         return super().complete(data, holes, number, draws)
 
     def tails(self, data: Dataset, draws: Draws, number: int) -> np.ndarray:
-        """How improbable rows are given those before: see `LatentBound.tails`.
-
-        Raises:
-            UsageError: the chain is autoregressive.
-        """
-        self._need_independence("anomalies")
-        return super().tails(data, draws, number)
+        """How improbable rows are given those before: see `LatentBound.tails`."""
+        return (following if self.lagged else surprise).tails(self, data, draws, number)
 
     def explain(self, data: Dataset, index: np.ndarray, draws: Draws, number: int) -> Iterator[Explained]:
-        """How improbable cells are: see `LatentBound.explain`.
-
-        Raises:
-            UsageError: the chain is autoregressive.
-        """
-        self._need_independence("anomalies")
-        return super().explain(data, index, draws, number)
-
-    def _need_independence(self, verb: str) -> None:
-        if self.lagged:
-            also = {
-                "anomalies": "score says how probable each row is",
-                "impute": "forecast goes on from a row",
-            }
-            raise UsageError(
-                f"{verb} needs rows that are independent given their states, and those of an autoregressive "
-                f"chain are not; {also[verb]}, or fit without --autoregressive"
-            )
+        """How improbable cells are: see `LatentBound.explain`."""
+        return (following if self.lagged else surprise).explained(self, data, index, draws, number)
 
     def _both(self, rows: Batch, draws: Draws) -> Tensor:
         """Smoothed and filtered probabilities beside one another under each draw, (S, n, 2K)."""

@@ -78,7 +78,9 @@ class HMM(LatentModel):
         int | None,
         "how many states on a step may lead, left-right (0: to any later one) or banded; 1 if not given",
     ] = None
-    forbid: Annotated[str, "transitions that there are not, A>B, with commas between them"] = ""
+    forbid: Annotated[
+        str, "transitions that there are not: A>B, with commas between them, or FILE.csv of them"
+    ] = ""
     start: Annotated[
         str, "states that a sequence may begin in: any, first, or their names; first if left-right"
     ] = "any"
@@ -99,6 +101,10 @@ class HMM(LatentModel):
             raise UsageError(f"stickiness must be at least 0, got {self.stickiness}")
         if self.autoregressive and self.marginals != "plain":
             raise UsageError("autoregressive goes with --marginals plain, in which rows follow one another")
+        if self.forbid.lower().endswith(".csv") and ">" not in self.forbid:
+            from ppl_models.latent.forbidden import transitions
+
+            object.__setattr__(self, "forbid", transitions(self.forbid))  # a run needs no further file
         if self.width is not None:
             object.__setattr__(self, "width", whole("width", self.width, 0))
 

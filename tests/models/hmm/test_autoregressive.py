@@ -267,16 +267,6 @@ def test_it_is_the_same_after_storing(regimes, tmp_path):
     pd.testing.assert_frame_equal(again.score(), fit.score())
 
 
-def test_what_needs_independent_rows_is_refused(regimes):
-    fit, _ = regimes
-    table, _ = series(20, 1)
-    table.loc[4, "x"] = np.nan
-    with pytest.raises(UsageError, match="impute needs rows that are independent.*forecast"):
-        fit.impute(table)
-    with pytest.raises(UsageError, match="anomalies needs rows that are independent.*score"):
-        fit.anomalies(table)
-
-
 @pytest.mark.parametrize(
     ("fields", "options", "message"),
     [

@@ -139,3 +139,46 @@ def test_nothing_forbidden_is_the_plain_chain():
     wide = ppl.fit(ppl.HMM(topology="banded", width=1), table, restarts=2)
     assert plain.trained.elbo == wide.trained.elbo
     assert torch.equal(plain.params["transition"], wide.params["transition"])
+
+
+# A file of forbidden transitions
+
+SQUARE = ",calm,wild,storm\nwild,1,1,1\ncalm,1,1,0\n\nstorm,0,1,1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("\ufeffFrom,To\ncalm,storm\n storm , calm\n", "calm>storm,storm>calm"),
+        (SQUARE, "calm>storm,storm>calm"),
+        ("1,1,0\n1,1,1\n0,1,1\n", "0>2,2>0"),
+    ],
+    ids=["pairs", "square", "numbers"],
+)
+def test_forbidden_transitions_come_from_a_file(tmp_path, text, found):
+    """The model keeps the transitions and not the file, so that a run needs nothing beside it."""
+    path = tmp_path / "forbidden.csv"
+    path.write_text(text, encoding="utf-8")
+    assert ppl.HMM(forbid=str(path)).forbid == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "there are no transitions in it"),
+        ("from,to\n", "there are no transitions in it"),
+        ("from,to\na,b,c\n", "line 2: a pair is two states, from and to; got 'a,b,c'"),
+        ('from,to\n"a,b",c\n', "line 2: the state 'a,b' has a comma or > in its name"),
+        (",a,b\na,1,0\n", "line 1: .*got a, b above and a on the left"),
+        (",a,b\na,1,x\nb,1,1\n", r"line 2: a to b must be 1 \(may follow\) or 0 \(may not\), got 'x'"),
+        (",a,b\na,1\nb,1,1\n", "line 2: expected 2 cells for 'a', got 1"),
+        (b"\xff\xfe\x00,", "a CSV file in UTF-8, which this is not"),
+    ],
+)
+def test_bad_files_of_forbidden_transitions_are_refused(tmp_path, text, message):
+    path = tmp_path / "forbidden.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ppl.DataError, match=message):
+        ppl.HMM(forbid=str(path))
+    with pytest.raises(ppl.DataError, match="there is no such file"):
+        ppl.HMM(forbid=str(tmp_path / "none.csv"))
