@@ -1,4 +1,4 @@
-"""Data frames of Dask: read as the same table, and fitted by the workers of their cluster to the same numbers."""
+"""Data frames of Dask: read as the same table, fitted by the workers of their cluster to the same numbers."""
 
 import os
 import signal
