@@ -52,6 +52,15 @@ def test_a_frame_is_read_as_the_same_table(monkeypatch, large):
     pd.testing.assert_frame_equal(many.frame(), one.frame())
 
 
+@pytest.mark.parametrize("given", [lambda data, y: ((data, y), {}), lambda data, y: (data, {"target": y})])
+def test_a_target_beside_it(given):
+    frame = table(60)
+    data, options = given(dd.from_pandas(frame[["a", "c"]], npartitions=3), frame["yes"])
+    found = ppl.read(data, **options)
+    assert found.schema.target == "yes"
+    assert found.values[:, -1].tolist() == frame["yes"].astype(float).tolist()
+
+
 def broken(part):
     raise ValueError("no such\nbucket")
 
