@@ -39,7 +39,8 @@ CONTENTS = {
         "docs/README",
     ],
     "The project": [
-        "docs/benchmarks", "benchmarks/results/README", "docs/adr/README", "CHANGELOG", "CONTRIBUTING", "SECURITY",
+        "docs/benchmarks", "benchmarks/results/README", "docs/adr/README",
+        "CHANGELOG", "CONTRIBUTING", "SECURITY",
     ],
 }  # fmt: skip
 """Caption -> pages; others of docs/ stand with the reference."""
