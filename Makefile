@@ -1,5 +1,5 @@
-# make demo | test | test-slow | docs | lint | format | bench | clean
-# Every target makes its own virtual environment first: python3 -m venv and plain pip, pinned by constraints.txt.
+# make demo | test | test-slow | docs | lint | format | bench | gpu | clean
+# Every target but gpu makes its own virtual environment first: python3 -m venv and plain pip, pinned by constraints.txt.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +12,7 @@ WORKERS ?= 2
 # Compiled kernels of Numba live in the environment: between runs, and for processes that tests start.
 export NUMBA_CACHE_DIR := $(abspath $(VENV))/numba
 
-.PHONY: demo test test-slow docs lint format bench clean
+.PHONY: demo test test-slow docs lint format bench gpu clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "making $(VENV): a few minutes, once"
@@ -62,6 +62,9 @@ bench: $(READY)  ## quality and speed against peers; two hours at most, writes b
 	$(BIN)/python benchmarks/logistic_speed.py --out benchmarks/results/logistic_speed.md
 	$(BIN)/python benchmarks/vae_speed.py --out benchmarks/results/vae_speed.md
 	$(BIN)/python benchmarks/programs.py --out benchmarks/results/programs.md
+
+gpu:  ## every system on the GPU beside the CPU, and times beside bare PyTorch; eight minutes, with the Python that has CUDA
+	$(PYTHON) benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -38,7 +38,10 @@ CONTENTS = {
         "docs/api", "docs/commands", "docs/cli", "docs/data", "docs/families", "docs/runs", "docs/sklearn",
         "docs/README",
     ],
-    "The project": ["benchmarks/results/README", "docs/adr/README", "CHANGELOG", "CONTRIBUTING", "SECURITY"],
+    "The project": [
+        "docs/benchmarks", "benchmarks/results/README", "docs/adr/README",
+        "CHANGELOG", "CONTRIBUTING", "SECURITY",
+    ],
 }  # fmt: skip
 """Caption -> pages; others of docs/ stand with the reference."""
 

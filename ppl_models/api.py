@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cache
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Any, Literal, final
@@ -205,7 +205,8 @@ def fit(
     Args:
         model: for instance `HMM(states=3)`.
         data: a path, `-` for stdin, a data frame, an array or a list of arrays, a pair `(X, y)` or
-            `{"X": X, "y": y}`, or a `Dataset`.
+            `{"X": X, "y": y}`, or a `Dataset`. Of a Dask data frame under a `distributed.Client` the workers
+            of its cluster share the fit, at most `workers` processes where that is given.
         target: the column that is to be predicted, or its values, one for each row.
         checkpoint: a run directory to write to while a fit by stochastic gradients is under way, so that
             `resume` can go on from there should the process die. Save the finished fit over it.
@@ -331,8 +332,9 @@ def _noted(found: Record, given: Mapping[str, Any]) -> Record:
     other = [name for name in given if name not in hints(type(found.settings))]
     if not other:
         return found
-    note = f"{found.name} is not trained by a rule with {', '.join(other)}, which made no difference"
-    return replace(found, trained=replace(found.trained, notes=(*found.trained.notes, note)))
+    return found.noted(
+        f"{found.name} is not trained by a rule with {', '.join(other)}, which made no difference"
+    )
 
 
 @cache

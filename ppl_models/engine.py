@@ -1,6 +1,7 @@
 """From a model and data to a record of a fit: reading, binding, training. Nothing here offers verbs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -104,9 +105,13 @@ def fitted(
 
     if keep is not None:
         course = replace(course, keep=write)
-    with formed(settings.workers) as team:
+    with _processes(bound, data, settings) as team:
+        alone = data.cluster is not None and not isinstance(bound, Divided)
+        data = replace(data, cluster=None)
         if team is None:
-            return trained(model, bound, data, settings, course)
+            found = trained(model, bound, data, settings, course)
+            note = f"{model.name} was fitted by this process alone: Dask has only computed the rows"
+            return found.noted(note) if alone else found
         record = None
         try:
             shared, course = divided(team, model, bound, data, settings, course)
@@ -117,6 +122,21 @@ def fitted(
                 write(replace(record.trained, status=Status.INTERRUPTED))
             what = "`ppl resume` goes on from the last pass" if kept else "fit again"
             raise Lost(f"{error}; {what}") from error
+
+
+@contextmanager
+def _processes(bound: Bound, data: Dataset, settings: Training) -> Iterator[Team | None]:
+    """Those of a fit: started for it, of its job, or of the Dask cluster that computed the rows."""
+    ours = data.cluster is not None and isinstance(bound, Divided)
+    with formed(1 if ours else settings.workers) as team:
+        if team is not None or not ours:
+            yield team
+            return
+    from ppl_models.cluster import gathered
+
+    parts = data.rows if bound.exchangeable else len(data.lengths)
+    with gathered(data.cluster, min(parts, settings.workers if settings.workers > 1 else parts)) as team:
+        yield team
 
 
 def trained(

@@ -53,6 +53,10 @@ class Record:
     absent: int | None = None
     waited: float = 0.0
 
+    def noted(self, note: str) -> "Record":
+        """The same with one more note."""
+        return replace(self, trained=replace(self.trained, notes=(*self.trained.notes, note)))
+
     def alone(self, data: Dataset) -> "Record":
         """The same without the other processes of the fit: its checks and draws are made now, with them.
 

@@ -87,7 +87,7 @@ def select(
     how = settings_for(model, settings)
     dataset = read_for(model, data, reading)
     fits, rows = [], []
-    with formed(how.workers):  # the same processes for all
+    with formed(how.workers if dataset.cluster is None else 1):  # the same processes for all
         for value in tried:
             candidate = replace(model, **{name: value})
             each = fitted(candidate, dataset, how, Course(progress))

@@ -47,18 +47,23 @@ def serve(team: Team) -> None:
         with suppress(ValueError, OSError):
             signal.signal(number, signal.SIG_IGN)
     about: dict[str, Any] = {}
+    share: Share = {}
     failure: Exception | None = None
     message = team.hear()
     while message.what != "end":
         try:
             if message.what == "fit":
-                about, failure = message.about, None
+                about, share, failure = message.about, {}, None
                 team.agree(lambda told=about: _check(team.rank, told))
-            elif message.what == "rows" and message.about["rank"] == team.rank:
-                team.serve(_share(about, team.receive(message.about["tensors"])))
+            elif message.what == "rows":
+                if message.about["rank"] == team.rank:  # those of other ranks come before and after
+                    share = _share(about, team.receive(message.about["tensors"]))
             elif message.what == "train":
                 _train(team, about, message)
-            elif message.what != "rows":  # a sum, of rows that could not be made ready
+            elif message.what in share:
+                with suppress(Exception):  # of any rank: rank 0 raises it, and decides what follows
+                    team.gather(lambda own=share, m=message: own[m.what](m.tensors))
+            else:  # a sum, of rows that could not be made ready
                 team.gather(lambda error=failure: _fail(error))
         except Heard as heard:
             message = heard.message

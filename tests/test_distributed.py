@@ -249,6 +249,32 @@ def test_a_lost_process_is_one_line_and_resume_goes_on(tmp_path):
     assert found.elbo > seen[-1]
 
 
+def test_a_rank_keeps_its_rows_while_others_are_handed_theirs(monkeypatch):
+    """Of three ranks the second hears of the rows of the third after its own."""
+    from ppl_models.distributed import Message
+
+    script = [
+        ("fit", {}),
+        ("rows", {"rank": 1, "tensors": {}}),
+        ("rows", {"rank": 2}),
+        ("sum", {}),
+        ("end", {}),
+    ]
+    said = iter([Message(what, about, {}) for what, about in script])
+    found = []
+    team = SimpleNamespace(
+        rank=1,
+        agree=lambda action: None,
+        hear=lambda: next(said),
+        receive=lambda head: {},
+        gather=lambda own: found.append(own()),
+    )
+    monkeypatch.setattr(worker, "_share", lambda about, rows: {"sum": lambda given: "mine"})
+    monkeypatch.setattr(worker.signal, "signal", lambda number, action: None)
+    worker.serve(team)
+    assert found == ["mine"]
+
+
 def test_versions_that_differ_are_refused():
     own = versions()
     check_versions(1, own)

@@ -55,6 +55,7 @@ class Dataset:
         shares: Which processes have a part of the rows, where several fit a model to them (see
             `ppl_models.distributed`); None where this one does all.
         lent: Which columns are features of another run; None if none are.
+        cluster: The Dask client whose workers computed the rows, and can have a part of them; None of others.
     """
 
     values: np.ndarray
@@ -72,6 +73,7 @@ class Dataset:
     kept: "pandas.DataFrame | None" = None
     shares: Any = None
     lent: Lent | None = None
+    cluster: Any = None
 
     @cached_property
     def sha256(self) -> str:

@@ -13,6 +13,7 @@ from ppl_models.data.files import checked, read_bytes, read_stdin
 from ppl_models.data.frames import from_columns, from_frame
 from ppl_models.data.messages import clean
 from ppl_models.data.pairs import from_sparse, is_sparse
+from ppl_models.data.partitions import from_partitions, is_partitioned
 from ppl_models.data.readers import (
     format_options,
     formats,
@@ -45,6 +46,8 @@ def load(data: Any, request: Request) -> Table:
         name = os.fsdecode(data)
         return _from_stdin(request) if name == "-" else _from_files(name, request)
     _own(None, request, "data that is not in a file")
+    if is_partitioned(data):
+        return from_partitions(data, request)
     if is_sparse(data):
         return from_sparse(data)
     if is_array(data):

@@ -10,6 +10,7 @@ from ppl_models.data.arrays import from_array, is_array, to_numpy
 from ppl_models.data.files import check_memory
 from ppl_models.data.frames import from_columns, from_frame
 from ppl_models.data.messages import quoted
+from ppl_models.data.partitions import is_partitioned
 from ppl_models.data.shaped import outer
 from ppl_models.data.table import Table
 from ppl_models.errors import UsageError
@@ -66,6 +67,8 @@ def as_pair(data: Any) -> Any:
     """
     if not isinstance(data, tuple) or len(data) != 2:
         return data
+    if is_partitioned(data[0]):  # how long it is is not known yet
+        return Pair(*data)
     first, second = map(_shape, data)
     if first is None or second is None or len(first) < 2 or first[0] != second[0]:
         return data

@@ -27,6 +27,7 @@ from ppl_models.data.loading import load
 from ppl_models.data.messages import Change, clean, listed, quoted
 from ppl_models.data.options import FormatOptions, Names
 from ppl_models.data.pairs import Pair, as_pair, with_target
+from ppl_models.data.partitions import cluster_of
 from ppl_models.data.readers.base import Request
 from ppl_models.data.rearranged import longer, periods, rearranged, sources, without_repeats
 from ppl_models.data.schema import LABELLED, Kind, Meaning, Schema
@@ -79,9 +80,9 @@ def read(
     r"""Read a table.
 
     Args:
-        data: A path; `-` for standard input; a pandas, Polars or Arrow table, or a DuckDB relation; an array
-            or tensor (n,) or (n, D), or a sparse matrix, which is made dense; a list of arrays, one for each
-            sequence; a dictionary of columns; or a tuple (X, y) of predictors and the target.
+        data: A path; `-` for standard input; a pandas, Polars, Arrow or Dask table, or a DuckDB relation; an
+            array or tensor (n,) or (n, D), or a sparse matrix, which is made dense; a list of arrays, one for
+            each sequence; a dictionary of columns; or a tuple (X, y) of predictors and the target.
             What a file holds is known by its name: see `ppl_models.data.formats`.
         columns: The only columns to model, as a list or with commas between them, and their order. Those of
             a set are in the order of the data.
@@ -348,6 +349,7 @@ def read(
         unit,
         table.index,
         carried,
+        cluster=cluster_of(data),
     )
 
 

@@ -42,7 +42,10 @@ class LatentBound(Joint, Bayesian):
     def train(self, data: Dataset, settings: ConjugateSettings, course: Course) -> Trained:
         """Restarts race, the best exchanges components, then all rows."""
         if settings.robust and data.shares is not None:
-            raise UsageError("a robust fit leaves out rows of the whole data: fit it with one process")
+            raise UsageError(
+                "a robust fit leaves out rows of the whole data: fit it with one process, and of Dask "
+                "data.compute()"
+            )
         inside = self.inside.dataset(data, noise=True)
         found = (trimmed if settings.robust else train).train(self, inside, settings, course)
         return replace(found, notes=(*found.notes, *self.inside.notes()))

@@ -324,7 +324,7 @@ class Regression:
         ):
             raise UsageError(
                 "horseshoes, kernels and support vector machines are fitted by one process; leave "
-                "--workers out"
+                "--workers out, and of Dask fit data.compute()"
             )
         response = {}
         if isinstance(own := self.response, NumberResponse):
