@@ -66,6 +66,13 @@ def test_y_of_an_archive_is_its_target_and_nothing_else(tmp_path):
         read(tmp_path / "b.npz", target="y")
 
 
+def test_lengths_of_an_archive_that_cannot_be_are_its_fault(tmp_path):
+    for lengths in ([2, 2], [0, 3], ["a"], [1.5, 1.5]):
+        np.savez(tmp_path / "a.npz", X=np.arange(3.0), lengths=np.array(lengths))
+        with pytest.raises(DataError, match=r"a\.npz: its lengths must"):
+            read(tmp_path / "a.npz")
+
+
 def test_later_images_have_the_size_of_the_fit(tmp_path):
     with pytest.raises(DataError, match="images of 4 × 3, where the model was fitted to images of 3 × 4"):
         read(GREY.transpose(0, 2, 1), schema=read(GREY).schema)

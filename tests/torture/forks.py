@@ -1,0 +1,170 @@
+"""A function, or a command line, in a forked process: a thousand of them cost one import of torch.
+
+Only where the fault may lie in the imports themselves (locales, closed streams, -O) is Python started anew.
+"""
+
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PPL = [sys.executable, "-c", "from ppl_models.cli import main; main()"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        code: its exit code; minus the signal that ended it.
+        out: what it wrote to stdout.
+        err: what it wrote to stderr.
+        late: whether it was ended because its time was up.
+        peak: the most memory it had, in MiB, of which a fork shares much with its parent.
+    """
+
+    code: int
+    out: str
+    err: str
+    late: bool = False
+    peak: float = 0.0
+
+    def fault(self, *codes: int, lines: int | None = 1) -> str | None:
+        """What is wrong with a process that must end with one of these codes, and say at most so many lines.
+
+        A signal, a traceback, an internal error and a time that is up are always wrong.
+        """
+        said = " / ".join(self.err.strip().splitlines()[-3:])[-400:]
+        if self.late:
+            return f"did not end ({said})"
+        if self.code not in codes:
+            return f"exit code {self.code} instead of {' or '.join(map(str, codes))} ({said})"
+        if "Traceback" in self.err or "internal error" in self.err:
+            return f"a traceback ({said})"
+        if self.code and lines is not None and len(self.err.strip().splitlines()) > lines:
+            return f"more than {lines} line ({said})"
+        return None
+
+
+class Forked:
+    """A process that is running; `end` waits for it."""
+
+    def __init__(
+        self,
+        body: Callable[[], int | None],
+        *,
+        cwd: Path | None = None,
+        memory: int | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._child(body, cwd, memory, before)
+
+    def _child(
+        self,
+        body: Callable[[], int | None],
+        cwd: Path | None,
+        memory: int | None,
+        before: Callable[[], None] | None,
+    ) -> None:
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            nowhere = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(nowhere, 0)
+            os.dup2(self._out.fileno(), 1)
+            os.dup2(self._err.fileno(), 2)
+            sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+            sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)
+            if cwd is not None:
+                os.chdir(cwd)
+            if memory is not None:
+                resource.setrlimit(resource.RLIMIT_AS, (_size() + memory,) * 2)
+            if before is not None:
+                before()
+            code = body() or 0
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                try:
+                    stream.flush()
+                except (OSError, ValueError):
+                    pass
+            os._exit(code)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal."""
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def end(self, seconds: float = 120.0) -> Ended:
+        """Wait until it ends, and end it if that takes longer."""
+        until, late, pause = time.monotonic() + seconds, False, 0.001
+        while True:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() > until and not late:
+                late = True
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+        said = []
+        for file in (self._out, self._err):
+            file.seek(0)
+            said.append(file.read().decode("utf-8", "replace"))
+            file.close()
+        return Ended(os.waitstatus_to_exitcode(status), *said, late, usage.ru_maxrss / 1024)
+
+
+def forked(body: Callable[[], int | None], *, seconds: float = 120.0, **options) -> Ended:
+    """Run a function in a forked process, to its end."""
+    return Forked(body, **options).end(seconds)
+
+
+def command(*arguments: object) -> Callable[[], int | None]:
+    """A command line, as a function for a forked process."""
+
+    def run() -> None:
+        from ppl_models.cli import main
+
+        sys.argv = ["ppl", *map(str, arguments)]
+        main()
+
+    return run
+
+
+def ppl(*arguments: object, **options) -> Ended:
+    """Run a command line in a forked process, to its end."""
+    return forked(command(*arguments), **options)
+
+
+def _size() -> int:
+    """Bytes of address space of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def prepare() -> None:
+    """Import what commands import, so that forked processes need not."""
+    import ppl_models
+    from ppl_models.cli.root import ppl as group
+
+    group.list_commands(None)  # type: ignore[arg-type]
+    for name in ppl_models.__all__:
+        getattr(ppl_models, name)
