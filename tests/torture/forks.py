@@ -3,6 +3,7 @@
 Only where the fault may lie in the imports themselves (locales, closed streams, -O) is Python started anew.
 """
 
+import io
 import os
 import resource
 import signal
@@ -160,11 +161,24 @@ def _size() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def prepare() -> None:
-    """Import what commands import, so that forked processes need not."""
-    import ppl_models
+def inside(*arguments: object) -> int:
+    """Run a command line in this process, unheard, so that forked ones find all imported and compiled."""
     from ppl_models.cli.root import ppl as group
 
-    group.list_commands(None)  # type: ignore[arg-type]
+    kept = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    try:
+        return group._run("ppl", [*map(str, arguments)], {})
+    finally:
+        sys.stdout, sys.stderr = kept
+
+
+def prepare() -> None:
+    """Import what commands import."""
+    import sklearn.ensemble  # noqa: F401
+    import sklearn.model_selection  # noqa: F401
+
+    import ppl_models
+
     for name in ppl_models.__all__:
         getattr(ppl_models, name)

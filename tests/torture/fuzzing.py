@@ -7,7 +7,6 @@ ends by a signal, or does not go on, the file is known, kept, and another proces
 import io
 import os
 import select
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +43,9 @@ def _fault_of(code: int, out: str, err: str) -> str | None:
     return None
 
 
-def _worker(path: Path, content: Callable[[int], bytes], first: int, last: int, told: int) -> Callable[[], None]:
+def _worker(
+    path: Path, content: Callable[[int], bytes], first: int, last: int, told: int
+) -> Callable[[], None]:
     """Reads files of these numbers; a line before each says which, and one after it what came of it."""
 
     def read() -> None:
@@ -78,11 +79,11 @@ def _fuzz(tries: Tries, suffix: str, before: Callable[[], None] | None = None) -
             before=before,
         )
         os.close(writing)
-        number = _followed(tries, process, reading, path)
+        number = _followed(tries, process, reading, suffix)
         os.close(reading)
 
 
-def _followed(tries: Tries, process: Forked, reading: int, path: Path) -> int:
+def _followed(tries: Tries, process: Forked, reading: int, suffix: str) -> int:
     """Count what a worker tells, until it ends; the number of the file to go on with."""
     at, rest, busy = -1, b"", False
     while True:
@@ -96,7 +97,7 @@ def _followed(tries: Tries, process: Forked, reading: int, path: Path) -> int:
             if line.isdigit():
                 at, busy = int(line), True
             elif line.startswith("wrong "):
-                tries.tried(f"file {at}: {line[6:]} [{_kept(path, at)}]", "wrong")
+                tries.tried(f"file {at}: {line[6:]} [{_kept(suffix, at)}]", "wrong")
                 busy = False
             else:
                 tries.tried(outcome=line)
@@ -104,18 +105,18 @@ def _followed(tries: Tries, process: Forked, reading: int, path: Path) -> int:
     ended = process.end(5.0)
     if busy:
         what = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
-        tries.tried(f"file {at}: {what} ({ended.err.strip()[-300:]}) [{_kept(path, at)}]", "crashed")
+        tries.tried(f"file {at}: {what} ({ended.err.strip()[-300:]}) [{_kept(suffix, at)}]", "crashed")
     elif ended.code:
         tries.faults.append(f"after file {at}: exit code {ended.code} ({ended.err[-300:]})")
     return at + 1
 
 
-def _kept(path: Path, number: int) -> Path:
-    """A copy of a file that went wrong."""
+def _kept(suffix: str, number: int) -> Path:
+    """The file that went wrong, made once more."""
     place = Path(os.environ.get("TORTURE_KEPT", "/tmp/torture-kept"))
     place.mkdir(exist_ok=True)
-    kept = place / f"{path.name}-{number}{''.join(path.suffixes)}"
-    shutil.copy(path, kept)
+    kept = place / f"{number}{suffix}"
+    kept.write_bytes(files.damaged(suffix, number))
     return kept
 
 

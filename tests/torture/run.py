@@ -15,7 +15,7 @@ from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from torture import page  # noqa: E402
 from torture.forks import prepare  # noqa: E402
@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="name the trials, and run none")
     given = parser.parse_args()
     chosen = [
-        each for name, each in TRIALS.items() if given.only is None or any(name.startswith(o) for o in given.only)
+        each
+        for name, each in TRIALS.items()
+        if given.only is None or any(name.startswith(o) for o in given.only)
     ]
     if given.list:
         for each in chosen:
