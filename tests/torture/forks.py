@@ -6,6 +6,7 @@ Only where the fault may lie in the imports themselves (locales, closed streams,
 import io
 import os
 import resource
+import select
 import signal
 import sys
 import tempfile
@@ -13,6 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torture.trials import Tries
 
 PPL = [sys.executable, "-c", "from ppl_models.cli import main; main()"]
 
@@ -161,20 +165,88 @@ def _size() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def inside(*arguments: object) -> int:
-    """Run a command line in this process, unheard, so that forked ones find all imported and compiled."""
+def many(
+    tries: Tries,
+    one: Callable[[int], tuple[str | None, str]],
+    *,
+    seconds: float = 30.0,
+    kept: Callable[[int], object] = lambda number: "",
+    **options: Any,
+) -> None:
+    """Try the numbers 0 … `tries.number` − 1 in a forked process, one after the other.
+
+    A line before each says which it is at, and one after it what came of it: if the process ends, or does not go
+    on, it is known at which, and another process goes on with the next.
+
+    Args:
+        tries: where they are counted.
+        one: tries a number; what is wrong, if anything, and what the outcome was.
+        seconds: after which it does not go on any more.
+        kept: where to find what went wrong.
+        options: of `Forked`.
+    """
+
+    def worker() -> None:
+        for number in range(first, tries.number):
+            os.write(writing, f"{number}\n".encode())
+            wrong, outcome = one(number)
+            os.write(writing, f"{('wrong ' + ascii(wrong)) if wrong else outcome}"[:1000].encode() + b"\n")
+
+    first = 0
+    while first < tries.number:
+        reading, writing = os.pipe()
+        process = Forked(worker, **options)
+        os.close(writing)
+        first = _followed(tries, process, reading, seconds, kept) + 1
+        os.close(reading)
+
+
+def _followed(
+    tries: Tries, process: Forked, reading: int, seconds: float, kept: Callable[[int], object]
+) -> int:
+    """Count what a worker tells, until it ends; the number that it was at."""
+    at, rest, busy, late = -1, b"", False, False
+    while True:
+        if not late and not select.select([reading], [], [], seconds)[0]:
+            late = True
+            process.kill()
+        piece = os.read(reading, 65536)
+        if not piece:
+            break
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in map(bytes.decode, lines):
+            busy = line.isdigit()
+            if busy:
+                at = int(line)
+            elif line.startswith("wrong "):
+                tries.tried(f"{at}: {line[6:]} {kept(at)}", "wrong")
+            else:
+                tries.tried(outcome=line)
+    ended = process.end(5.0)
+    if busy:
+        how = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
+        what = f"not done after {seconds:.0f} s" if late else f"{how} ({ended.err.strip()[-200:]})"
+        tries.tried(f"{at}: {what} {kept(at)}", "hung" if late else "crashed")
+    elif ended.code:
+        tries.faults.append(f"after {at}: exit code {ended.code} ({ended.err[-300:]})")
+    return at if at >= 0 else tries.number
+
+
+def heard(*arguments: object) -> Ended:
+    """Run a command line in this process; what it would have said."""
     from ppl_models.cli.root import ppl as group
 
     kept = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
     try:
-        return group._run("ppl", [*map(str, arguments)], {})
+        code = group._run("ppl", [*map(str, arguments)], {})
+        return Ended(code, sys.stdout.getvalue(), sys.stderr.getvalue())
     finally:
         sys.stdout, sys.stderr = kept
 
 
 def prepare() -> None:
-    """Import what commands import."""
+    """Import what commands import. Nothing is run, as threads of libraries do not live through a fork."""
     import sklearn.ensemble  # noqa: F401
     import sklearn.model_selection  # noqa: F401
 
