@@ -63,8 +63,8 @@ def check_schema(schema: Schema) -> None:
         if not all(map(np.isfinite, figures)):
             raise ValueError(f"column {column.name!a} has figures that are not finite")
     names, square = schema.names, {len(row) for row in schema.correlation}
-    if square and (square != {len(schema.correlation)} or len(schema.correlation) > len(names)):
-        raise ValueError("the correlation is not one of its columns")
+    if square and square != {len(schema.correlation)}:
+        raise ValueError("the correlation is not square")
     if len(set(names)) < len(names):
         raise ValueError("columns share a name")
     if schema.target is not None and schema.target not in names:

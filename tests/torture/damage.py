@@ -22,9 +22,7 @@ HOSTILE = fault(
     "a run that asks for more than it holds, or for anything else",
     "used, or refused in one line; memory and time are bounded, nothing in it is executed",
 )
-ELSEWHERE = fault(
-    "a pipe, a device, a directory or a link in place of a file", "refused by name, at once"
-)
+ELSEWHERE = fault("a pipe, a device, a directory or a link in place of a file", "refused by name, at once")
 
 FITS = {
     "hmm": "hmm table.csv --columns x,kind --states 2 --restarts 1",
@@ -76,7 +74,9 @@ def _damage(tries: Tries, name: str, spoil: str) -> None:
 
 
 def _declare(name: str) -> None:
-    @trial(f"flip-{name}", DAMAGED, f"a bit of each file of a run of `{name}`, 200 times", 200, "flips a file")
+    @trial(
+        f"flip-{name}", DAMAGED, f"a bit of each file of a run of `{name}`, 200 times", 200, "flips a file"
+    )
     def flips(tries: Tries) -> None:
         _damage(tries, name, "flip")
 
@@ -196,10 +196,14 @@ def forged_arrays(tries: Tries) -> None:
         if way == 3:
             return np.zeros((0, *array.shape[1:]), array.dtype)
         if way == 4:
-            return np.full_like(array, rng.choice([0, 1, 255])) if array.dtype.kind in "iub" else -np.abs(array)
+            return (
+                np.full_like(array, rng.choice([0, 1, 255])) if array.dtype.kind in "iub" else -np.abs(array)
+            )
         bad = array.copy()
         if bad.size and bad.dtype.kind == "f":
-            bad.flat[values.integers(bad.size)] = rng.choice([np.nan, np.inf, -np.inf, 1e308, -1e308, 0.0, -1.0])
+            bad.flat[values.integers(bad.size)] = rng.choice(
+                [np.nan, np.inf, -np.inf, 1e308, -1e308, 0.0, -1.0]
+            )
         elif bad.size:
             bad.flat[values.integers(bad.size)] = rng.choice([-1, 0, 2**40])
         return bad
@@ -227,14 +231,18 @@ def forged_arrays(tries: Tries) -> None:
     many(tries, one, memory=3 << 30, seconds=120.0)
 
 
-@trial("no-file", ELSEWHERE, "each file of a run, and data of several suffixes, as each of these", 1, "rounds")
+@trial(
+    "no-file", ELSEWHERE, "each file of a run, and data of several suffixes, as each of these", 1, "rounds"
+)
 def no_file(tries: Tries) -> None:
     run = _run(tries)
     names, cases = sorted(path.name for path in run.iterdir()), []
     for name in names:
         cases += [(name, kind) for kind in ("pipe", "/dev/zero", "directory", "link", "nothing")]
     suffixes = (".csv", ".jsonl", ".parquet", ".arrow", ".npy", ".npz", ".xlsx", ".duckdb", ".idx")
-    cases += [(f"d{suffix}", kind) for suffix in suffixes for kind in ("pipe", "/dev/zero", "directory", "nothing")]
+    cases += [
+        (f"d{suffix}", kind) for suffix in suffixes for kind in ("pipe", "/dev/zero", "directory", "nothing")
+    ]
     tries.number = len(cases)
 
     def put(path: Path, kind: str) -> None:

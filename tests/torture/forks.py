@@ -39,10 +39,11 @@ class Ended:
     late: bool = False
     peak: float = 0.0
 
-    def fault(self, *codes: int, lines: int | None = 1) -> str | None:
-        """What is wrong with a process that must end with one of these codes, and say at most so many lines.
+    def fault(self, *codes: int) -> str | None:
+        """What is wrong with a process that must end with one of these codes, and with one line if it failed.
 
-        A signal, a traceback, an internal error and a time that is up are always wrong.
+        Notes may stand before that line. A signal, a traceback, an internal error and a time that is up are
+        always wrong.
         """
         said = " / ".join(self.err.strip().splitlines()[-3:])[-400:]
         if self.late:
@@ -51,8 +52,8 @@ class Ended:
             return f"exit code {self.code} instead of {' or '.join(map(str, codes))} ({said})"
         if "Traceback" in self.err or "internal error" in self.err:
             return f"a traceback ({said})"
-        if self.code and lines is not None and len(self.err.strip().splitlines()) > lines:
-            return f"more than {lines} line ({said})"
+        if self.code and sum(line.startswith("ppl: ") for line in self.err.splitlines()) > 1:
+            return f"more than one line ({said})"
         return None
 
 
@@ -107,7 +108,7 @@ class Forked:
             for stream in (sys.stdout, sys.stderr):
                 try:
                     stream.flush()
-                except (OSError, ValueError):
+                except (OSError, ValueError, AttributeError):
                     pass
             os._exit(code)
 

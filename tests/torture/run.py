@@ -41,7 +41,7 @@ def ran(trial: Trial, share: float = 1.0) -> dict:
     after = os.times()
     return {
         "times": tries.done,
-        "planned": trial.number,
+        "share": share,
         "faults": len(tries.faults),
         "first": tries.faults[:20],
         "seen": dict(tries.seen.most_common(8)),
@@ -57,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=None, metavar="NAME", help="trials whose name begins so")
     parser.add_argument("--share", type=float, default=1.0, help="of the times that each is to be tried")
+    parser.add_argument("--replace", action="store_true", help="results of more tries too")
     parser.add_argument("--list", action="store_true", help="name the trials, and run none")
     given = parser.parse_args()
     chosen = [
@@ -81,7 +82,7 @@ def main() -> None:
         for line in found["first"]:
             print(f"    {line}", flush=True)
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        if given.share == 1.0:
+        if found["share"] >= results.get(each.name, {"share": 0})["share"] or given.replace:
             results[each.name] = found
             RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
             page.write(results)
