@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppl_models.data import Schema, read
+from ppl_models.data import Schema, arrays, read
 from ppl_models.errors import DataError
 
 GREY = np.random.default_rng(0).integers(0, 256, (5, 3, 4)).astype(np.uint8)
@@ -146,6 +146,13 @@ def test_images_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
         warnings.simplefilter("error")
         with pytest.raises(DataError, match="too many pixels"):
             read(folder(tmp_path / "d", GREY))
+
+
+def test_images_of_more_pixels_than_columns_can_be_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "MOST_COLUMNS", 11)
+    for data in (folder(tmp_path / "d", GREY), GREY):
+        with pytest.raises(DataError, match="a row of 12 numbers.*there can be 11"):
+            read(data)
 
 
 def test_ten_thousand_images_are_read_quickly():
