@@ -251,7 +251,7 @@ def test_a_manifest_that_does_not_fit_is_refused(run, tmp_path, change):
 
 
 def test_arrays_that_no_fit_leaves_behind_are_refused(fitted, run, tmp_path):
-    from ppl_models import store, stated
+    from ppl_models import stated, store
 
     with pytest.raises(ValueError, match="params: w is not finite"):
         stated.check_finite({"w": np.array([0.0, np.nan])}, "params")

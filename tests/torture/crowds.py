@@ -42,7 +42,7 @@ def _globals() -> dict[str, Any]:
 
     return {
         "torch's generator": torch.random.get_rng_state().numpy().tobytes(),
-        "NumPy's generator": str(np.random.get_state()),
+        "NumPy's generator": str(np.random.get_state()),  # noqa: NPY002 - it is what must not change
         "Python's generator": random.getstate(),
         "default dtype": torch.get_default_dtype(),
         "threads of torch": torch.get_num_threads(),
@@ -181,7 +181,7 @@ def _declare_memory(index: int, name: str) -> None:
 
             warnings.simplefilter("ignore")
             model, options = _models()[index]
-            for i in range(tries.number):
+            for _ in range(tries.number):
                 fit = ppl.fit(model, _table(), **options | ({"steps": 3} if "steps" in options else {}))
                 fit.score()
                 del fit

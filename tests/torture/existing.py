@@ -20,7 +20,8 @@ ROWS: list[tuple[str, str, str, str]] = [
         "not-finite",
         "a loss or gradient that is not finite",
         "the step is not applied, smaller ones are tried, then `diverged`, with site, column and row",
-        "inference/test_gradient_rule.py inference/test_adversarial_rule.py models/program/test_program_faults.py",
+        "inference/test_gradient_rule.py inference/test_adversarial_rule.py "
+        "models/program/test_program_faults.py",
     ),
     (
         "gpu-memory",

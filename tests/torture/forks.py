@@ -176,8 +176,8 @@ def many(
 ) -> None:
     """Try the numbers 0 … `tries.number` − 1 in a forked process, one after the other.
 
-    A line before each says which it is at, and one after it what came of it: if the process ends, or does not go
-    on, it is known at which, and another process goes on with the next.
+    A line before each says which it is at, and one after it what came of it: if the process ends, or does not
+    go on, it is known at which, and another process goes on with the next.
 
     Args:
         tries: where they are counted.
@@ -248,7 +248,7 @@ def heard(*arguments: object) -> Ended:
 
 def prepare() -> None:
     """Import what commands import. Nothing is run, as threads of libraries do not live through a fork."""
-    import sklearn.ensemble  # noqa: F401
+    import sklearn.ensemble
     import sklearn.model_selection  # noqa: F401
 
     import ppl_models

@@ -1,7 +1,7 @@
 """Damaged files for each reader: success, or one line and exit code 65.
 
-`ppl data FILE` runs in a forked process that reads one file after the other, and says which one it is at: if it
-ends by a signal, or does not go on, the file is known, kept, and another process goes on with the next.
+`ppl data FILE` runs in a forked process that reads one file after the other, and says which one it is at: if
+it ends by a signal, or does not go on, the file is known, kept, and another process goes on with the next.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""kill -9, SIGTERM and Ctrl-C at random moments of a fit, which then goes on to the numbers of one left alone."""
+"""kill -9, SIGTERM and Ctrl-C at random moments of a fit, which then goes on to the same numbers."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ KILLED = fault(
 )
 STOPPED = fault(
     "Ctrl-C or SIGTERM at any moment",
-    "the step is finished, the command that goes on is printed, exit with 130 or 143; resumed, the same numbers",
+    "the step is finished, the command that goes on is printed, 130 or 143; resumed, the same numbers",
 )
 
 COMPARED = ("params.safetensors", "draws.safetensors")
@@ -43,15 +43,17 @@ class Mean(ppl.PyroModel):
 '''
 
 FITS: dict[str, list[str]] = {
-    "gmm": "gmm table.csv --columns x,y --components 3 --restarts 2".split(),
-    "gmm-batches": "gmm table.csv --columns x,y --components 2 --restarts 1 --batch-size 20 --steps 150".split(),
+    "gmm": "gmm table.csv --columns x,y --components 2 --covariance diag --restarts 2".split(),
+    "gmm-batches": "gmm table.csv --columns x,y --components 2 --restarts 1 --steps 99".split()
+    + ["--batch-size", "20"],
     "hmm": "hmm table.csv --columns x,y --states 2 --restarts 2".split(),
     "logistic": "logistic table.csv --target kind".split(),
     "glm": "glm table.csv --target count".split(),
     "svm": "svm table.csv --target kind --kernel rbf --inducing 10".split(),
     "vae": "vae table.csv --columns x,y --latent 1 --hidden 8 --steps 300 --batch-size 16".split(),
     "gan": "gan table.csv --columns x,y --latent 2 --hidden 8 --steps 120 --batch-size 16".split(),
-    "transformer": "transformer table.csv --columns x,kind --width 8 --layers 1 --heads 1 --orders 1 --steps 80".split(),
+    "transformer": "transformer table.csv --columns x,kind --width 8 --layers 1 --heads 1 --orders 1".split()
+    + ["--steps", "80"],
     "mlp": "mlp table.csv --target kind --hidden 8 --members 2 --steps 200 --batch-size 16".split(),
     "cnn": "cnn images.npz --target y --members 2 --steps 40 --batch-size 16".split(),
     "rnn": "rnn table.csv --columns x --units 4 --members 2 --steps 60".split(),
@@ -185,7 +187,7 @@ def _declare(name: str) -> None:
     @trial(
         f"stop-{name}",
         STOPPED,
-        f"`ppl fit {FITS[name][0]} …`, with SIGINT or SIGTERM after a random share of its time, then `ppl resume`",
+        f"`ppl fit {FITS[name][0]} …`, SIGINT or SIGTERM after a random share of its time, then `ppl resume`",
         10,
         "signals",
     )

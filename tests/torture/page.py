@@ -11,11 +11,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 HEAD = """# How reliable it is
 
-Each fault that a user may meet, what must happen, how it was tried, how many times, and what came of it. `make torture`
-tries all of them again, which takes hours, and writes this page; `python tests/torture/run.py --only fuzz` tries some,
-`--list` names them. What happens in each case is said in words in [faults.md](faults.md).
+Each fault that a user may meet, what must happen, how it was tried, how many times, and what came of it.
+`make torture` tries all of them again, which takes hours, and writes this page; `tests/torture/run.py --only
+fuzz` tries some. What happens in each case is said in words in [faults.md](faults.md).
 
-A file, a kill or a table that is not as promised counts as a fault, with what was seen. Where fewer were tried than are
+A file, a kill or a table that is not as promised counts, with what was seen. Where fewer were tried than are
 planned the table says so, and so it does of what was not run. Times are of processors, not of the clock.
 """
 
@@ -37,10 +37,11 @@ def text(results: dict[str, Any]) -> str:
     """The page: a table for each fault, and what was not as promised."""
     run = [results[name] for name in TRIALS if name in results]
     faults = sum(each["faults"] for each in run)
+    tries = sum(each["times"] for each in run if each["times"] < 10**6)  # a step is no try
     parts = [
         HEAD,
-        f"{len(run)} of {len(TRIALS)} trials were run: {sum(each['times'] for each in run if each['times'] < 10**6):,} "
-        f"tries, {faults:,} not as promised, {sum(each['cpu'] for each in run) / 60:.0f} minutes of a processor.\n",
+        f"{len(run)} of {len(TRIALS)} trials were run: {tries:,} tries, {faults:,} not as promised, "
+        f"{sum(each['cpu'] for each in run) / 60:.0f} minutes of a processor.\n",
     ]
     for fault, promise in FAULTS.items():
         parts.append(f"## {fault[0].upper()}{fault[1:]}\n\nMust happen: {promise}.\n")

@@ -67,7 +67,9 @@ def strangers(tries: Tries) -> None:
     write_data(tries.place)
     for name, (line, code) in list(HABITS.items())[: tries.number]:
         (tries.place / "stranger.py").write_text(FILE.format(top="", before=line, after="pass"))
-        fit = "fit stranger.py:Stranger table.csv --columns x --restarts 1 --steps 20 --json --quiet --force --out run"
+        fit = (
+            "fit stranger.py:Stranger table.csv --columns x --restarts 1 --steps 20 --json -q --force --out r"
+        )
         ended = Forked(command(*fit.split()), cwd=tries.place).end(120)
         codes = (code,) if code is not None else (0, 1, 2, 7, 65, 73, 130)
         wrong = ended.fault(*codes)
@@ -82,7 +84,8 @@ LOOPS = {
     "sleeps": "time.sleep(1000)",
     "loops in Python": "while True: pass",
     "loops in torch": "while True: torch.ones(200, 200) @ torch.ones(200, 200)",
-    "swallows what is raised": "while True:\n            try: time.sleep(0.01)\n            except BaseException: pass",
+    "swallows what is raised": "while True:\n            try: time.sleep(0.01)\n"
+    "            except BaseException: pass",
 }
 
 

@@ -1,4 +1,4 @@
-"""Streams that are closed, full or gone, and processes without a locale, a home or docstrings: every command."""
+"""Streams that are closed, full or gone; processes without a locale, a home or docstrings: every command."""
 
 import os
 import signal
