@@ -36,7 +36,7 @@ from ppl_models.inference.loop import Restarts, Status, Trained, resolve_device
 from ppl_models.inference.settings import settings_of
 from ppl_models.posterior import netcdf
 from ppl_models.record import Record
-from ppl_models.stated import check_finite, check_parts, check_schema
+from ppl_models.stated import check_numbers, check_parts, check_schema
 from ppl_models.threads import threads_for
 
 CALIBRATED = "calibrated."
@@ -132,7 +132,6 @@ def _unpacked(arrays: dict[str, np.ndarray], said: dict[str, Any]) -> Posterior:
         if slash:
             theta.setdefault(factor, {})[site] = torch.from_numpy(value)
     weighed = {name: arrays[name] for name in ("log_p", "log_q", "log_weight")}
-    check_finite({name: array for name, array in arrays.items() if "/" in name}, DRAWS)
     if {len(value) for value in (*weighed.values(), *(v for s in theta.values() for v in s.values()))} != {
         weighed["log_p"].size
     }:
@@ -375,7 +374,9 @@ def load(path: Any, model: Any = None) -> Record:
         if restarts is not None:
             restarts = Restarts(**restarts | {"elbo": tuple(restarts["elbo"])})
         settings = settings_of(kind.settings, m["settings"])
-        check_finite(stored.params(), PARAMS)
+        own_model = ":" in m["model"]
+        if not own_model:
+            check_numbers(stored.params(), PARAMS)
         params = {k: torch.from_numpy(np.array(v)) for k, v in stored.params().items()}
         own = {k: v for k, v in params.items() if not k.startswith(CALIBRATED)}
         trained = Trained(
@@ -411,7 +412,10 @@ def load(path: Any, model: Any = None) -> Record:
     fit.__dict__["_stored_guide"] = m["calibration"], calibrated
     if DRAWS in m["files"]:
         try:
-            posterior = _unpacked(stored.arrays(DRAWS), m["draws"])
+            drawn = stored.arrays(DRAWS)
+            if not own_model:
+                check_numbers({each: array for each, array in drawn.items() if "/" in each}, DRAWS)
+            posterior = _unpacked(drawn, m["draws"])
         except UNFIT as error:
             raise RunError(f"{name}: {DRAWS} does not fit the model in run.json ({error})") from None
         fit.__dict__["_stored_draws"] = posterior.theta

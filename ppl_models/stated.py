@@ -1,7 +1,7 @@
 """What run.json and the arrays of a run say, checked before it is believed.
 
 A manifest is sealed with a checksum, which finds damage and stops nobody who writes a run on purpose: each
-part must be of the type that it has in a run of ours, and numbers that were learned are finite.
+part must be of the type that it has in a run of ours, and what was learned are numbers.
 """
 
 from collections.abc import Mapping
@@ -71,15 +71,15 @@ def check_schema(schema: Schema) -> None:
         raise ValueError(f"there is no column {schema.target!a}, the target")
 
 
-def check_finite(arrays: Mapping[str, np.ndarray], what: str) -> None:
-    """Refuse arrays of floating point that hold what no fit leaves behind.
+def check_numbers(arrays: Mapping[str, np.ndarray], what: str) -> None:
+    """Refuse arrays with cells that are no numbers, which no fit of a built-in model leaves behind.
 
     Raises:
         ValueError: naming the array.
     """
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"{what}: {name} is not finite")
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValueError(f"{what}: {name} holds what is no number")
 
 
 def _check_fields(what: str, owner: Column | Schema) -> None:

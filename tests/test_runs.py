@@ -253,16 +253,16 @@ def test_a_manifest_that_does_not_fit_is_refused(run, tmp_path, change):
 def test_arrays_that_no_fit_leaves_behind_are_refused(fitted, run, tmp_path):
     from ppl_models import stated, store
 
-    with pytest.raises(ValueError, match="params: w is not finite"):
-        stated.check_finite({"w": np.array([0.0, np.nan])}, "params")
+    with pytest.raises(ValueError, match="params: w holds what is no number"):
+        stated.check_numbers({"w": np.array([0.0, np.nan])}, "params")
     arrays = {name: value.numpy() for name, value in fitted.params.items()}
     name = next(iter(arrays))
-    arrays[name] = np.full_like(arrays[name], np.inf)
+    arrays[name] = np.full_like(arrays[name], np.nan)
     stored = store.read_run(run)
     said = {k: v for k, v in stored.manifest.items() if k not in ("files", "schema_version")}
     files = {"data.safetensors": (run / "data.safetensors").read_bytes()}
     other = store.write_run(tmp_path / "other", manifest=said, params=arrays, history=(), files=files).path
-    with pytest.raises(RunError, match="is not finite"):
+    with pytest.raises(RunError, match="is no number"):
         load(other)
 
 
