@@ -1,4 +1,4 @@
-# make demo | test | test-slow | docs | lint | format | bench | gpu | clean
+# make demo | test | test-slow | torture | docs | lint | format | bench | gpu | clean
 # Every target but gpu makes its own virtual environment first: python3 -m venv and plain pip, pinned by constraints.txt.
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ WORKERS ?= 2
 # Compiled kernels of Numba live in the environment: between runs, and for processes that tests start.
 export NUMBA_CACHE_DIR := $(abspath $(VENV))/numba
 
-.PHONY: demo test test-slow docs lint format bench gpu clean
+.PHONY: demo test test-slow torture docs lint format bench gpu clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "making $(VENV): a few minutes, once"
@@ -41,6 +41,9 @@ test: $(READY) lint  ## everything that is not slow
 
 test-slow: $(FULL)  ## proofs that take minutes: NUTS, examples, kills, the site
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow --hypothesis-profile thorough
+
+torture: $(READY)  ## every fault, as often as docs/reliability.md says, which it writes; hours
+	$(BIN)/python tests/torture/run.py
 
 docs: $(FULL)  ## the site, in build/site; tutorials are run, ten minutes at first
 	$(BIN)/python -m sphinx -W --keep-going -c docs . build/site

@@ -37,12 +37,13 @@ from ppl_models.inference.loop import Restarts, Status, Trained, resolve_device
 from ppl_models.inference.settings import settings_of
 from ppl_models.posterior import netcdf
 from ppl_models.record import Record
+from ppl_models.stated import check_numbers, check_parts, check_schema
 from ppl_models.threads import threads_for
 
 CALIBRATED = "calibrated."
 """What the names of parameters of a calibrated guide begin with in params.safetensors."""
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, PARAMS = "checkpoint.safetensors", "params.safetensors"
 
 ARRAY = "array."
 """What the names of arrays beside the rows begin with in data.safetensors."""
@@ -52,6 +53,11 @@ LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
 
 DRAWS, ESSENCE = "draws.safetensors", "essence."
 """Where draws are, and what the names of what `Bound.essence` gave begin with in data.safetensors."""
+
+UNFIT = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, UsageError
+)  # fmt: skip
+"""What comes of a run whose parts do not go together."""
 
 WEIGHED = ("k_hat", "k_hat_sd", "even", "corrected")
 """What run.json says of the draws, as `Posterior` has it."""
@@ -132,6 +138,10 @@ def _unpacked(arrays: dict[str, np.ndarray], said: dict[str, Any]) -> Posterior:
         if slash:
             theta.setdefault(factor, {})[site] = torch.from_numpy(value)
     weighed = {name: arrays[name] for name in ("log_p", "log_q", "log_weight")}
+    if {len(value) for value in (*weighed.values(), *(v for s in theta.values() for v in s.values()))} != {
+        weighed["log_p"].size
+    }:
+        raise ValueError("its draws differ in number")
     own = {name: said[name] for name in WEIGHED}
     return Posterior(
         theta, **weighed, **own,
@@ -343,12 +353,17 @@ def load(path: Any, model: Any = None) -> Record:
     """
     stored = store.read_run(path)
     m, name = stored.manifest, Path(path).name
+    try:
+        check_parts(m)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{name}: run.json is not of a fit ({error})") from None
     kind = _model_of(m, name, model)
     try:
         _check_sizes(name, m, stored.params())
         model = kind(**m["fields"])
         rows, slim = stored.arrays("data.safetensors"), bool(m.get("slim"))
         schema = Schema.from_dict(m["data"]["schema"])
+        check_schema(schema)
         times = m["data"]["times"]
         if times is not None:
             numeric = bool(times) and not isinstance(times[0], str)
@@ -376,6 +391,9 @@ def load(path: Any, model: Any = None) -> Record:
         if restarts is not None:
             restarts = Restarts(**restarts | {"elbo": tuple(restarts["elbo"])})
         settings = settings_of(kind.settings, m["settings"])
+        own_model = ":" in m["model"]
+        if not own_model:
+            check_numbers(stored.params(), PARAMS)
         params = {k: torch.from_numpy(np.array(v)) for k, v in stored.params().items()}
         own = {k: v for k, v in params.items() if not k.startswith(CALIBRATED)}
         trained = Trained(
@@ -386,7 +404,7 @@ def load(path: Any, model: Any = None) -> Record:
         )  # fmt: skip
         origin = model.bind(schema)
         wanted = origin.shapes()
-    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+    except UNFIT as error:
         raise RunError(
             f"{name}: run.json does not describe a fit that this version can read ({error})"
         ) from None
@@ -410,7 +428,13 @@ def load(path: Any, model: Any = None) -> Record:
         return fit
     fit.__dict__["_stored_guide"] = m["calibration"], calibrated
     if DRAWS in m["files"]:
-        posterior = _unpacked(stored.arrays(DRAWS), m["draws"])
+        try:
+            drawn = stored.arrays(DRAWS)
+            if not own_model:
+                check_numbers({each: array for each, array in drawn.items() if "/" in each}, DRAWS)
+            posterior = _unpacked(drawn, m["draws"])
+        except UNFIT as error:
+            raise RunError(f"{name}: {DRAWS} does not fit the model in run.json ({error})") from None
         fit.__dict__["_stored_draws"] = posterior.theta
         if slim:
             fit.__dict__["posterior_draws"] = posterior

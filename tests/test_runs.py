@@ -233,6 +233,14 @@ def rewritten(run, change, tmp_path):
         lambda m: m.update(status="splendid"),
         lambda m: m.pop("settings"),
         lambda m: m["settings"].update(steps=-1),
+        lambda m: m["settings"].update(device=3),
+        lambda m: m.update(code=1),
+        lambda m: m.update(candidates=[1]),
+        lambda m: m["data"]["schema"].update(target="gone"),
+        lambda m: m["data"]["schema"].update(sequence=[]),
+        lambda m: m["data"]["schema"].update(correlation=[[1.0], [2.0]]),
+        lambda m: m["data"]["schema"]["columns"][0].update(mean=[[]]),
+        lambda m: m["data"]["schema"]["columns"][0].update(name=7),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(run, tmp_path, change):
@@ -240,6 +248,22 @@ def test_a_manifest_that_does_not_fit_is_refused(run, tmp_path, change):
     with pytest.raises(RunError) as error:
         load(rewritten(run, change, tmp_path))
     assert "\n" not in str(error.value)
+
+
+def test_arrays_that_no_fit_leaves_behind_are_refused(fitted, run, tmp_path):
+    from ppl_models import stated, store
+
+    with pytest.raises(ValueError, match="params: w holds what is no number"):
+        stated.check_numbers({"w": np.array([0.0, np.nan])}, "params")
+    arrays = {name: value.numpy() for name, value in fitted.params.items()}
+    name = next(iter(arrays))
+    arrays[name] = np.full_like(arrays[name], np.nan)
+    stored = store.read_run(run)
+    said = {k: v for k, v in stored.manifest.items() if k not in ("files", "schema_version")}
+    files = {"data.safetensors": (run / "data.safetensors").read_bytes()}
+    other = store.write_run(tmp_path / "other", manifest=said, params=arrays, history=(), files=files).path
+    with pytest.raises(RunError, match="is no number"):
+        load(other)
 
 
 @dataclass(frozen=True)

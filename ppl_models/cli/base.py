@@ -18,7 +18,7 @@ from ppl_models.cli.config import config_option
 from ppl_models.cli.output import complain
 from ppl_models.cli.signals import SIGNALS, leave_soon
 from ppl_models.cli.streams import apart, open_streams, results
-from ppl_models.errors import DataError, Interrupted, PplError, UsageError
+from ppl_models.errors import DataError, Interrupted, OutputError, PplError, UsageError
 from ppl_models.light import lighten
 from ppl_models.threads import VARIABLE, prepare_environment
 from ppl_models.wording import at_a_terminal
@@ -163,7 +163,7 @@ class LazyGroup(click.Group):
                 code = _told(error)
             sys.stdout.flush()
         except BaseException as error:
-            code = _told(error)
+            code = code or _told(error)  # what could not be written may be told already
         return code
 
 
@@ -173,6 +173,8 @@ def _told(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
         return 0
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        error = OutputError(f"standard output cannot be written ({error.strerror})")
     if isinstance(error, KeyboardInterrupt | click.Abort):
         error = Interrupted("stopped")
     if isinstance(error, NO_ARGUMENTS):

@@ -46,6 +46,23 @@ CHANNELS = 4
 """The most channels that the last dimension of an array of images can be: red, green, blue, opacity."""
 
 
+MOST_COLUMNS = 250_000
+"""More are refused: describing so many takes half a minute, and no model could be fitted to them."""
+
+
+def check_width(columns: float, source: str) -> None:
+    """Refuse rows of more numbers than there can be columns.
+
+    Raises:
+        DataError: A row is wider than `MOST_COLUMNS`.
+    """
+    if columns > MOST_COLUMNS:
+        raise DataError(
+            f"{source}: a row of {columns:,.0f} numbers, each of which would be a column, of which there can "
+            f"be {MOST_COLUMNS:,}; make it smaller"
+        )
+
+
 def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | None = None) -> Table:
     """(n,) or (n, D) numbers, or images, as columns x0, x1, …; float64 in C order is not copied.
 
@@ -76,6 +93,7 @@ def from_array(array: np.ndarray, source: str = "array", lengths: np.ndarray | N
     if array.size == 0:
         raise DataError(f"{source}: is empty (shape {' × '.join(map(str, array.shape))})")
     matrix = array.reshape(len(array), -1)
+    check_width(matrix.shape[1], source)
     names = [f"x{j}" for j in range(matrix.shape[1])]
     parts = _parts(matrix, names, source) if stays_on_disk(matrix.size) else None
     if parts is None:

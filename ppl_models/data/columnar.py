@@ -29,7 +29,7 @@ def guard(name: str, form: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (pa.ArrowException, OSError, MemoryError) as error:
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:  # names are decoded late
         article = "an" if form[0] in "AEIOU" else "a"
         raise DataError(f"{name}: is not {article} {form} file, or is damaged ({clean(error)})") from None
 

@@ -430,7 +430,12 @@ def _sequences(table: Table, sequence: str | None, lengths: Any) -> tuple[np.nda
         return runs(table, sequence)
     if given is None:
         return np.array([table.rows], np.int64), ("",)
-    sizes = check_lengths(table, given)
+    try:
+        sizes = check_lengths(table, given)
+    except UsageError as error:
+        if lengths is None:  # the data says so itself
+            raise DataError(f"{clean(table.source)}: its {error}") from None
+        raise
     return sizes, tuple(str(i) for i in range(len(sizes))) if len(sizes) > 1 else ("",)
 
 

@@ -326,6 +326,8 @@ def check_lengths(table: Table, lengths: object) -> np.ndarray:
     array = array.astype(np.int64)
     if (array < 1).any():
         raise UsageError(f"lengths must be positive, got {array[array < 1][0]}")
-    if array.sum() != table.rows:
+    if (
+        array.max(initial=0) > table.rows or array.sum() != table.rows
+    ):  # a sum may overflow to what it must be
         raise UsageError(f"lengths must sum to the {table.rows} rows of {table.source}, got {array.sum()}")
     return array

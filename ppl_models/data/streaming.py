@@ -178,6 +178,14 @@ _LONG = 1 << 63
 """Whole numbers from which they are no int64."""
 
 
+def _number(value: float) -> float:
+    """As float64; a whole number beyond its range is infinite, which is refused with its row."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
 def json_lines(file: File, loads: Callable[[bytes], Any]) -> Table:
     """A table of JSON objects, one to a line, that are read again whenever they are looked at.
 
@@ -240,9 +248,11 @@ def json_lines(file: File, loads: Callable[[bytes], Any]) -> Table:
     def cells(name: str, some: list[dict[str, Any]]) -> "pyarrow.Array":
         values = [each.get(name) for each in some]
         if types[name] == pa.string():
-            values = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+            texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+            # half of a character, as where a text was cut off, becomes a question mark as in memory
+            values = [v if v is None else v.encode("utf-8", "replace").decode() for v in texts]
         elif types[name] == pa.float64():
-            values = [None if v is None else float(v) for v in values]
+            values = [None if v is None else _number(v) for v in values]
         return pa.array(values, types[name])
 
     def batches(columns: list[str]) -> "Iterator[pyarrow.RecordBatch]":

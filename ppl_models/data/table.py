@@ -156,9 +156,12 @@ def check_names(source: str, names: list[str]) -> None:
     A blank name is let through in the first place only, where it usually heads row numbers.
 
     Raises:
-        DataError: A name is repeated, blank, or has spaces around it.
+        DataError: A name is repeated, blank, has spaces around it, or holds half a character.
     """
     where = f"{clean(source)}: the header"
+    halves = [name for name in names if any("\ud800" <= c <= "\udfff" for c in name)]
+    if halves:  # as JSON can spell them: no file could hold the name
+        raise DataError(f"{where} has half a character in {listed(halves)}; rename it")
     repeated = (
         sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     )

@@ -5,6 +5,7 @@ every matrix product, which is what torch does by itself, wait thousands of time
 blocks fit a cache, and for ever where the machine has other work to do.
 """
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,11 @@ T = TypeVar("T")
 
 
 @lru_cache(maxsize=4)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """So many threads, torch's own parallelism switched off inside them."""
+def _pool(threads: int, pid: int) -> ThreadPoolExecutor:
+    """So many threads of a process, torch's own parallelism switched off inside them.
+
+    A forked process inherits the cache and none of the threads, for which it would wait for ever.
+    """
     ready = threading.Barrier(threads + 1)
     pool = ThreadPoolExecutor(threads, "ppl-rows")
 
@@ -43,4 +47,4 @@ def shares(count: int) -> list[range]:
 
 def spread(work: Callable[[range], T], parts: Sequence[range]) -> list[T]:
     """`work` on every part, in parallel; results in the order of the parts."""
-    return list(_pool(len(parts)).map(work, parts))
+    return list(_pool(len(parts), os.getpid()).map(work, parts))

@@ -66,6 +66,8 @@ def shell(line: str, **env: str) -> subprocess.CompletedProcess:
         ("ppl data - <&-", 65, "stdin: is closed"),
         ("ppl data data.csv >&-", 73, "standard output is closed"),
         ("ppl data data.csv 2>&-", 0, ""),
+        ("ppl data data.csv > /dev/full", 73, "standard output cannot be written"),
+        ("ppl --version > /dev/full", 73, "standard output cannot be written"),
         ("ppl data data.csv --encoding undefined", 2, "'undefined' is not known"),
         ("ppl fit '~nobody-is-called-this/m.py:M' data.csv", 2, "cannot be a file"),
         ("ppl data '~nobody-is-called-this/a.csv'", 65, "no such file"),

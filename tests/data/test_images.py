@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppl_models.data import Schema, read
+from ppl_models.data import Schema, arrays, read
 from ppl_models.errors import DataError
 
 GREY = np.random.default_rng(0).integers(0, 256, (5, 3, 4)).astype(np.uint8)
@@ -64,6 +64,13 @@ def test_y_of_an_archive_is_its_target_and_nothing_else(tmp_path):
     np.savez(tmp_path / "b.npz", X=GREY, y=["a"] * 5)
     with pytest.raises(DataError, match="it must be 5 numbers"):
         read(tmp_path / "b.npz", target="y")
+
+
+def test_lengths_of_an_archive_that_cannot_be_are_its_fault(tmp_path):
+    for lengths in ([2, 2], [0, 3], ["a"], [1.5, 1.5]):
+        np.savez(tmp_path / "a.npz", X=np.arange(3.0), lengths=np.array(lengths))
+        with pytest.raises(DataError, match=r"a\.npz: its lengths must"):
+            read(tmp_path / "a.npz")
 
 
 def test_later_images_have_the_size_of_the_fit(tmp_path):
@@ -139,6 +146,13 @@ def test_images_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
         warnings.simplefilter("error")
         with pytest.raises(DataError, match="too many pixels"):
             read(folder(tmp_path / "d", GREY))
+
+
+def test_images_of_more_pixels_than_columns_can_be_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "MOST_COLUMNS", 11)
+    for data in (folder(tmp_path / "d", GREY), GREY):
+        with pytest.raises(DataError, match="a row of 12 numbers.*there can be 11"):
+            read(data)
 
 
 def test_ten_thousand_images_are_read_quickly():

@@ -390,3 +390,24 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch, blocks_of_s
     monkeypatch.setattr(survey.Survey, "cells", changed)
     with pytest.raises(DataError, match="50 rows where there were 103"):
         on_disk(path)
+
+
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+def test_text_that_is_not_utf8_is_damage(suffix, tmp_path, monkeypatch):
+    """Of cells and of names; libraries write and read it without a word."""
+    offsets = pa.py_buffer(np.array([0, 1, 2], np.int32).tobytes())
+    wrong = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"a\xff")])
+    tables = [pa.table({"x": [1.5, 2.5], "w": wrong})]
+    if suffix == "arrow":
+        tables.append(
+            pa.Table.from_arrays([pa.array([1.5, 2.5])], schema=pa.schema([(b"\xff", pa.float64())]))
+        )
+    path = tmp_path / f"a.{suffix}"
+    for table in tables:
+        (feather.write_feather if suffix == "arrow" else pq.write_table)(
+            table, path, compression=None if suffix == "parquet" else "uncompressed"
+        )
+        for limit in (1 << 30, 0):
+            monkeypatch.setattr(spill, "SPILL_BYTES", limit)
+            with pytest.raises(DataError, match="or is damaged"):
+                read(path)

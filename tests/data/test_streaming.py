@@ -132,6 +132,20 @@ def test_a_line_that_is_wrong_is_told(name, line, said, tmp_path, small):
         read(tmp_path / name)
 
 
+def test_what_json_can_spell_and_no_file_can_hold(tmp_path, small):
+    """Half of a character, as in a text that was cut off, and a whole number beyond float64."""
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"x": "a\\ud800", "y": 1.5}\n{"x": "b", "y": 2.5}\n')
+    check_same(read(path), whole(path))
+    path.write_text('{"x\\ud800": 1.5}\n{"x\\ud800": 2.5}\n')
+    for reading in (read, whole):
+        with pytest.raises(DataError, match=r"half a character in 'x\\ud800'"):
+            reading(path)
+    path.write_text(f'{{"y": 1.5}}\n{{"y": {"9" * 400}}}\n')
+    with pytest.raises(DataError, match="infinite"):
+        read(path)
+
+
 def test_a_packed_file_that_is_cut_off(tmp_path, small):
     rng = np.random.default_rng(0)
     packed = gzip.compress(pd.DataFrame(rng.normal(size=(900, 3))).to_csv(index=False).encode())

@@ -8,6 +8,8 @@ passed over, unless there is but one column, in which they are missing cells.
 import datetime
 import posixpath
 import re
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -39,6 +41,21 @@ _DAMAGED = (
 )
 """What Python raises at a damaged workbook."""
 
+_PLACE = re.compile(rb"\sr\s*=\s*[\"']([A-Za-z]*)(\d*)[\"']")
+"""Where a row or a cell says that it is."""
+
+_CELL_BYTES = 64
+"""Of a cell, filled or not: calamine makes a whole rectangle, and so does Python."""
+
+_PROBE = """
+import sys
+sys.path[:] = sys.argv[2:]
+from python_calamine import CalamineWorkbook
+book = CalamineWorkbook.from_path(sys.argv[1])
+for index in range(len(book.sheet_names)):
+    book.get_sheet_by_index(index)
+"""
+
 _ERROR = re.compile(rb'<(?:\w+:)?c\s(?=[^>]*\bt="e")[^>]*\br="(\w+)"[^>]*>.*?<(?:\w+:)?v>([^<]*)<', re.DOTALL)
 
 
@@ -52,9 +69,11 @@ def _read(file: File, request: Request) -> Table:
 
     with _guard(file.name):
         check_memory(file.name, 4 * _size(file.path))
+        _probe(file)
         with CalamineWorkbook.from_path(str(file.path)) as book:
             sheet, notes = _sheet(book, file.name, request.options["sheet"])
             source = file.name if len(book.sheet_names) == 1 else f"{file.name}, sheet {quoted(sheet)}"
+            check_memory(source, _CELL_BYTES * _extent(file.path, sheet))
             content = book.get_sheet_by_name(sheet)
             first = content.start or (0, 0)
             cells = content.to_python(skip_empty_area=True)
@@ -87,6 +106,38 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         return sum(item.file_size for item in archive.infolist())
+
+
+def _probe(file: File) -> None:
+    """Open a workbook that is no archive in a process of its own first.
+
+    Calamine ends the process where a damaged one asks for more memory than there is, which nobody can catch.
+
+    Raises:
+        DataError: That process was ended.
+    """
+    with open(file.path, "rb") as opened:
+        archive = opened.read(4) == b"PK\x03\x04"
+    if archive or not sys.executable:
+        return
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, str(file.path), *sys.path],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    if done.returncode not in (0, 1):  # 1: it is refused, which is said below
+        raise DataError(f"{file.name}: is not an Excel workbook, or is damaged (it asks for too much memory)")
+
+
+def _extent(path: Path, sheet: str) -> int:
+    """The cells of the rectangle in which those of a sheet lie; of an archive, where XML tells."""
+    if not zipfile.is_zipfile(path):
+        return 0
+    with zipfile.ZipFile(path) as archive:
+        places = _PLACE.findall(archive.read(_part(archive, sheet)))
+    rows = {int(digits) for _, digits in places if digits}
+    letters = {letters.upper() for letters, _ in places if letters}
+    columns = [sum((c - 64) * 26**i for i, c in enumerate(reversed(each))) for each in letters]
+    return (max(rows, default=0) + 1) * (max(columns, default=0) + 1)
 
 
 @contextmanager

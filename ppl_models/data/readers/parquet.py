@@ -27,12 +27,15 @@ def _read(file: File, request: Request) -> Table:
                 size = sum(group.total_byte_size for group in groups) * len(wanted) / max(len(names), 1)
                 check_memory(name, size + 8 * rows * len(wanted))
                 table = stored.read(columns=wanted)
+                table.validate(full=True)  # of text that is not UTF-8 nothing is said before
                 return Table(name, by_name(table), rows, notes, names=names, typed=True)
         # Without these a whole row group, and the next ones ahead, would be held in memory.
         large = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16)
 
     def batches(columns: list[str]) -> Iterator["pyarrow.RecordBatch"]:
-        return large.iter_batches(batch_size=block_rows(len(columns)), columns=columns)
+        for batch in large.iter_batches(batch_size=block_rows(len(columns)), columns=columns):
+            batch.validate(full=True)
+            yield batch
 
     return on_disk(name, "Parquet", wanted, rows, notes, names, batches)
 

@@ -5,6 +5,7 @@ green and blue side by side, 0 to 255 each). Two-coloured images are 0 and 255; 
 opacity is left out, with a note.
 """
 
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,11 +72,14 @@ def _pixels(path: Path) -> "tuple[np.ndarray, bool]":
     """(h, w) or (h, w, 3) numbers, and whether there was opacity that they lack."""
     from PIL import Image, UnidentifiedImageError
 
+    from ppl_models.data.arrays import check_width
+
     name = clean(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=["PNG"]) as image:
+                check_width(math.prod(image.size) * len(image.getbands()), name)
                 mode = GREY.get(image.mode) or COLOUR.get(image.mode)
                 if mode is None:
                     raise DataError(

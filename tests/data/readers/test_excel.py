@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from ppl_models.data import read
+from ppl_models.data.readers import excel
 from ppl_models.errors import DataError, UsageError
 
 xlwt = pytest.importorskip("xlwt", reason="nothing else writes .xls")
@@ -206,6 +207,21 @@ def test_noise_is_either_read_or_refused(suffix, tmp_path, capfd):
         path.write_bytes(bytes(bad))
         assert "\n" not in outcome(path)
     capfd.readouterr()  # where Rust says that it panicked
+
+
+def test_a_workbook_that_would_end_the_process_is_refused(tmp_path, monkeypatch):
+    """Calamine makes a rectangle up to the last cell, and aborts where there is no memory for it."""
+    book = openpyxl.Workbook()
+    book.active["A1"], book.active["XFD1048576"] = "a", 1.5
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(DataError, match=r"a\.xlsx: reading it takes about .* GB"):
+        read(tmp_path / "a.xlsx")
+    path = xls(tmp_path / "a.xls", ROWS)
+    monkeypatch.setattr(excel, "_PROBE", "import os; os.abort()")
+    with pytest.raises(DataError, match=r"a\.xls: is not an Excel workbook, or is damaged"):
+        read(path)
+    monkeypatch.setattr(excel, "_PROBE", "1 / 0")  # what the reader will say itself
+    assert read(path).rows == 3
 
 
 def outcome(path):
