@@ -63,9 +63,12 @@ def copied_sequences(data: Dataset) -> int:
         (0, 20)
     """
     S, T = len(data.lengths), int(min(data.lengths, default=0))
-    x = np.nan_to_num(np.asarray(data.values[:ROWS]), nan=np.inf)
+    x = np.asarray(data.values[:ROWS])
     chance = [_alike(x[:, j]) for j, c in enumerate(data.schema.columns) if c.kind is Kind.CONTINUOUS]
-    ends = np.cumsum(data.lengths)
+    ends, x = (
+        np.cumsum(data.lengths),
+        np.nan_to_num(x, nan=np.inf),
+    )  # one pattern of bytes for what is missing
     parts = [x[end - n : end].tobytes() for n, end in zip(data.lengths, ends, strict=True) if end <= len(x)]
     if min(S, len(parts)) < 10 or not chance or T < 1:
         return 0

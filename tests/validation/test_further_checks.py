@@ -63,6 +63,8 @@ def test_copies_of_sequences_are_told_from_sequences_that_come_again():
     x = rng.normal(size=(15, 8))
     assert copied_sequences(table(x)) == 0
     assert copied_sequences(table(np.tile(x, (4, 1)))) == 45
+    holed = np.where(rng.random(x.shape) < 0.1, np.nan, x)
+    assert copied_sequences(table(np.tile(holed, (4, 1)))) == 45
     assert copied_sequences(table(np.tile(x, (4, 1)), y=rng.normal(size=480))) == 0  # alike in one column
     assert copied_sequences(table(rng.normal(size=(400, 1)).round(1))) == 0  # sequences of one rounded row
     assert copied_sequences(table(rng.choice([1.0, 2.0], (60, 2)))) == 0
