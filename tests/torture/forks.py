@@ -3,6 +3,7 @@
 Only where the fault may lie in the imports themselves (locales, closed streams, -O) is Python started anew.
 """
 
+import ctypes
 import io
 import os
 import resource
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,8 @@ class Forked:
         code = 1
         try:
             os.setpgid(0, 0)
+            with suppress(OSError, AttributeError):  # Linux: it goes with its parent
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL)
             nowhere = os.open(os.devnull, os.O_RDONLY)
             os.dup2(nowhere, 0)
             os.dup2(self._out.fileno(), 1)
@@ -106,10 +110,8 @@ class Forked:
             traceback.print_exc()
         finally:
             for stream in (sys.stdout, sys.stderr):
-                try:
+                with suppress(OSError, ValueError, AttributeError):
                     stream.flush()
-                except (OSError, ValueError, AttributeError):
-                    pass
             os._exit(code)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
