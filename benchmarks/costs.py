@@ -97,7 +97,7 @@ def measured(most: float) -> dict[str, dict[str, dict[int, float]]]:
 def draw(found: dict[str, dict[str, dict[int, float]]], path: Path) -> None:
     """A panel for each of the three, both axes logarithmic."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
     from ppl_models.report.canvas import DPI, colour, styled
 
@@ -108,13 +108,17 @@ def draw(found: dict[str, dict[str, dict[int, float]]], path: Path) -> None:
         for ax, (what, systems) in zip(axes, found.items(), strict=True):
             for k, (name, times) in enumerate(systems.items()):
                 ax.plot([*times], [*times.values()], marker="o", markersize=3, color=colour(k), label=name)
-            ax.set(xscale="log", yscale="log", xlabel=what, xticks=SIZES[what])
-            ax.xaxis.set_major_formatter(plain)
-            ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.yaxis.set_major_formatter(plain)
+            ticks = SIZES[what] if what != "rows" else SIZES[what][::2]
+            ax.set(xscale="log", yscale="log", xlabel=what, xticks=ticks, yticks=(0.1, 0.3, 1, 3, 10, 30))
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_formatter(plain)
+                axis.set_minor_formatter(NullFormatter())
+                axis.set_minor_locator(NullLocator())
             ax.grid(axis="y")
         axes[0].set_ylabel("processor seconds of a fit")
-        axes[0].legend()
+        lowest, highest = axes[0].get_ylim()
+        axes[0].set_ylim(min(lowest, 0.1), max(highest, 10.0))
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(SYSTEMS))
         figure.savefig(path, dpi=DPI)
 
 
