@@ -39,7 +39,7 @@ LAYERS = [  # from the ground up; a module may import from those below its own, 
     {"latent", "regression"},  # what several systems share
     {"neural"},  # with heads that are regressions
     {"models"},
-    {"registry", "record"},
+    {"registry", "record", "stated"},
     {"tables", "runs", "engine", "fidelity", "sensitivity", "prior_predictive"},
     {"later"},
     {"verbs"},  # of which some fit the same model again, to a part
