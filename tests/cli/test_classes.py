@@ -82,6 +82,7 @@ def test_missing_cells(read, models):
     assert found["class"].notna().all(), "rows with missing predictors are predicted"
 
 
+@pytest.mark.slow
 def test_rows_that_a_regression_leaves_out_are_said(run):
     data = pd.read_csv("labelled.csv")
     data.loc[:4, "x"] = None
@@ -126,6 +127,7 @@ def test_fields_of_a_regression_arrive(run, read):
     assert {"x", "y", "x:y", "np.exp(x)"} <= {*read("summary", "s")["parameter"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gmm", "logistic"])
 def test_a_row_of_weight_two_is_a_row_that_is_there_twice(run, read, model):
     data = pd.read_csv("labelled.csv")

@@ -49,6 +49,7 @@ def test_another_file(run):
     assert fields(run, env={"PPL_CONFIG": "other.toml"})["states"] == 1
 
 
+@pytest.mark.slow
 def test_tables_of_verbs(run, stored):
     toml("[sample]\nsteps = 3\n[fit]\nseed = 1\n")
     assert len(run("sample", "latest").stdout.splitlines()) == 4

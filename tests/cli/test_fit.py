@@ -135,7 +135,9 @@ def test_a_failure_leaves_no_empty_run(run):
     assert not Path("other").exists()
 
 
-@pytest.mark.parametrize(("level", "code"), [("fail", 3), ("warn", 0), ("ok", 0)])
+@pytest.mark.parametrize(
+    ("level", "code"), [("fail", 3), ("warn", 0), pytest.param("ok", 0, marks=pytest.mark.slow)]
+)
 def test_strict(run, monkeypatch, level, code):
     report = Report((Check("k-hat", 2.0, level, "far off"),))
     monkeypatch.setattr("ppl_models.record.check", lambda fit, bayesian: report)

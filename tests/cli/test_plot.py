@@ -75,6 +75,7 @@ def test_a_forecast_is_drawn_too(run, fitted):
     assert run("forecast", fitted, "--plot", "f.txt").exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_report_is_a_page(run, fitted):
     result = run("report", fitted, "-o", "page.html")
     assert (result.exit_code, result.stdout) == (0, ""), result.output

@@ -58,7 +58,8 @@ def same(a: ppl.Fit, b: ppl.Fit) -> bool:
     return a.elbo == b.elbo and all(bool((a.params[n] == b.params[n]).all()) for n in a.params)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_what_there_is_and_resuming_gives_the_same_numbers(tmp_path, never, number):
     process = started(tmp_path / "run")
     process.send_signal(number)

@@ -203,6 +203,7 @@ TYPES = {
 }
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 @given(data=st.data(), form=st.sampled_from(FILES), target=st.sampled_from([None, "c0", "c1"]))
 def test_any_table_is_read_or_refused_the_same(data, form, target, tmp_path):

@@ -42,7 +42,7 @@ def widest(model, data):
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("covariance", COVARIANCES)
-@pytest.mark.parametrize("family", [ppl.GMM, ppl.HMM])
+@pytest.mark.parametrize("family", [ppl.GMM, pytest.param(ppl.HMM, marks=pytest.mark.slow)])
 def test_elbo_is_greatest_at_the_learned_scale(family, covariance, missing):
     x = overlapping()
     if missing:
@@ -122,6 +122,7 @@ def test_scale_is_the_root_of_the_slope(seed):
     assert bool((~low & ~high).any())
 
 
+@pytest.mark.slow
 def test_saved_and_read_it_is_the_same(tmp_path):
     fit = ppl.fit(ppl.GMM(components=2), overlapping(), seed=1)
     again = ppl.load(fit.save(tmp_path / "run"))

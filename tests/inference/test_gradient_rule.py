@@ -267,6 +267,7 @@ def test_an_interrupted_fit_can_go_on(never):
     assert same(never, again)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_kept_on_the_way(never):
     kept = []
     train(Line(noise=0.5), Course(keep=kept.append), steps=40, checkpoint_every=1e-9, patience=PATIENCE)

@@ -185,7 +185,7 @@ def sparse(entry, seed, K=3):
         return torch.as_tensor(np.log(A / A.sum(-1, keepdims=True)))
 
 
-@pytest.mark.parametrize("chunk", [None, 1, 3])
+@pytest.mark.parametrize("chunk", [None, pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("spread", [2.0, 300.0])
 @pytest.mark.parametrize("entry", [0.0, 1e-300, 1e-120])
 def test_forbidden_and_nearly_forbidden_transitions(place, entry, spread, chunk, monkeypatch):
@@ -357,7 +357,7 @@ def same(found, wanted, tolerance=1e-9):
         )
 
 
-@pytest.mark.parametrize("K", [2, 5, 40])
+@pytest.mark.parametrize("K", [2, 5, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["mixing", "sticky", "sparse", "extreme"])
 def test_kernels_equal_scans_on_long_sequences(K, kind, place):
     lengths = [2500, 1, 1499] if K < 40 else [120, 1, 79]

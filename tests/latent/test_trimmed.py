@@ -47,6 +47,7 @@ def test_the_fit_is_that_of_the_rows_that_were_kept(robust):
     np.testing.assert_allclose(both[0].filter(like="sd["), both[1].filter(like="sd["), rtol=0.02)
 
 
+@pytest.mark.slow
 def test_a_run_comes_back_with_the_same_rows_left_out(robust, tmp_path):
     again = ppl.load(robust.save(tmp_path / "run"))
     np.testing.assert_array_equal(again.learned_from.values, robust.learned_from.values)

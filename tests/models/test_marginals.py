@@ -100,6 +100,7 @@ def test_verbs_speak_in_the_users_units(fits, name):
     assert fit.check().verdict in ("trusted", "use with care", "do not use")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_run_has_its_transforms(fits, name, tmp_path):
     fit = fits(name)

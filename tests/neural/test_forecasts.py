@@ -58,6 +58,7 @@ def test_paths_from_several_steps_are_those_from_each(season):
     np.testing.assert_allclose(base, x[150 - season : 150])
 
 
+@pytest.mark.slow
 def test_errors_that_hang_together_make_paths_wider():
     """Of independent steps the spread of one step is right for many; of steps that go on it is too small.
 

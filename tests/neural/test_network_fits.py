@@ -64,8 +64,10 @@ def test_columns_that_matter_have_importance(fitted):
     ("model", "options"),
     [
         (ppl.MLP(hidden=8, members=2), {"target": "z"}),
-        (ppl.MLP(hidden=8, posterior="natural"), {"target": "y"}),
-        (ppl.MLP(hidden=8, members=2, family="student_t"), {"target": "y"}),
+        pytest.param(ppl.MLP(hidden=8, posterior="natural"), {"target": "y"}, marks=pytest.mark.slow),
+        pytest.param(
+            ppl.MLP(hidden=8, members=2, family="student_t"), {"target": "y"}, marks=pytest.mark.slow
+        ),
         (ppl.RNN(units=4, members=2), {"target": "z"}),
         (ppl.RNN(units=4), {"ignore": "kind,z"}),
     ],
@@ -119,6 +121,7 @@ def test_every_row_of_a_sequence_has_its_class():
     assert (fit.sample().groupby("id")["y"].nunique() == 1).all()
 
 
+@pytest.mark.slow
 def test_a_season_is_forecast_within_its_intervals():
     rng = np.random.default_rng(0)
     t = np.arange(600)
@@ -225,6 +228,7 @@ def test_draws_of_all_weights_classify_rows_that_were_not_seen(natural):
     np.testing.assert_allclose(natural.bound.predictive(rows, draws), wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_gaussian_over_all_weights_is_not_trusted_where_it_is_not_the_posterior(natural):
     assert natural.posterior_draws.k_hat > 1
     report = natural.check()

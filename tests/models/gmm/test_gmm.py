@@ -314,6 +314,7 @@ def test_rows_are_exchangeable_and_their_order_does_not_matter():
     assert b.elbo >= a.elbo - 0.05
 
 
+@pytest.mark.slow
 def test_select_shows_evidence_held_out_and_loo_side_by_side():
     rng = np.random.default_rng(7)
     x = np.concatenate([rng.normal(c, 0.5, (80, 2)) for c in ((0, 0), (4, 0), (0, 4))])
@@ -368,6 +369,7 @@ def test_a_component_that_has_lost_its_rows_has_no_mean(covariance):
     assert all(bool(part.isfinite().all()) for part in natural if isinstance(part, torch.Tensor))
 
 
+@pytest.mark.slow
 def test_many_components_have_one_start_and_rows_are_drawn_in_parts(monkeypatch):
     table = np.random.default_rng(0).normal(size=(300, 2))
     fit = ppl.fit(ppl.GMM(components=60, covariance="diag"), table, steps=5)

@@ -234,6 +234,7 @@ def test_samples_have_the_autocorrelation_of_their_state():
         assert np.polyfit(own["before"], own["x"], 1)[0] == pytest.approx(phi, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance", ["full", "diag"])
 def test_gaps_begin_anew_and_densities_are_proper(covariance):
     table, _ = series(80, 5, 2)
@@ -258,6 +259,7 @@ def test_gaps_begin_anew_and_densities_are_proper(covariance):
     assert (given < 1e-12) == (covariance == "full")  # with a full covariance a row needs all its cells
 
 
+@pytest.mark.slow
 def test_it_is_the_same_after_storing(regimes, tmp_path):
     fit, _ = regimes
     fit.save(tmp_path / "run")

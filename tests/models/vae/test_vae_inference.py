@@ -146,6 +146,7 @@ def test_blocks_do_not_change_a_score():
     assert np.median(np.abs(one.numpy() - again)) < 0.1
 
 
+@pytest.mark.slow
 def test_classes_of_iris_are_told_apart_with_few_labels():
     from sklearn.datasets import load_iris
 
