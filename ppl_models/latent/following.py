@@ -43,13 +43,13 @@ def inside(joint: "Joint", data: Dataset) -> Tensor:
 
 
 def tails(joint: "Joint", data: Dataset, draws: Draws, number: int) -> np.ndarray:
-    """P(p(X_t | x_{1:t−1}) ≤ p(x_t | x_{1:t−1})) of each row, (n,): see `surprise.tails`.
+    """P(p(X_t | x_{1:t−1}) ≤ p(x_t | x_{1:t−1})) of each row, (n,), 1 where all cells are missing.
 
     Args:
         joint: the chain.
-        data: the rows.
-        draws: of θ.
-        number: of rows that are drawn beside each.
+        data: the rows; of one with missing cells X lacks the same.
+        draws: of θ, of which some are taken.
+        number: draws of X, for rows in a tail; the others have `COARSE`.
     """
     theta, weight = mixture(joint, data, draws)
     rows, log_w = inside(joint, data), weight.flatten(1).log()
@@ -129,14 +129,14 @@ def cells(e: AutoregressiveGaussian, theta: "Theta", rows: Tensor) -> Cells:
 def explained(
     joint: "Joint", data: Dataset, index: np.ndarray, draws: Draws, number: int
 ) -> Iterator[Explained]:
-    """What each cell of some rows says by itself, and given the others: see `surprise.explained`.
+    """What each cell of some rows says by itself, and given the others of its row and the rows before.
 
     Args:
         joint: the chain.
-        data: the rows.
-        index: which of them.
-        draws: of θ.
-        number: of values that are drawn of each cell.
+        data: all rows.
+        index: positions of those to be explained.
+        draws: of θ, of which some are taken.
+        number: draws of each cell given the others.
     """
     theta, weight = mixture(joint, data, draws)
     rows, C = inside(joint, data), data.values.shape[1]
