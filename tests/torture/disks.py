@@ -19,8 +19,8 @@ WRITERS = {
     "predict --output": "predict run --output out/old.csv",
     "predict --output .parquet": "predict run --output out/old.parquet",
     "sample --output .jsonl": "sample run --output out/old.jsonl",
-    "report": "report run --out out/old.html --force",
-    "plot": "plot run --out out/plots --force",
+    "report": "report run --output out/old.html",
+    "plot": "plot run --output out/old.png",
 }
 NOBODY = 65534
 
