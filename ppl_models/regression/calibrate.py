@@ -59,6 +59,8 @@ def calibrate(bound: Regression, learned: Learned, data: Dataset, seed: int) -> 
             start = joint.round(_by_weight(bound, learned, batch, start))
         covariance = torch.cov(start.T).reshape(d, d)
         sd = covariance.diagonal().sqrt()
+        if not bool((sd > 0).all()):  # a single draw has all the weight, as where nothing is left over
+            return as_it_is
         scale_tril = sd[:, None] * safe_cholesky(covariance / (sd * sd[:, None]))
         moved = move(joint.rounded if bound.shared else joint, start[:CHAINS], scale_tril, most=ROUNDS)
     memory = torch.tensor([moved.memory, moved.limit], dtype=torch.float64)

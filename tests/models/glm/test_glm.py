@@ -157,6 +157,13 @@ def test_targets_outside_of_the_support_are_refused(family, low, message):
         ppl.fit(ppl.GLM(family=family), d, target="y")
 
 
+def test_a_target_that_is_exactly_a_line_is_not_trusted():
+    x = np.random.default_rng(0).normal(size=60)
+    fit = ppl.fit(ppl.GLM(), {"x": x, "y": 2 * x + 1}, "y")
+    assert fit.check().verdict == "not trusted"
+    assert fit.predict({"x": [3.0]})["mean"][0] == pytest.approx(7.0, abs=1e-4)
+
+
 def test_links_that_a_family_has_not_are_refused():
     d, f = table()
     with pytest.raises(UsageError, match="poisson has no link identity; it has log or softplus"):
