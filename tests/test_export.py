@@ -24,6 +24,9 @@ CASES = {
     "gmm": SYSTEMS["gmm with a target"],
     "gmm, every kind of column": System(lambda: ppl.GMM(covariance="diag"), systems.mixed, {}, CONJUGATE),
     "gmm, one covariance": System(lambda: ppl.GMM(covariance="tied"), systems.mixed, NUMBERS, CONJUGATE),
+    "gmm, of low rank": System(
+        lambda: ppl.GMM(covariance="low-rank", rank=1), systems.mixed, NUMBERS, CONJUGATE
+    ),
     "gmm, student_t": System(lambda: ppl.GMM(emission="student_t"), systems.mixed, NUMBERS, CONJUGATE),
     "gmm, negative_binomial": System(
         lambda: ppl.GMM(emission="negative_binomial"), systems.mixed, COUNTS, CONJUGATE

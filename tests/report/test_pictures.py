@@ -46,6 +46,7 @@ DRAWN = f"prior_predictive {POSTERIOR}"  # where data can be drawn from the prio
 CLASSES = "calibration roc pr confusion predictive"
 HAS = {
     "gmm": f"groups predictive {DRAWN}",
+    "gmm of low rank": f"groups predictive {DRAWN}",
     "gmm with a target": f"groups effects boundary {CLASSES} {DRAWN}",
     "hmm": f"states forecast transitions predictive {DRAWN}",
     "hmm with a target": f"states forecast transitions predictive calibration roc pr confusion {DRAWN}",
