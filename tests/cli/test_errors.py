@@ -116,7 +116,8 @@ def raising(monkeypatch, error: BaseException) -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 65, "ppl: out of memory"),
         (KeyboardInterrupt(), 130, "ppl: stopped\n"),
         (BrokenPipeError(), 0, ""),
-        (OSError(28, "No space left on device"), 1, "ppl: internal error: OSError"),
+        (OSError(28, "No space left on device"), 73, "ppl: standard output cannot be written"),
+        (OSError(5, "Input/output error"), 1, "ppl: internal error: OSError"),
     ],
     ids=repr,
 )
