@@ -18,6 +18,7 @@ from ppl_models.inference.settings import every_setting
 from ppl_models.model import Model
 from ppl_models.record import Record
 from ppl_models.report.text import fit_text
+from ppl_models.threads import in_turn
 from ppl_models.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Fit(Verbs, Record):
         """Whether to trust the fit: checks with reasons and a verdict."""
         return self.report
 
+    @in_turn
     def sensitivity(self) -> Any:
         """How much each parameter hangs on its prior, and on the data, by power scaling, as a table.
 
@@ -64,6 +66,7 @@ class Fit(Verbs, Record):
 
         return sensitivity(self)
 
+    @in_turn
     def prior_predictive(self) -> Any:
         """What data the prior expects beside the data of the fit, statistic by statistic, as a table.
 
@@ -77,6 +80,7 @@ class Fit(Verbs, Record):
 
         return prior_predictive(self)
 
+    @in_turn
     def to_arviz(self) -> Any:
         """The groups of `posterior` and of `prior` together, for `az.plot_dist_comparison` and the like.
 
@@ -87,6 +91,7 @@ class Fit(Verbs, Record):
 
         return everything_to_arviz(self)
 
+    @in_turn
     def save(self, path: Any = None, *, force: bool = False, slim: bool = False) -> Any:
         """Write a run directory and return its path; `runs/MODEL-STEM-NNN` if none is given.
 
@@ -103,6 +108,7 @@ class Fit(Verbs, Record):
         """
         return runs.save(self, path, force=force, slim=slim)
 
+    @in_turn
     def plot(
         self,
         kind: str | None = None,
@@ -147,6 +153,7 @@ class Fit(Verbs, Record):
         wish = {"columns": columns, "steps": steps, "level": level, "seed": seed, "reading": reading}
         return drawn(self, kind, data, wish, ax, figure, file)
 
+    @in_turn
     def to_html(self, path: Any = None, other: "Fit | None" = None) -> str:
         """The report of the fit as one page of HTML that needs nothing else: see docs/report.md.
 
@@ -163,6 +170,7 @@ class Fit(Verbs, Record):
 
         return page(self, other, path)
 
+    @in_turn
     def export(self, path: Any, to: Literal["onnx", "mlflow"] = "onnx") -> Any:
         """Write the fit for other programs, and return where: see docs/export.md.
 
@@ -179,15 +187,18 @@ class Fit(Verbs, Record):
 
         return export(self, path, to)
 
+    @in_turn
     def _repr_html_(self) -> str:
         from ppl_models.report.notebook import fit_html
 
         return fit_html(self)
 
+    @in_turn
     def __repr__(self) -> str:
         return fit_text(self)
 
 
+@in_turn
 def fit(
     model: Model,
     data: Any,
@@ -242,6 +253,7 @@ def fit(
     return Fit.of(_noted(found, given), waited=time.perf_counter() - began)
 
 
+@in_turn
 def select(
     model: Model,
     data: Any,
@@ -273,6 +285,7 @@ def select(
     return Fit.of(found, waited=time.perf_counter() - began)
 
 
+@in_turn
 def load(path: Any, model: Any = None) -> Fit:
     """A fit from a run directory; nothing in it is executed.
 
@@ -287,6 +300,7 @@ def load(path: Any, model: Any = None) -> Fit:
     return Fit.of(runs.load(path, model))
 
 
+@in_turn
 def resume(
     path: Any,
     *,

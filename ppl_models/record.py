@@ -17,13 +17,22 @@ from ppl_models.inference.settings import Training
 from ppl_models.model import Model
 from ppl_models.posterior import draw_posterior, to_arviz
 from ppl_models.prior import prior_to_arviz
-from ppl_models.threads import threads_for
+from ppl_models.threads import threads_for, turn
 from ppl_models.wording import spoken
 
 if TYPE_CHECKING:
     once = property  # as protocols ask for it; a type checker takes `cached_property` for something else
 else:
-    from functools import cached_property as once
+    from functools import cached_property
+
+    class once(cached_property):
+        """What is computed when it is first asked for, by one thread."""
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            if instance is None or self.attrname in instance.__dict__:
+                return super().__get__(instance, owner)
+            with turn():
+                return super().__get__(instance, owner)
 
 
 @dataclass(frozen=True, eq=False)

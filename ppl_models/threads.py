@@ -7,15 +7,18 @@ torch has, which is one a processor.
 
 Kernels and pools of our own take `torch.get_num_threads()` for what they may use, which a block of
 `threads_for` sets and puts back. What the process had before is left as it was.
+
+Fits and verbs that several threads of a process ask for take turns (`in_turn`): what they draw comes of
+torch's generator, and what they silence are filters of warnings, of which a process has one each.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import cache
-from threading import Lock
-from typing import Any
+from functools import cache, wraps
+from threading import Lock, RLock
+from typing import Any, TypeVar
 
 from ppl_models.errors import UsageError
 from ppl_models.importing import lazy
@@ -31,10 +34,41 @@ PRODUCTS = 200_000_000
 VARIABLE = "PPL_THREADS"
 """The environment variable that says how many there may be."""
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+_turn = RLock()
 _asked: int | None = None
 _lock, _inside = Lock(), 0
 _limiter: Any = None
 _most: ContextVar[int | None] = ContextVar("_most", default=None)
+
+
+def _begin_anew() -> None:
+    """In a process that was forked: nobody else is there whose turn it could be."""
+    global _turn
+    _turn = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """A block of one thread at a time; within it the thread may begin others."""
+    with _turn:
+        yield
+
+
+def in_turn(function: F) -> F:
+    """A function that one thread at a time is in."""
+
+    @wraps(function)
+    def waiting(*args: Any, **options: Any) -> Any:
+        with _turn:
+            return function(*args, **options)
+
+    return waiting  # type: ignore[return-value]
 
 
 def set_threads(number: int | None) -> None:

@@ -160,3 +160,24 @@ print(torch.get_num_threads(), os.environ["OMP_NUM_THREADS"], os.environ["OPENBL
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "1", "1"], done.stderr
+
+
+def test_fits_of_several_threads_are_those_of_one():
+    """What is drawn comes of the one generator of the process, which is as it was afterwards."""
+    data = np.random.default_rng(0).normal(size=(60, 2))
+
+    def work(found: dict, i: int) -> None:
+        fit = ppl.fit(ppl.VAE(latent=1, hidden="4"), data, steps=10, seed=i)
+        found[i] = fit.elbo, fit.sample(3, seed=0).to_numpy().tolist()
+
+    alone, together = {}, {}
+    for i in range(3):
+        work(alone, i)
+    before = torch.random.get_rng_state()
+    running = [threading.Thread(target=work, args=(together, i)) for i in range(3)]
+    for each in running:
+        each.start()
+    for each in running:
+        each.join()
+    assert together == alone
+    assert bool((torch.random.get_rng_state() == before).all())

@@ -19,10 +19,12 @@ from ppl_models.comparison.words import parsed
 from ppl_models.data import Dataset, read
 from ppl_models.errors import DataError, PplError, UsageError
 from ppl_models.record import Record
+from ppl_models.threads import in_turn
 
 Progress = Callable[[str], None]
 
 
+@in_turn
 def compare(
     data: Any,
     models: Any,

@@ -36,7 +36,10 @@ def influence(joint: Joint, params: Params, needed: int) -> list[Check]:
     there = joint.occupied(params) >= needed
     most, where = MOST, ""
     for e in joint.emissions:
-        own, rows = _draw(joint, e.name, params, 1.0), _draw(joint, e.name, params, MANY)
+        try:
+            own, rows = _draw(joint, e.name, params, 1.0), _draw(joint, e.name, params, MANY)
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            continue  # cells lie so far apart that rounding leaves no covariance to be drawn
         for name in set(own) & set(LOOKED_AT):
             (value, dims), without = own[name], rows[name][0]
             moved = (value.mean(0) - without.mean(0)).abs() / value.std(0).clamp_min(1e-300)

@@ -10,7 +10,7 @@ from ppl_models.annotations import Hint, hint
 from ppl_models.capabilities import Importance, Observes
 from ppl_models.data import reading_options
 from ppl_models.errors import Unsupported, UsageError
-from ppl_models.threads import threads_for
+from ppl_models.threads import threads_for, turn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +87,10 @@ def verb(
         @wraps(function)
         def checked(fit: "Record", *args: Any, **options: Any) -> Any:
             own = cast("Verb", checked)
+            with turn():
+                return answered(own, fit, *args, **options)
+
+        def answered(own: Verb, fit: "Record", *args: Any, **options: Any) -> Any:
             if not isinstance(fit.bound, needs):
                 raise Unsupported(refusal(own, fit))
             _check_options(own, fit, options)

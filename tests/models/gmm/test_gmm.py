@@ -387,3 +387,9 @@ def test_a_glance_says_of_which_class_a_component_is():
     table = {"x": np.arange(60.0), "kind": np.repeat(["a", "b", "c"], 20)}
     fit = ppl.fit(ppl.GMM(components=2), table, target="kind", restarts=1)
     assert list(fit.bound.glance(fit)["kind"]) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_a_cell_a_million_million_away_ends_in_a_verdict():
+    x = np.random.default_rng(5).normal(size=(24, 2)).round(3)
+    x[0, 0] = 1e12
+    assert ppl.fit(ppl.GMM(components=2), x, restarts=1).check().checks
