@@ -237,7 +237,9 @@ class TrainedRegression(Regression, Bayesian):
         table = pd.DataFrame.from_dict(rows, orient="index")
         table.index.name = "parameter"
         shown = table.drop(columns=[name for name in table.columns if "odds_ratio_" in name])
-        if len(shown) > SHOWN:
+        if len(shown) > SHOWN and "sd" not in shown:  # of kernels, which have no coefficients
+            shown = shown.iloc[:SHOWN]
+        elif len(shown) > SHOWN:
             order = (shown["mean"] / shown["sd"]).abs().fillna(0.0).argsort()[::-1][:SHOWN]
             left, shown = len(shown), shown.iloc[sorted(order)]
             shown.attrs["note"] = (

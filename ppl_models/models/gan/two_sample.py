@@ -76,19 +76,23 @@ def _judged(
     error = float(((n + m + 1) / (12 * max(n * m, 1))) ** 0.5)  # of a rank sum, where both are alike
     if min(len(real), len(fake), n, m) < 2:
         return Test(0.5, float("inf"))
-    few = labels & (np.nan_to_num(np.concatenate([real, fake, real_later, fake_later])).max(0) < CATEGORIES)
+    x, later = np.concatenate([real, fake]), np.concatenate([real_later, fake_later])
+    tell = ~np.isnan(x).all(0)  # a column without cells tells nothing, and cannot be binned
+    if not tell.any():
+        return Test(0.5, error)
+    few = labels & (np.nan_to_num(np.concatenate([x, later])).max(0) < CATEGORIES)
+    x, later = x[:, tell], later[:, tell]
     classifier = HistGradientBoostingClassifier(
         max_iter=rounds,
         min_samples_leaf=max(2, min(20, len(real) // 10)),
         early_stopping=False,  # type: ignore[arg-type]
-        categorical_features=few,
+        categorical_features=few[tell],
         random_state=seed,
     )
-    x = np.concatenate([real, fake])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of columns that are missing in all of one part
         classifier.fit(x, np.repeat([1, 0], [len(real), len(fake)]))
-        found = classifier.predict_proba(np.concatenate([real_later, fake_later]))[:, 1]
+        found = classifier.predict_proba(later)[:, 1]
     return Test(float(roc_auc_score(np.repeat([1, 0], [n, m]), found)), error)
 
 

@@ -126,6 +126,14 @@ def test_a_classifier_tells_normals_apart_as_well_as_they_can_be():
     assert abs(halves.auc - 0.5) < 4 * halves.error
 
 
+def test_a_column_without_cells_tells_nothing():
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(size=(2, 200, 2))
+    real[:, 1] = fake[:, 1] = np.nan
+    found = told_apart(real, fake, None, None, np.zeros(2, bool), rounds=5)
+    assert abs(found.auc - 0.5) < 4 * found.error
+
+
 @pytest.mark.parametrize("target", [None, "kind"])
 def test_it_has_no_density_and_says_who_has(target):
     fit = rows_fit(n=60, target=target, steps=2)

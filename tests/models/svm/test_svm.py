@@ -140,3 +140,9 @@ def test_classes_told_apart_without_error_are_no_surer_than_the_rows_warrant():
     p = ppl.fit(ppl.SVM(kernel="linear"), table, target="y").predict()["probability_a"].to_numpy()
     assert p[:40].mean() == pytest.approx(41 / 42, abs=0.02)
     assert (p[:40] > 0.8).all()
+
+
+def test_many_classes_are_shown_in_part():
+    table = rings(40).assign(y=[f"k{i % 20:02d}" for i in range(40)])
+    fit = ppl.fit(ppl.SVM(inducing=5), table, target="y", steps=3)
+    assert len(fit.summary()) > len(fit.bound.glance(fit)) == 40
