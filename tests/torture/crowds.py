@@ -97,6 +97,8 @@ def threads(tries: Tries) -> None:
 
         warnings.simplefilter("ignore")
         models, table, alone, together = _models(), _table(), {}, {}
+        for i in range(tries.number):
+            work(i, alone)  # first, as libraries set filters of warnings when they are imported
         before = _globals()
         at_once = [threading.Thread(target=work, args=(i, together)) for i in range(tries.number)]
         for each in at_once:
@@ -105,7 +107,6 @@ def threads(tries: Tries) -> None:
             each.join()
         changed = [name for name, value in _globals().items() if value != before[name]]
         for i in range(tries.number):
-            work(i, alone)
             name = models[i % len(models)][0].name
             if isinstance(together[i], str):
                 print(f"{name}: {together[i]}")

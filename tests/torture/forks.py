@@ -4,6 +4,7 @@ Only where the fault may lie in the imports themselves (locales, closed streams,
 """
 
 import ctypes
+import faulthandler
 import io
 import os
 import resource
@@ -87,6 +88,7 @@ class Forked:
         code = 1
         try:
             os.setpgid(0, 0)
+            faulthandler.disable()  # of pytest: what ends by a signal is told by its code
             with suppress(OSError, AttributeError):  # Linux: it goes with its parent
                 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
             nowhere = os.open(os.devnull, os.O_RDONLY)
