@@ -138,7 +138,7 @@ def _goes_on(tries: Tries, name: str, out: str, never: dict[str, str]) -> tuple[
     if state != "interrupted" and not (wrong := _unlike(run, never)):
         return None, "already saved"
     shown = ppl("check", out, "--json", *_own(name), cwd=place)
-    if wrong := shown.fault(0, 3):
+    if wrong := shown.fault(0, 3, 74):  # 74: networks that have no predictions yet, which it says
         return f"`ppl check` of what is there ({state}): {wrong}", state
     resumed = ppl("resume", out, "--quiet", *_own(name), cwd=place)
     if wrong := resumed.fault(0):
