@@ -33,7 +33,7 @@ COMMANDS = {
     "sbc": "sbc --help",
     "serve": "serve --help",
     "completion": "completion bash",
-    "new": "new thing",
+    "new": "new thing --force",
     "export": "export run --to onnx --output graph",
     "report": "report run --output page.html",
     "plot": "plot run --output plot.png",
