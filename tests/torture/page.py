@@ -67,7 +67,8 @@ def _row(how: str, unit: str, found: dict[str, Any] | None) -> str:
     times = f"{found['times']:,} {unit}" + (
         "" if whole else f", {100 * found['share']:.0f} % of what is planned"
     )
-    seen = ", ".join(f"{key}: {value:,}" if value > 1 else key for key, value in found["seen"].items())
+    often = sorted(found["seen"].items(), key=lambda item: (-item[1], item[0]))  # however they were stored
+    seen = ", ".join(f"{key}: {value:,}" if value > 1 else key for key, value in often)
     return f"| {_cell(how)} | {times} | {found['faults']:,} | {_cell(seen)} | {found['date']} |"
 
 
