@@ -110,12 +110,18 @@ def fingerprint(record: "Record") -> str:
     return digest.hexdigest()
 
 
-def features(record: "Record", data: Dataset) -> dict[str, np.ndarray]:
-    """Probabilities of components or states, or latents, of each row, as `ppl transform` has them."""
+def features(record: "Record", data: Dataset, draws: int | None = None) -> dict[str, np.ndarray]:
+    """Probabilities of components or states, or latents, of each row, (n,) each, by name.
+
+    Args:
+        record: a fit of a model that has latents.
+        data: rows with its columns.
+        draws: of the parameters to average over; as many as the answer needs if None.
+    """
     from ppl_models.tables import averaging
     from ppl_models.threads import threads_for
 
-    bound, theta = averaging(record, data, BUDGET, LEAST, None)
+    bound, theta = averaging(record, data, BUDGET, LEAST, draws)
     with threads_for(bound.numbers(data)):
         return bound.latents(bound.rows(data, record.settings.device), theta)
 
@@ -134,9 +140,10 @@ def with_features(data: Dataset, record: "Record") -> Dataset:
         DataError: the data lack columns of it.
     """
     if not isinstance(record.bound, Latents):
-        raise UsageError(
-            f"{record.name} has no features to give to another model; gmm, hmm and vae have some"
-        )
+        from ppl_models.registry import those
+
+        some = ", ".join(those(lambda bound: issubclass(bound, Latents)))
+        raise UsageError(f"{record.name} has no features to give to another model; these have some: {some}")
     at = [data.names.index(name) for name in record.data.names if name in data.names]
     if len(at) < len(record.data.names):
         lacks = ", ".join(name for name in record.data.names if name not in data.names)

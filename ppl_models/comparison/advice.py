@@ -6,7 +6,7 @@ docs/compare.md, each with its reason, and are held against `compare` by benchma
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from ppl_models.comparison.words import parsed
 from ppl_models.data import Dataset, Kind, read
 from ppl_models.data.marginals import marginal
 from ppl_models.errors import UsageError
-from ppl_models.registry import names
+from ppl_models.registry import find, names
 
 Question = Literal["predict", "groups", "density", "generate", "impute", "anomalies", "forecast"]
 
@@ -289,8 +289,11 @@ def recommend(data: Any, target: Any = None, *, question: Question | None = None
 
 
 def _apart(word: str, facts: Facts) -> str:
-    """The word of a system, with values of many rows set apart where there are such, and it can do that."""
-    if not facts.spiked or word.partition(":")[0] not in ("gmm", "hmm", "vae"):
+    """The word of a system, with what sets apart values of many rows, if there are such and it can."""
+    if not facts.spiked:
+        return word
+    own = {field.name: field.default for field in fields(find(word.partition(":")[0]))}
+    if own.get("marginals") != "plain":
         return word
     return f"{word}{',' if ':' in word else ':'}marginals=auto"
 
@@ -367,9 +370,8 @@ def _notes(facts: Facts) -> tuple[str, ...]:
     if facts.missing and facts.target is not None:
         found.append("cells are missing: ppl compare … --missing-cells shows what that costs each system")
     if facts.spiked:
-        some = ", ".join(facts.spiked[:3]) + (
-            f" and {len(facts.spiked) - 3} more" if facts.spiked[3:] else ""
-        )
+        more = f" and {len(facts.spiked) - 3} more" if facts.spiked[3:] else ""
+        some = ", ".join(facts.spiked[:3]) + more
         found.append(f"one value has many of the rows of {some}: joint models set it apart, --marginals auto")
     if facts.text:
         found.append("a column of text was left out; systems of tables do not read it")

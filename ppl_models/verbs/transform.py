@@ -4,16 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from ppl_models.capabilities import Latents, Named
 from ppl_models.data import Later
-from ppl_models.threads import threads_for
 from ppl_models.verbs.base import Needs, verb
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ppl_models.record import Record
-
-BUDGET, LEAST = 40_000_000, 5
-"""Draws × numbers a draw that features are averaged over, about, and the least draws."""
 
 
 @verb("ppl transform latest new.csv -o features.parquet", needs=(Latents,), by_row=True)
@@ -42,14 +38,11 @@ def transform(
         first class. Of a VAE `z_i`, the mean of each latent given the row, and `z_i_sd`. Labels are not
         looked at.
     """
-    from ppl_models.later import later
-    from ppl_models.tables import averaging, by_row
+    from ppl_models.later import features, later
+    from ppl_models.tables import by_row
 
     dataset = later(fit, data, reading)
-    bound, theta = averaging(fit, dataset, BUDGET, LEAST, draws)
-    with threads_for(bound.numbers(dataset)):
-        cells = bound.latents(bound.rows(dataset, fit.settings.device), theta)
     result = by_row(dataset)
-    for name, values in cells.items():
+    for name, values in features(fit, dataset, draws).items():
         result.add(name, values)
     return result.frame()
