@@ -129,8 +129,11 @@ def reference(model: type[Model]) -> str:
         'hmm'
     """
     home = f"{model.__module__}:{model.__qualname__}"
-    for name, target in [*BUILT_IN.items(), *((n, e.value) for n, e in _plugins().items())]:
+    for name, target in BUILT_IN.items():
         if target == home:
+            return name
+    for name, entry in _plugins().items():
+        if entry.value == home:
             return name
     for path, module in _files.items():
         if getattr(module, model.__name__, None) is model:
@@ -163,9 +166,10 @@ def digests(model: type[Model]) -> dict[str, str]:
 def _own_file(model: type[Model]) -> Path | None:
     """The file of a class that was imported in the ordinary way, but is not of an installed model."""
     home = f"{model.__module__}:{model.__qualname__}"
-    known = {*BUILT_IN.values(), *(entry.value for entry in _plugins().values())}
     file = getattr(sys.modules.get(model.__module__), "__file__", None)
-    if home in known or file is None or model.__module__.split(".")[0] == __name__.split(".")[0]:
+    if file is None or model.__module__.split(".")[0] == __name__.split(".")[0]:
+        return None
+    if home in {entry.value for entry in _plugins().values()}:
         return None
     return Path(file).resolve()
 

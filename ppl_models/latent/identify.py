@@ -10,7 +10,6 @@ an assignment of states to states. So the names do not depend on what the states
 keep apart, and one that no row is in takes what name is left rather than moving the others.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,12 +55,22 @@ class Reference:
     def order(self, points: Tensor) -> Tensor:
         """(S, K) which state of each draw has the name k."""
         parts = groups(len(points), 2 * self.log_q.numel())
-        shared = torch.cat([self.memberships(points[at]).mT @ self.log_q for at in parts])  # (S, K, K)
-        order = np.tile(np.arange(self.joint.states), (len(points), 1))
-        own = shared.diagonal(dim1=1, dim2=2).unsqueeze(1)
-        for s in (shared > own).flatten(1).any(1).nonzero().flatten().tolist():
-            _, order[s] = optimize.linear_sum_assignment(shared[s].T.numpy(), maximize=True)
-        return torch.from_numpy(order)
+        return assigned(torch.cat([self.memberships(points[at]).mT @ self.log_q for at in parts]))
+
+
+def assigned(gain: Tensor) -> Tensor:
+    """The order (S, K) of rows i that has the largest Σ_k gain[s, order_k, k], each taken once.
+
+    Args:
+        gain: (S, K, K).
+    """
+    columns = torch.arange(gain.shape[1])
+    order = gain.argmax(1)  # as good as can be, where no two are the same
+    own = gain.diagonal(dim1=1, dim2=2)
+    order[(gain.amax(1) <= own).all(1)] = columns
+    for s in (order.sort(1).values != columns).any(1).nonzero().flatten().tolist():
+        order[s] = torch.from_numpy(optimize.linear_sum_assignment(gain[s].T.numpy(), maximize=True)[1])
+    return order
 
 
 def identify(reference: Reference, points: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Draws with the right widths: each step against calculus, closed forms and other ways to the same."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ from ppl_models.inference.gaussian import (
 from ppl_models.inference.moves import correlation, move
 from ppl_models.latent import calibrate as latent
 from ppl_models.latent.calibrate import RULE_WORK, observed_information, respond
-from ppl_models.latent.identify import Reference, identify
+from ppl_models.latent.identify import Reference, assigned, identify
 from ppl_models.latent.unconstrained import ExactPosterior
 
 
@@ -136,6 +138,15 @@ def test_labels_that_switched_are_named_alike(exact):
     order = torch.stack([torch.randperm(joint.states) for _ in range(400)])
     switched = posterior.space.point(joint.permute(posterior.space.theta(u)[0], order))
     torch.testing.assert_close(identify(names, switched), identify(names, u), rtol=1e-6, atol=1e-7)
+
+
+def test_states_are_assigned_as_the_best_of_all_orders_would():
+    gain = torch.randn(300, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gain += 2 * torch.eye(4) * torch.arange(300)[:, None, None].fmod(2)  # half need no search, mostly
+    orders = torch.tensor([*itertools.permutations(range(4))])
+    total = gain[:, orders, torch.arange(4)].sum(-1)
+    assert torch.equal(assigned(gain), orders[total.argmax(1)])
+    assert torch.equal(assigned(torch.ones(1, 4, 4)), torch.arange(4)[None])  # a tie leaves them
 
 
 class Quadratic(GaussianTarget):

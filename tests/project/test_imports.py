@@ -322,8 +322,33 @@ def test_shapes_are_broadcast_as_torch_does():
 
 def test_torch_is_what_it_always_is_where_it_is_not_ours():
     """A process of `ppl` has a function of ours in it; one that imports the package has not."""
-    code = "import sys, ppl_models as ppl; ppl.fit; import torch; print(torch.broadcast_shapes.__module__)"
+    code = """
+import sys, ppl_models as ppl
+ppl.fit
+import torch
+rules = sys.modules["torch._meta_registrations"]
+print(torch.broadcast_shapes.__module__, hasattr(rules, "register_meta"))"""
     lightened = f"from ppl_models.light import lighten; lighten(); {code}"
-    for program, module in ((code, "torch.functional"), (lightened, "ppl_models.light")):
+    for program, seen in ((code, ["torch.functional", "True"]), (lightened, ["ppl_models.light", "False"])):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        assert done.stdout.split() == [module]
+        assert done.stdout.split() == seen
+
+
+def test_what_is_put_off_of_torch_comes_with_the_first_module_that_may_need_it():
+    """An optimiser asks for the compiler, which asks for rules of shapes, and it all is as it always is."""
+    code = """
+from ppl_models.light import lighten
+lighten()
+import ppl_models as ppl
+ppl.fit
+import sys, torch
+assert not hasattr(torch._meta_registrations, "register_meta")
+assert torch.Generator().manual_seed(3).initial_seed() == 3
+layer = torch.nn.Linear(2, 1)
+torch.optim.Adam(layer.parameters())
+assert hasattr(torch._meta_registrations, "register_meta")
+assert torch.linalg.cholesky(torch.zeros(4, 4, device="meta")).shape == (4, 4)
+assert torch.Generator().manual_seed(3).initial_seed() == 3
+assert not any(type(finder).__module__ == "ppl_models.light" for finder in sys.meta_path)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
