@@ -306,7 +306,8 @@ class FullGaussian(NormalFactor, LinearEmission):
         p, D = self.prior, len(self.columns)
         n, centre, dof, within = self._sums(S)
         R, K = dof.shape
-        weight = p.lightest(S).expand(R, 1)
+        empty = not bool(n.any())  # every size is then as probable: the largest
+        weight = (p.weights(S) if empty else p.lightest(S)).expand(R, 1)
         given = p.matrix(S)
         shaped = given is None and p.widest is not None and self._shaped(S)
         low = p.variances(S).log().expand(R, -1)
@@ -329,7 +330,7 @@ class FullGaussian(NormalFactor, LinearEmission):
                 if self.tied:
                     between = between.sum(-3, keepdim=True)
                 factor = torch.linalg.cholesky(p.dof * shape + within + between)
-                if p.widest is None and p.flattest is None:
+                if empty or (p.widest is None and p.flattest is None):
                     break
                 moved, better, heavier, turned = S.new_zeros(()), log_variance, weight, root
                 if shaped:
