@@ -32,8 +32,8 @@ class Bound(ABC):
         numeric_target: whether a target may be a number; else it must be labels.
         form: of what rows it is, in words, where a system has forms for several.
         lagged: positions of the columns that go on from their row before, so that trends are carried on.
-        rotates: whether some parameters are determined up to a rotation only, so that nothing can weigh the
-            guide, which is of one of them.
+        rotates: whether some parameters are determined up to a rotation only, so that weights cannot judge
+            the guide, which is of one of them.
         ridges: what to do where draws cannot get around in the posterior.
     """
 

@@ -252,10 +252,11 @@ def _posterior(fit: Fitted) -> list[Check]:
     """Whether draws are those of the posterior: by what they forgot, by k-hat, or by their widths."""
     p, how = fit.posterior_draws, fit.calibrated
     k = f"{p.k_hat:.2f} ± {p.k_hat_sd:.2f}"
-    if fit.bound.rotates:
+    if fit.bound.rotates and how.memory is None and how.ratio is None:
         reason = (
             "draws are those of the mean-field guide: of factors, which are determined up to a rotation, "
-            "there are no weights to judge or mend it by: intervals are too narrow, do not rely on them"
+            "there are no weights to judge it by, and too many parameters to mend it: intervals are too "
+            "narrow, do not rely on them"
         )
         return [Check("widths", p.k_hat, "fail", reason), _predictions(fit)]
     if how.memory is not None:
@@ -273,7 +274,7 @@ def _posterior(fit: Fitted) -> list[Check]:
         return [Check("posterior", memory, "fail", reason)]
     if how.chains:
         return list(_mixing(how))
-    if how.ratio is not None and p.k_hat > GOOD_K:
+    if how.ratio is not None and (p.k_hat > GOOD_K or fit.bound.rotates):
         return [_widths(how.ratio, how.method, fit.bound.ridges), _predictions(fit)]
     draws = f"{p.draws} draws against the exact posterior"
     if p.even >= ALIKE:

@@ -134,6 +134,14 @@ class Emission(Factor):
     def log_base(self, values: Tensor) -> Tensor:
         """Log h(x), (n,): what does not depend on the state, units of the data included."""
 
+    def aligned(self, theta: Theta, like: Theta) -> Theta:
+        """Draws θ (S, ...) turned as close as can be to one (1, ...), where the density is the same so."""
+        return theta
+
+    def tangents(self, theta: Theta) -> dict[str, Tensor]:
+        """Directions (m, ...), by sites, in which θ (1, ...) turns while the density stays the same."""
+        return {}
+
     @abstractmethod
     def local(self, theta: Theta) -> dist.TorchDistribution:
         """p(x | θ) in the user's units for θ with the state's dimension indexed away; event shape (D,)."""

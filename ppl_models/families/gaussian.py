@@ -51,6 +51,11 @@ class CovarianceField(Prior):
         Literal["full", "diag", "tied", "spherical", "low-rank"], "covariance of Gaussian columns"
     ] = "full"
     rank: Annotated[int, "factors of a low-rank covariance, in each state", AtLeast(0)] = 4
+    loading_precision: Annotated[
+        float | None,
+        "prior weight of 0 on a loading of a low-rank covariance, in rows; learned if none",
+        Positive(),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,7 @@ def _emission(group: Group, states: int, fields: GaussianPrior) -> Emission:
 
         if prior.flattest is not None:
             prior = replace(prior, flattest=FLATTEST)
-        return LowRankGaussian(group.index, states, mean, sd, prior, rank)
+        return LowRankGaussian(group.index, states, mean, sd, prior, rank, fields.loading_precision)
     if fields.covariance in ("diag", "spherical", "low-rank") or (D == 1 and fields.covariance == "full"):
         return DiagonalGaussian(group.index, states, mean, sd, prior, fields.covariance == "spherical")
     from ppl_models.families.full_gaussian import FullGaussian

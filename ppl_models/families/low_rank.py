@@ -10,13 +10,13 @@ component analysers, Neural Computation 11, https://doi.org/10.1162/089976699300
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ppl_models.families.base import EPSILON
 from ppl_models.families.columns import CellEmission
 from ppl_models.families.full_gaussian import scale_tril_of
-from ppl_models.families.normal_prior import CLOSE, LOG_2PI, STEPS, NormalFactor, NormalPrior
+from ppl_models.families.normal_prior import CLOSE, LOG_2PI, NOTHING, STEPS, NormalFactor, NormalPrior, Size
 from ppl_models.importing import lazy
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ else:
 FLATTEST = 1e-10
 """κ₀ at least: sums over fewer rows than there are factors are singular without it."""
 
+LIGHT, HEAVY = 1e-6, 1e6
+"""Between which κ_W is learned."""
+
 HELD = 2**20
 """Numbers of the factors of rows that are held at once."""
 
@@ -40,27 +43,20 @@ class Posterior(NamedTuple):
     """The parameters of q(w, τ | S): of each cell (R, K, D, ...), those of the prior (R, 1, D or 1).
 
     Attributes:
-        turn: the eigenvectors of S_rr, (R, K, D or 1, P, P); one for all columns where no cell is missing.
-        size: the eigenvalues of L, κ₀ and those of S_rr, (R, K, D or 1, P).
+        root: the Cholesky factor of L, (R, K, D or 1, P, P); one for all columns where no cell is missing.
         mean: m, (R, K, D, P).
         a: the shape, (R, K, D).
         b: the rate, the same.
         variance: s², (R, 1, D).
-        weight: κ₀, (R, 1, 1).
+        weight: κ₀ and, of each factor, κ_W, (R, P).
     """
 
-    turn: Tensor
-    size: Tensor
+    root: Tensor
     mean: Tensor
     a: Tensor
     b: Tensor
     variance: Tensor
     weight: Tensor
-
-    @property
-    def inverse(self) -> Tensor:
-        """L⁻¹, (R, K, D or 1, P, P)."""
-        return (self.turn / self.size.unsqueeze(-2)) @ self.turn.mT
 
 
 class Factors(NamedTuple):
@@ -81,15 +77,17 @@ class LowRankGaussian(NormalFactor, CellEmission):
     """x | k ~ N(μ_k, W_k W_kᵀ + diag 1/τ_k) of standardised columns, W_k (D, F), by factors z of each row.
 
         z ~ N(0, I_F),   x_d | k, z ~ N(w_kdᵀ r, 1/τ_kd),   r = (1, z),   w_kd = (μ_kd, row d of W_k)
-        τ_kd ~ Gamma(ν₀/2, ν₀ s²/2),   w_kd | τ_kd ~ N(0, (κ₀ τ_kd)⁻¹ I)
+        τ_kd ~ Gamma(ν₀/2, ν₀ s²/2),   w_kd | τ_kd ~ N(0, (κ τ_kd)⁻¹),   κ = diag(κ₀, κ_W, …, κ_W)
 
     Given z each column is a regression on r with the conjugate prior. With S = Σ (r, x_d)(r, x_d)ᵀ over its n
-    observed cells, P = 1 + F,
+    observed cells,
 
-        L = κ₀ I + S_rr,  m = L⁻¹ S_rx,  a = (ν₀ + n)/2,  b = (ν₀ s² + S_xx − mᵀ L m)/2
-        Z = κ₀^{P/2} |L|^{−½} · b₀^a₀/b^a · Γ(a)/Γ(a₀) · (2π)^{−n/2}
+        L = κ + S_rr,  m = L⁻¹ S_rx,  a = (ν₀ + n)/2,  b = (ν₀ s² + S_xx − mᵀ L m)/2
+        Z = |κ|^½ |L|^{−½} · b₀^a₀/b^a · Γ(a)/Γ(a₀) · (2π)^{−n/2}
 
-    s², one for each column, and κ₀, one for all, are at the maximum of Z in them unless given. The factors
+    s², one for each column, κ₀, and κ_W, one for all, are at the maximum of Z in them unless given. A flat
+    prior in their stead would say that loadings are large, and the more the more columns there are: W has a
+    volume of size^(D F). The factors
     are integrated out of the density: log p(x | η) = log ∫ N(z; 0, I) exp ⟨t(x, z), η⟩ dz, a Gaussian
     integral. In training η is E_q[η], by which q(z | x, k) is the best there is, and the ELBO never falls; at
     a point θ it is the exact marginal density of the observed cells, since columns are independent given z.
@@ -113,9 +111,10 @@ class LowRankGaussian(NormalFactor, CellEmission):
         scale: Tensor,
         prior: NormalPrior,
         rank: int,
+        loading: float | None = None,
     ) -> None:
         super().__init__(columns, states, centre, scale)
-        self.prior, self.rank = prior, rank
+        self.prior, self.rank, self.loading = prior, rank, loading
         self._row, self._column = torch.triu_indices(rank + 2, rank + 2)
         self._times = torch.where(self._row == self._column, 1.0, 2.0).double()
 
@@ -163,6 +162,9 @@ class LowRankGaussian(NormalFactor, CellEmission):
             linear = linear + torch.einsum("nd,rkdf->rnkf", seen, o)
             precision = eye + torch.einsum("nd,rkdfg->rnkfg", seen, A)
         root = torch.linalg.cholesky(precision)
+        if seen is None:  # one matrix for all rows
+            spread = torch.cholesky_inverse(root[:, 0])  # (R, K, F, F)
+            return Factors(linear, root, (linear.transpose(1, 2) @ spread).transpose(1, 2))
         return Factors(linear, root, torch.cholesky_solve(linear.unsqueeze(-1), root).squeeze(-1))
 
     def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
@@ -211,11 +213,16 @@ class LowRankGaussian(NormalFactor, CellEmission):
     def possible(self, statistics: Tensor) -> Tensor:
         """Counts are not negative, and the sums those of a positive definite matrix, with the prior's."""
         S = self._matrix(statistics)
-        least = self.prior.lightest(S).expand(self.rank + 1)
+        least = self._lightest(S)
         beside = self.prior.dof * self.prior.variances(S).expand(len(self.columns))
         own = torch.cat([least.expand(len(self.columns), -1), beside.unsqueeze(-1)], -1)
         _, failed = torch.linalg.cholesky_ex((S + torch.diag_embed(own)).nan_to_num(-1.0))
         return (statistics[..., 0] >= 0).flatten(1).all(-1) & (failed == 0).flatten(1).all(-1)
+
+    def _lightest(self, like: Tensor) -> Tensor:
+        """κ₀ and κ_W, or the least they may be, (P,)."""
+        own = like.new_full((self.rank,), LIGHT if self.loading is None else self.loading)
+        return torch.cat([self.prior.lightest(like), own])
 
     def _posterior(self, S: Tensor) -> Posterior:
         p, P, n = self.prior, 1 + self.rank, S[..., 0]
@@ -223,37 +230,56 @@ class LowRankGaussian(NormalFactor, CellEmission):
         rr, rx, xx = full[..., :P, :P], full[..., :P, P], full[..., P, P]
         if not S.requires_grad and bool((rr == rr[:, :, :1]).all()):  # a slope is of each column's own sums
             rr = rr[:, :, :1]
-        size, turn = torch.linalg.eigh(rr)
-        size = size.clamp_min(0.0)
-        along = (turn.mT @ rx.unsqueeze(-1)).squeeze(-1)
-        each = len(self.columns) // size.shape[2]  # columns that share eigenvalues
-        dof, weight = p.dof + n, p.lightest(S).expand(len(S), 1, 1)
+        each = len(self.columns) // rr.shape[2]  # columns that share L
+        dof, weight = p.dof + n, self._lightest(S).expand(len(S), P)
+        learns = self.rank > 0 and self.loading is None
+        if learns and not bool(n.any()):  # without rows every size is as probable
+            learns, weight = False, torch.cat([weight[:, :1], torch.ones_like(weight[:, 1:])], 1)
         for _ in range(STEPS):
-            inverse = 1 / (size + weight.unsqueeze(-1))
-            mean = along * inverse
-            scatter = (xx - (along * mean).sum(-1)).clamp_min(0.0)
+            root = torch.linalg.cholesky(rr + torch.diag_embed(weight)[:, None, None])
+            inverse = torch.cholesky_inverse(root)
+            mean = (inverse @ rx.unsqueeze(-1)).squeeze(-1)
+            scatter = (xx - (rx * mean).sum(-1)).clamp_min(0.0)
             variance = p.scale(dof, scatter)
             a, b = 0.5 * dof, 0.5 * (p.dof * variance + scatter)
-            if p.flattest is None:
+            if p.flattest is None and not learns:
                 break
-            gain = each * (size * inverse).sum((1, 2, 3))
-            square = (mean.square().sum(-1) * a / b).sum((1, 2))
-            better = p.weight(gain, square)[:, None, None]
+            share = weight[:, None, None] * inverse.diagonal(dim1=-1, dim2=-2)
+            gain = each * (1 - share).clamp_min(0.0).sum((1, 2))  # (R, P)
+            square = (mean.square() * (a / b).unsqueeze(-1)).sum((1, 2))
+            better = weight.clone()
+            if p.flattest is not None:
+                better[:, :1] = p.weight(gain[:, :1], square[:, :1])
+            if learns:
+                ratio = gain[:, 1:].sum(1) / square[:, 1:].sum(1).clamp_min(NOTHING)
+                better[:, 1:] = ratio.clamp(LIGHT, HEAVY).unsqueeze(1)
             if bool(((better / weight).log().abs() < CLOSE).all()):
                 break
             weight = better
-        mean = (turn @ mean.unsqueeze(-1)).squeeze(-1)
-        return Posterior(turn, size + weight.unsqueeze(-1), mean, a, b, variance, weight)
+        return Posterior(root, mean, a, b, variance, weight)
 
     def sizes(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
         """s² (R, D) and κ₀ (R, 1)."""
         q = self._posterior(statistics)
-        return q.variance[:, 0], q.weight[:, 0]
+        return q.variance[:, 0], q.weight[:, :1]
+
+    def learned(self, statistics: Tensor) -> dict[str, Size]:
+        """s², κ₀ and κ_W, unless they were given."""
+        found = super().learned(statistics)
+        if self.rank and self.loading is None:
+            found["loading_precision"] = float(self._posterior(statistics[:1]).weight[0, 1])
+        return found
+
+    def fixed(self, learned: Mapping[str, Any]) -> Self:
+        """The same with s², κ₀ and κ_W given."""
+        other = super().fixed(learned)
+        other.loading = learned.get("loading_precision", self.loading)
+        return other
 
     def _log_z(self, S: Tensor, *posterior: Tensor) -> Tensor:
         """As in the class docstring."""
         q, a0 = Posterior(*posterior), 0.5 * self.prior.dof
-        rows = 0.5 * (q.weight.unsqueeze(-1).log() - q.size.log()).sum(-1)  # (R, K, D or 1)
+        rows = 0.5 * q.weight.log().sum(-1)[:, None, None] - q.root.diagonal(dim1=-1, dim2=-2).log().sum(-1)
         before = a0 * (a0 * q.variance).log() - math.lgamma(a0)
         after = q.a * q.b.log() - torch.lgamma(q.a)
         return (rows + before - after - 0.5 * LOG_2PI * S[..., 0]).sum((1, 2))
@@ -270,7 +296,8 @@ class LowRankGaussian(NormalFactor, CellEmission):
     def _natural(self, *posterior: Tensor) -> Tensor:
         """E[η]: E[τ] = a/b, E[τ w wᵀ] = m mᵀ a/b + L⁻¹."""
         q = Posterior(*posterior)
-        return self._triangle(torch.digamma(q.a) - q.b.log(), q.a / q.b, q.mean, q.inverse)
+        inverse = torch.cholesky_inverse(q.root)
+        return self._triangle(torch.digamma(q.a) - q.b.log(), q.a / q.b, q.mean, inverse)
 
     def natural(self, theta: Theta) -> Tensor:
         """η at θ."""
@@ -288,10 +315,29 @@ class LowRankGaussian(NormalFactor, CellEmission):
         """`precision` (K, D), then `coefficient` (K, D, P) given it: the mean, and loadings."""
         q = self._posterior(statistics)
         tau = site("precision", dist.Gamma(q.a, q.b, validate_args=False))
-        root = scale_tril_of((q.turn * q.size.unsqueeze(-2)) @ q.turn.mT)
+        root = scale_tril_of(q.root @ q.root.mT)
         root = root * tau.rsqrt()[..., None, None]
         normal = dist.MultivariateNormal(q.mean, scale_tril=root, validate_args=False)
         return {"precision": tau, "coefficient": site("coefficient", normal)}
+
+    # Rotations
+
+    def aligned(self, theta: Theta, like: Theta) -> Theta:
+        """W R with the orthogonal R of every state that brings it closest to another W (Procrustes)."""
+        w, to = theta["coefficient"], like["coefficient"]
+        left, _, right = torch.linalg.svd(w[..., 1:].mT @ to[..., 1:])
+        turned = torch.cat([w[..., :1], w[..., 1:] @ (left @ right)], -1)
+        return {**theta, "coefficient": turned}
+
+    def tangents(self, theta: Theta) -> dict[str, Tensor]:
+        """W A, A antisymmetric: of each state and pair of factors one."""
+        w = theta["coefficient"][0]
+        pairs = torch.combinations(torch.arange(1, self.rank + 1))
+        found = w.new_zeros(self.states, len(pairs), *w.shape)
+        for k in range(self.states):
+            for m, (f, g) in enumerate(pairs.tolist()):
+                found[k, m, k, :, f], found[k, m, k, :, g] = w[k, :, g], -w[k, :, f]
+        return {"coefficient": found.flatten(0, 1)}
 
     # θ and rows
 

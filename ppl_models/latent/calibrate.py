@@ -70,8 +70,8 @@ def _calibrated(learned: Learned, exact: ExactPosterior, data: Dataset, device: 
     draws = number_of_draws(joint, data)
     if d > RESPONSE and not small:  # whatever the weights, there is nothing else that is affordable
         return Calibrated("mean field", learned)
-    if joint.rotates:  # weights are of one rotation, and chains walk along all
-        return Calibrated("mean field", learned)
+    if joint.rotates:  # weights would be of one rotation
+        return moved_on(exact, respond(learned, exact, data, device, seed), data, seed, learned.params)
     weighed = weigh(joint, exact.batch, learned, draws, seed)
     if not small:
         if weighed.good:
@@ -163,6 +163,7 @@ def respond(learned: Learned, exact: ExactPosterior, data: Dataset, device: str,
     u = exact.space.point(learned.draw(400))
     loc, sd = u.mean(0), u.std(0)
     precision = observed_information(part, learned.params, loc, 1e-3 * sd, data.rows / some.rows)
+    precision = _held(exact, precision, loc, sd)
     factor, failed = torch.linalg.cholesky_ex(precision)
     if bool(failed):
         return restored(joint, "mean field", learned.params, {"ratio": torch.full_like(sd, torch.inf)})
@@ -186,6 +187,29 @@ def respond(learned: Learned, exact: ExactPosterior, data: Dataset, device: str,
         return restored(joint, "mean field", learned.params, {"ratio": ratio})
     parts = {"loc": loc, "scale_tril": scale_tril, "ratio": ratio}
     return restored(joint, "linear response", learned.params, parts)
+
+
+def _held(exact: ExactPosterior, precision: Tensor, loc: Tensor, sd: Tensor) -> Tensor:
+    """The precision (d, d), with that of the guide in directions along which the density does not change.
+
+    Args:
+        exact: the log joint density.
+        precision: that of the observed information, which has none there.
+        loc: u (d,).
+        sd: those of the guide, (d,).
+    """
+    if not exact.joint.rotates:
+        return precision
+    theta, found = exact.space.theta(loc[None])[0], []
+    along = {e.name: e.tangents(theta[e.name]) for e in exact.joint.emissions}
+    for part in exact.space.parts:
+        if part.site in along.get(part.factor, {}):
+            directions = along[part.factor][part.site].flatten(1)
+            found.append(directions.new_zeros(len(directions), len(loc)))
+            found[-1][:, part.at] = directions
+    T = torch.linalg.qr(torch.cat(found).T).Q
+    rest = torch.eye(len(loc), dtype=loc.dtype) - T @ T.T
+    return rest @ precision @ rest + T @ (T.T @ (T / sd.square()[:, None])) @ T.T
 
 
 def moved_on(

@@ -39,7 +39,7 @@ class Reference:
     """
 
     def __init__(self, exact: ExactPosterior, data: Dataset, loc: Tensor, seed: int) -> None:
-        self.joint, self.space = exact.joint, exact.space
+        self.joint, self.space, self.loc = exact.joint, exact.space, loc
         some = excerpt(data, ROWS, ordered=not self.joint.exchangeable, seed=seed)
         self.batch = (
             exact.batch if some is data else self.joint.dataset_batch(some, exact.batch.values.device)
@@ -74,7 +74,17 @@ def assigned(gain: Tensor) -> Tensor:
 
 
 def identify(reference: Reference, points: Tensor) -> Tensor:
-    """Points (S, d) with the states named as in the reference; as they are where states are not alike."""
+    """Points (S, d) with states named, and factors turned, as in the reference, where nothing else tells."""
+    joint, points = reference.joint, _named(reference, points)
+    if not joint.rotates:
+        return points
+    theta, like = (dict(reference.space.theta(u)[0]) for u in (points, reference.loc[None]))
+    for e in joint.emissions:
+        theta[e.name] = e.aligned(theta[e.name], like[e.name])
+    return reference.space.point(theta)
+
+
+def _named(reference: Reference, points: Tensor) -> Tensor:
     joint = reference.joint
     if not joint.symmetric:
         return points

@@ -80,7 +80,9 @@ def test_a_factor_is_its_log_normalizer(family, missing):
 
 def as_field(size):
     """A size of the prior, or a matrix, as a field of a model."""
-    return tuple(map(tuple, size)) if size.ndim == 2 else tuple(size)
+    if size.ndim == 2:
+        return tuple(map(tuple, size))
+    return tuple(size) if len(size) > 1 else float(size[0])
 
 
 def test_a_prior_that_is_learned_is_most_probable(family):

@@ -132,3 +132,53 @@ def test_held_out_density_is_that_of_factor_analysis_and_of_a_full_covariance():
     full = held_out()
     assert held_out(covariance="low-rank", rank=11) == pytest.approx(full, abs=0.01)
     assert peer > full + 0.02
+
+
+def test_nothing_inflates_loadings_of_many_columns():
+    """Under a flat prior the variance of a column would be about 1 + columns/rows times that of its cells."""
+    x = factor_data(60, columns=30)
+    fit = ppl.fit(ppl.GMM(components=1, covariance="low-rank", rank=2), x)
+    (e,) = fit.bound.emissions
+    sd = e.user(e.draw(fit.params[e.name].expand(200, *e.shape)))["sd"][0].reshape(-1, 30).numpy()
+    assert np.median((sd**2).mean(0) / x.var(0)) == pytest.approx(1.0, abs=0.12)
+    assert fit.resolved.loading_precision > 0.05
+
+
+def test_turned_factors_are_turned_back_and_turning_leaves_the_density():
+    e, theta, _, _ = analysers()
+    x = torch.as_tensor(HOLES[[0, 3]])
+    angle = torch.tensor(0.7).double()
+    R = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
+    w = theta["coefficient"]
+    turned = {**theta, "coefficient": torch.cat([w[..., :1], w[..., 1:] @ R], -1)}
+    torch.testing.assert_close(e.aligned(turned, theta)["coefficient"], w)
+
+    def density(theta):
+        out = torch.empty(len(theta["precision"]), len(x), K, dtype=torch.float64)
+        e.log_density(e.features(x, Workspace(), "f"), e.natural(theta), out, False)
+        return out
+
+    torch.testing.assert_close(density(turned), density(theta))
+    (along,) = e.tangents(theta).values()
+    assert len(along) == K  # one angle for each state
+    many = {"precision": theta["precision"].expand(len(along), -1, -1), "coefficient": w + 1e-5 * along}
+    torch.testing.assert_close(density(many), density(theta).expand(len(along), -1, -1), rtol=0, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [100, 12_000])
+def test_intervals_hold_the_truth_as_often_as_they_say(rows):
+    """By moved draws, and by linear response; below 80 % in one of 200 runs, 62 % by the guide alone."""
+    held = []
+    for seed in range(20 if rows == 100 else 8):
+        rng = np.random.default_rng(seed)
+        W, mean, unique = rng.normal(size=(6, 2)), rng.normal(size=6), rng.uniform(0.3, 1, 6)
+        x = mean + rng.normal(size=(rows, 2)) @ W.T + rng.normal(size=(rows, 6)) * unique**0.5
+        fit = ppl.fit(ppl.GMM(components=1, covariance="low-rank", rank=2), x, seed=seed)
+        assert fit.calibrated.method == ("moved" if rows == 100 else "linear response")
+        for name, true in (("mean", mean), ("sd", np.sqrt((W**2).sum(1) + unique))):
+            low, high = np.quantile(
+                np.asarray(fit.posterior["posterior"][name]).reshape(-1, 6), [0.05, 0.95], 0
+            )
+            held.append((low <= true) & (true <= high))
+    assert np.mean(held) > 0.8
