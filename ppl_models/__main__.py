@@ -1,6 +1,6 @@
 """`python -m ppl_models`: the command line, where no script is installed."""
 
-from ppl_models.cli import main
+from ppl_models.cli import script
 
 if __name__ == "__main__":
-    main()
+    script()

@@ -32,6 +32,29 @@ import os
 import sys
 
 
+def script() -> None:
+    """`main`, and end the process there and then.
+
+    The interpreter would first take apart all that was imported, for a fifth of a second. What is registered
+    with `atexit` is run; where there are other threads, or a profiler, the end is the usual one.
+    """
+    import atexit
+    import threading
+    from contextlib import suppress
+
+    try:
+        main()
+    except SystemExit as done:
+        watched = sys.getprofile() is not None or sys.gettrace() is not None
+        if watched or threading.active_count() > 1 or not isinstance(done.code, int):
+            raise
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(done.code)
+
+
 def main() -> None:
     """Run `ppl` with the arguments of the process, and exit."""
     from ppl_models.cli.base import prepare_process

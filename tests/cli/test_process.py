@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PPL = [sys.executable, "-c", "from ppl_models.cli import main; main()"]
+PPL = [sys.executable, "-c", "from ppl_models.cli import script; script()"]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
 
 
@@ -122,3 +122,25 @@ def test_a_signal(number, code):
     assert err.decode().splitlines() == ["ppl: stopped before there was anything to save"]
     assert not Path("r").exists()
     assert not Path(".r.ppl-lock").exists()
+
+
+def test_the_end_is_quick_and_runs_what_is_registered():
+    """The process ends before the interpreter takes its modules apart, but after `atexit` and the last line."""
+    code = """
+import atexit, sys
+class Late:
+    def __del__(self):
+        print("taken apart", flush=True)
+sys.late = Late()
+atexit.register(print, "registered")
+from ppl_models.cli import {0}
+sys.argv = ["ppl", *sys.argv[1:]]
+{0}()
+"""
+    for name, end in (("script", "registered"), ("main", "taken apart")):
+        for arguments, status in ((["models", "--json"], 0), (["models", "--nothing"], 2)):
+            done = subprocess.run(
+                [sys.executable, "-c", code.format(name), *arguments], capture_output=True, text=True
+            )
+            assert (done.returncode, done.stdout.splitlines()[-1]) == (status, end)
+            assert done.stdout.startswith("{") == (status == 0)

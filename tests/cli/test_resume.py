@@ -17,7 +17,7 @@ from ppl_models.errors import RunError, UsageError
 from ppl_models.inference.loop import Status
 
 IRIS = Path(__file__).parents[2] / "examples" / "iris.csv"
-PPL = [sys.executable, "-c", "from ppl_models.cli import main; main()"]
+PPL = [sys.executable, "-c", "from ppl_models.cli import script; script()"]
 STEPS = 1_500
 SMALL = {"latent": 2, "hidden": "16"}
 OPTIONS = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PPL = [sys.executable, "-c", "from ppl_models.cli import main; main()"]
+PPL = [sys.executable, "-c", "from ppl_models.cli import script; script()"]
 
 LOUD = '''
 from dataclasses import dataclass

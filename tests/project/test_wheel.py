@@ -38,6 +38,6 @@ def test_every_module_is_in_it(wheel):
 
 def test_the_command_and_the_licence_are_in_it(wheel):
     texts = {name.split("/", 1)[1]: text.decode() for name, text in wheel.items() if ".dist-info/" in name}
-    assert "ppl = ppl_models.cli:main" in texts["entry_points.txt"]
+    assert "ppl = ppl_models.cli:script" in texts["entry_points.txt"]
     assert "licenses/LICENSE" in texts
     assert "Requires-Python: >=3.11" in texts["METADATA"]

@@ -21,7 +21,7 @@ from typing import Any
 
 from torture.trials import Tries
 
-PPL = [sys.executable, "-c", "from ppl_models.cli import main; main()"]
+PPL = [sys.executable, "-c", "from ppl_models.cli import script; script()"]
 
 
 @dataclass(frozen=True)
