@@ -95,6 +95,10 @@ class Bound(ABC):
     def rows(self, data: Dataset, device: str = "cpu") -> Any:
         """The rows of a data set as its capabilities take them."""
 
+    def to(self, device: str) -> Self:
+        """The same with what it computes by on a device, where that is not with the rows: see `rows`."""
+        return self
+
     @abstractmethod
     def numbers(self, data: Dataset) -> int:
         """Numbers held for each draw of θ where all rows are looked at, by which draws are budgeted."""

@@ -126,7 +126,7 @@ class Record:
     @once
     def bound(self) -> Any:
         """That model over the columns: `ppl_models.bound.Bound`, and what else it can do."""
-        return self.origin.at(self._learned)
+        return self.origin.at(self._learned).to(self.settings.device)
 
     @property
     def bayesian(self) -> bool:

@@ -41,6 +41,10 @@ class Images:
         """Some of them, by indices (B,) int64."""
         return Images(self.x.index_select(0, index))
 
+    def to(self, device: torch.device | str) -> "Images":
+        """The images on a device."""
+        return Images(self.x.to(device))
+
 
 class Shifts:
     """Moves every image of a batch by up to so many pixels, the edges filled with their own last pixels."""
@@ -49,13 +53,14 @@ class Shifts:
         self.most = most
 
     def __call__(self, images: Images) -> Images:
-        """By torch's global generator; a signal only along its length."""
-        B, _, h, w = images.x.shape
+        """By torch's global generator of the CPU; a signal only along its length."""
+        (B, _, h, w), device = images.x.shape, images.x.device
         dy, dx = min(self.most, h - 1), min(self.most, w - 1)
         rows = (torch.arange(h) + torch.randint(-dy, dy + 1, (B, 1))).clamp(0, h - 1)
         columns = (torch.arange(w) + torch.randint(-dx, dx + 1, (B, 1))).clamp(0, w - 1)
-        each = torch.arange(B)[:, None, None]
-        moved = images.x.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
+        each = torch.arange(B, device=device)[:, None, None]
+        rows, columns = rows.to(device)[:, :, None], columns.to(device)[:, None, :]
+        moved = images.x.permute(0, 2, 3, 1)[each, rows, columns]
         return Images(moved.permute(0, 3, 1, 2).contiguous())
 
 

@@ -29,7 +29,7 @@ class Steps:
     Attributes:
         x: (n, T, D) float32 numbers, 0 where missing, with flags of missing cells among them.
         codes: (n, T, L) int64 labels, each column with its own range of rows of one table of embeddings.
-        length: (n,) int64 steps of each.
+        length: (n,) int64 steps of each, on the CPU wherever the others are: that is where packing wants them.
     """
 
     x: Tensor
@@ -43,15 +43,19 @@ class Steps:
 
     def at(self, index: Tensor) -> "Steps":
         """Some of them, by indices (B,) int64, padded to the longest of these."""
-        length = self.length.index_select(0, index)
+        length = self.length.index_select(0, index.cpu())
         longest = int(length.max()) if len(length) else 0
         x, codes = (v.index_select(0, index)[:, :longest] for v in (self.x, self.codes))
         return Steps(x, codes, length)
 
+    def to(self, device: torch.device | str) -> "Steps":
+        """The sequences on a device."""
+        return Steps(self.x.to(device), self.codes.to(device), self.length)
+
     @property
     def mask(self) -> Tensor:
         """(n, T) which steps there are."""
-        return torch.arange(self.x.shape[1]) < self.length[:, None]
+        return (torch.arange(self.x.shape[1]) < self.length[:, None]).to(self.x.device)
 
 
 class Recurrent(nn.Module):
@@ -97,7 +101,7 @@ class Recurrent(nn.Module):
         mask = sequences.mask
         if self.steps:
             return self.layers(self._dropped(h[mask]))
-        mean = h.sum(1) / sequences.length[:, None]
+        mean = h.sum(1) / sequences.length[:, None].to(h.device)
         largest = h.masked_fill(~mask[..., None], -torch.inf).amax(1)
         return self.layers(self._dropped(torch.cat([mean, largest], 1)))
 

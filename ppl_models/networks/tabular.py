@@ -52,6 +52,11 @@ class Cells:
         seen = None if self.seen is None else self.seen.index_select(0, index)
         return Cells(self.x.index_select(0, index), seen, self.codes.index_select(0, index))
 
+    def to(self, device: torch.device | str) -> "Cells":
+        """The rows on a device."""
+        seen = None if self.seen is None else self.seen.to(device)
+        return Cells(self.x.to(device), seen, self.codes.to(device))
+
 
 class CellCoding:
     """From cells in the user's units to `Cells`.

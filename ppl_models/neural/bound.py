@@ -44,6 +44,7 @@ class Neural(Bound):
         coding: how cells become inputs, once `prepare` has seen the rows.
         state: what was learned: weights of the network, the head's posterior, scales of features.
         made: a head that was made by the rows.
+        device: where the network computes; its head, a regression in double precision, is on the CPU.
     """
 
     model: Any  # of `NeuralFields`, with the fields of a system
@@ -52,6 +53,7 @@ class Neural(Bound):
     state: Params | None = None
     exchangeable: bool = True
     made: Any = None  # `FamilyHead`
+    device: str = "cpu"
 
     whole: ClassVar[bool] = False
     """Whether all weights have a posterior."""
@@ -145,13 +147,17 @@ class Neural(Bound):
         return self
 
     def network(self, state: Params | None = None) -> Network:
-        """A new network, by torch's global generator; or that with the weights that were learned."""
+        """A new network, by torch's global generator of the CPU; or that with the weights that were learned."""
         with torch.random.fork_rng(devices=[], enabled=state is not None):
             net = Network(self.backbone(self.head.features), self.head)
         if state is not None:
             net.load_state_dict({n: state[n][0] for n, _ in net.named_parameters()}, strict=False)
             net.eval().requires_grad_(False)
-        return net
+        return net.to(self.device)
+
+    def to(self, device: str) -> Self:
+        """The same with its network on a device."""
+        return self if device == self.device else replace(self, device=device)
 
     def used(self, data: Dataset) -> tuple[Tensor, Tensor, Tensor | None]:
         """Positions of units that have a target, their targets inside, and their weights.
@@ -186,14 +192,15 @@ class Neural(Bound):
 
     def train(self, data: Dataset, settings: NetworkSettings, course: Course) -> Trained:
         """The network by the gradient rule, stopped by held-out rows; then the posterior on its features."""
-        target = self.objective(data, settings.seed)
+        on = self.to(settings.device)
+        target = on.objective(data, settings.seed)
         if settings.compile:
             target.loss = torch.compile(target.loss)  # type: ignore[method-assign]
         size = self.batch_size if target.rows > 2_000 else min(self.batch_size, 64)
-        found = train_gradient(target, settings, course, batch_size=size, **self.rule(target))
+        found = train_gradient(target, settings, course, batch_size=size, **on.rule(target))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed + 6)
-            more, elbo = self.finish(found.params, data, settings.seed)
+            more, elbo = on.finish(found.params, data, settings.seed)
         names = [self.schema.names[j] for j in self.predictors]
         missing = int(np.isnan(self.targets(data)).sum())
         notes = (f"{missing:,} rows without {self.schema.target} were left out",) if missing and names else ()

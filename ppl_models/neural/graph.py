@@ -22,6 +22,7 @@ class NetworkGraph(nn.Module):
 
     def __init__(self, bound: "Exported", theta: Draws) -> None:
         super().__init__()
+        bound = bound.to("cpu")
         self.network: Network = bound.network(bound.state)
         self.bound, self.theta, self.temperature = bound, theta, bound.temperature
         self.classes = isinstance(bound, Conditional)

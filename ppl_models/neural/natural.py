@@ -201,20 +201,20 @@ class NaturalBound(Drawn):
             return
         with torch.random.fork_rng(devices=[]):
             net = self.network().eval().requires_grad_(False)
-        own = self._split(draws[WEIGHTS]["value"])
+        own = self._split(draws[WEIGHTS]["value"].to(self.device))
         S = number_of(draws)
         ends = self.outputs_each(inputs).cumsum(0)
         owner = torch.searchsorted(ends, unit, right=True)  # the input that each unit is of
         first = torch.cat([ends.new_zeros(1), ends])
         block = max(1, min(inputs.block, CELLS // (S * self.head.outputs)))
         for some in owner.unique().split(block):
-            part = inputs.at(some)
+            part = inputs.at(some).to(self.device)
             out = torch.stack(
                 [
                     functional_call(net, {name: v[s] for name, v in own.items()}, (part,)).mean(1)
                     for s in range(S)
                 ]
-            )
+            ).cpu()
             lo, hi = (int(torch.searchsorted(owner, some[i], right=i != 0)) for i in (0, -1))
             mine = owner[lo:hi]
             start = torch.cat([ends.new_zeros(1), (first[some + 1] - first[some]).cumsum(0)])

@@ -60,10 +60,10 @@ class HeadBound(Drawn):
         train, held = self.split(data, seed)
         more, rows = self.scaled(params, data, train, seed)
         net, sd = self.network(params), more["feature.sd"]
-        W, b = net.output.weight.double(), net.output.bias.double()
+        W, b = net.output.weight.double().cpu(), net.output.bias.double().cpu()
         centre = self.head.centre(W * sd, b + W @ more["feature.mean"])
         every = FeatureRows(rows.Z, y, weight)
-        head = self.head if net.shared is None else self.head.trained(net.shared)
+        head = self.head if net.shared is None else self.head.trained(net.shared.cpu())
         found, elbo, _ = head.fit(every.at(train), centre, every.at(held) if len(held) else None)
         more |= {f"head.{name}": value for name, value in found.items()}
         theta = self.head.draw(found, TEMPERATURE)

@@ -35,7 +35,11 @@ class Inputs(Protocol):
     def __len__(self) -> int: ...
 
     def at(self, index: Tensor) -> Any:
-        """Some of them, by indices (B,) int64."""
+        """Some of them, by indices (B,) int64 that lie where they do."""
+        ...
+
+    def to(self, device: torch.device | str) -> Any:
+        """The same on a device."""
         ...
 
 
@@ -75,12 +79,12 @@ def parts(seed: int, n: int) -> tuple[Tensor, Tensor]:
 
 
 class NetworkTarget(GradientTarget):
-    """The objective of a network on rows that have their target.
+    """The objective of a network on rows that have their target, all on the device of the network.
 
     Args:
         module: the network.
         head: what a target is.
-        inputs: all rows, on the device of the network.
+        inputs: all rows.
         y: (n,) codes, or numbers in units of the target's sd; of rows whose target is there.
         weight: (n,) how often each row counts, or None.
         seed: of the rows that are held out.
@@ -102,11 +106,13 @@ class NetworkTarget(GradientTarget):
         seed: int,
         augment: Any = None,
     ) -> None:
-        self.module, self.head, self.inputs, self.augment = module, head, inputs, augment
-        self.train, self.held = parts(seed, len(y))
-        self.y, self.weight = y, weight
+        device = placed(module)
+        self.module, self.head, self.inputs, self.augment = module, head, inputs.to(device), augment
+        self.train, self.held = (each.to(device) for each in parts(seed, len(y)))
+        self.y, self.weight = y.to(device), None if weight is None else weight.to(device)
         self.rows = len(self.train)
-        self._small = None if weight is None else weight.float() / float(weight[self.train].mean())
+        w = self.weight
+        self._small = None if w is None else w.float() / float(w[self.train].mean())
         module.train()
 
     def loss(self, rows: Tensor, epoch: float) -> Tensor:
@@ -140,7 +146,7 @@ class NetworkTarget(GradientTarget):
 
     def log_score(self, index: Tensor) -> float:
         """Mean log p(y) of rows at these positions, nats."""
-        weight = torch.ones(len(index), dtype=torch.float64) if self.weight is None else self.weight[index]
+        weight = index.new_ones(len(index), dtype=torch.float64) if self.weight is None else self.weight[index]
         return self.head.held(self.outputs(index), self.y[index], weight)
 
     def where(self) -> str:
@@ -155,9 +161,17 @@ class NetworkTarget(GradientTarget):
         return "every row is finite now; a step in between was not"
 
 
+def placed(module: nn.Module) -> torch.device:
+    """Where a network is."""
+    return next(module.parameters()).device
+
+
 @torch.no_grad()
 def applied(network: Network, inputs: Any, outputs: bool = False) -> tuple[Tensor, Tensor | None]:
     """Features (n, F) float64, the mean over members, and where asked for the outputs (M, n, O) of each.
+
+    Rows go to the device of the network block by block; features and outputs come back to the CPU, where heads
+    and distributions are.
 
     Args:
         network: the network; dropout is off from here on.
@@ -165,12 +179,13 @@ def applied(network: Network, inputs: Any, outputs: bool = False) -> tuple[Tenso
         outputs: whether these are asked for.
     """
     network.eval()
+    device = placed(network)
     found, out = [torch.zeros(0, network.output.in_features, dtype=torch.float64)], []
     for some in torch.arange(len(inputs)).split(inputs.block):
-        h = network.backbone(inputs.at(some))
-        found.append(h.mean(1).double())
+        h = network.backbone(inputs.at(some).to(device))
+        found.append(h.mean(1).double().cpu())
         if outputs:
-            out.append(network.outputs(h).transpose(0, 1))
+            out.append(network.outputs(h).transpose(0, 1).cpu())
     return torch.cat(found), torch.cat(out, 1) if outputs and out else None
 
 

@@ -23,6 +23,7 @@ from ppl_models.inference.stochastic import train_gradient
 from ppl_models.models.rnn.fields import RNNFields
 from ppl_models.models.rnn.series import CALENDAR, Series, after, calendar, season_of
 from ppl_models.models.rnn.walking import Emissions, Tempered, Walker, WalkTarget
+from ppl_models.neural.training import placed
 
 _gamma: Any = torch._standard_gamma  # pyright: ignore[reportPrivateImportUsage]
 
@@ -56,6 +57,7 @@ class Forecaster(Bound):
     season: int | None = None
     masked: bool = False
     state: Params | None = None
+    device: str = "cpu"
     exchangeable: bool = False
 
     def __post_init__(self) -> None:
@@ -111,7 +113,11 @@ class Forecaster(Bound):
         if state is not None:
             net.load_state_dict({n: state[n][0] for n, _ in net.named_parameters()})
             net.eval().requires_grad_(False)
-        return net
+        return net.to(self.device)
+
+    def to(self, device: str) -> Self:
+        """The same with its network on a device; paths are drawn on the CPU."""
+        return self if device == self.device else replace(self, device=device)
 
     @property
     def parameters(self) -> int:
@@ -221,11 +227,12 @@ class Forecaster(Bound):
                 f"{data.source}: the longest sequence has {longest} rows; a forecast with a season of "
                 f"{self.lag} needs at least {self.lag + 3}"
             )
-        target = WalkTarget(self.network(), self.emissions, *self.windows(rows), settings.seed)
+        on = self.to(settings.device)
+        target = WalkTarget(on.network(), self.emissions, *self.windows(rows), settings.seed)
         found = train_gradient(
             target, settings, course, learning_rate=2e-3, batch_size=8, weight_decay=self.model.weight_decay
         )
-        target.module = self.network(found.params)
+        target.module = on.network(found.params)
         index = target.held if len(target.held) else target.train
         grid = [Tempered(math.exp(v), share) for v in np.linspace(-0.7, 0.7, 29) for share in SHARES]
         by = self._calibrated(target.module, rows, max(grid, key=lambda each: target.log_score(index, each)))
@@ -292,16 +299,17 @@ class Forecaster(Bound):
         self, net: Walker, s: Series, starts: Sequence[int], steps: int, number: int, by: Tempered
     ) -> np.ndarray:
         """Paths from some steps of a sequence on, given those before: (starts, number, steps, C)."""
-        counts, L, C = self.emissions.counts.numpy(), self.lag, s.x.shape[1]
+        counts, L, C, device = self.emissions.counts.numpy(), self.lag, s.x.shape[1], placed(net)
         short = max(L + 1 - min(starts), 0)  # too short for a season: as if its first row had been before it
         past = np.concatenate([np.repeat(s.filled[:1], short, 0), s.filled])
         days = np.concatenate([np.repeat(s.calendar[:1], short, 0), s.calendar, after(s.calendar, steps)])
         states, path, season = [], [], []
         for start in (short + each for each in starts):
             warm = np.arange(max(L + 1, start - WARM * max(L, 100)), start)
-            state = torch.zeros(net.gru.num_layers, 1, net.gru.hidden_size)
+            state = torch.zeros(net.gru.num_layers, 1, net.gru.hidden_size).to(device)
             if len(warm):
-                _, state = net(torch.from_numpy(self._inputs(s, past, days, warm).astype(np.float32))[None])
+                e = self._inputs(s, past, days, warm)
+                _, state = net(torch.from_numpy(e.astype(np.float32))[None].to(device))
             states.append(state.expand(-1, number, -1))
             path.append(np.concatenate([past[start - L - 1 : start], np.empty((steps, C))]))
             season.append(days[start - L - 1 : start + steps])
@@ -309,8 +317,8 @@ class Forecaster(Bound):
         paths, calendars = np.repeat(np.stack(path), number, 0), np.repeat(np.stack(season), number, 0)
         for t in range(L + 1, L + 1 + steps):
             e = self._inputs(s, paths, calendars, np.array([t]))
-            out, state = net(torch.from_numpy(e.astype(np.float32)), state)
-            gap, count = self.emissions.sample(out[:, 0], scale, by)
+            out, state = net(torch.from_numpy(e.astype(np.float32)).to(device), state)
+            gap, count = self.emissions.sample(out[:, 0].cpu(), scale, by)
             drawn = paths[:, t - L] + s.scale * gap.double().numpy()
             paths[:, t] = drawn if count is None else np.where(counts, count.double().numpy(), drawn)
         return paths[:, L + 1 :].reshape(len(starts), number, steps, C)

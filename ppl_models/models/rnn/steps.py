@@ -59,4 +59,4 @@ class StepTarget(NetworkTarget):
             found.append((self.module(inputs)[known], y))
         self.module.train()
         out, y = (torch.cat(each) for each in zip(*found, strict=True))
-        return self.head.held(out, y, torch.ones(len(y), dtype=torch.float64)) if len(y) else 0.0
+        return self.head.held(out, y, y.new_ones(len(y), dtype=torch.float64)) if len(y) else 0.0

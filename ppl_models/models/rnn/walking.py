@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ppl_models.inference.gradient import GradientTarget
-from ppl_models.neural.training import parts
+from ppl_models.neural.training import parts, placed
 
 _gamma: Any = torch._standard_gamma  # pyright: ignore[reportPrivateImportUsage]
 
@@ -87,12 +87,13 @@ class Emissions:
         if not self.any:
             return number
         mean, r = self.count(out, scale)
-        k = torch.where(self.counts, u, 0.0).clamp_min(0.0)
+        counts = self.counts.to(u.device)
+        k = torch.where(counts, u, 0.0).clamp_min(0.0)
         count = (
             torch.lgamma(k + r) - torch.lgamma(r) - torch.lgamma(k + 1)
             + r * (r / (r + mean)).log() + k * (mean / (r + mean)).log()
         )  # fmt: skip
-        return torch.where(self.counts, count, number)
+        return torch.where(counts, count, number)
 
     def sample(self, out: Tensor, scale: Tensor, tempered: "Tempered") -> tuple[Tensor, Tensor | None]:
         """Differences in units of the scale, and counts where there are some, (..., C) each."""
@@ -108,7 +109,7 @@ class WalkTarget(GradientTarget):
     """−log p(x_t | x_{<t}) of windows, nats a window's step, in units of the scale.
 
     Args:
-        module: the network.
+        module: the network, on whose device the windows are put.
         emissions: what columns are.
         windows: inputs (n, W, I), differences or counts (n, W, C) with NaN where there is none, and scales
             of counts (n, 1, C).
@@ -126,9 +127,12 @@ class WalkTarget(GradientTarget):
         last: Tensor,
         seed: int,
     ) -> None:
-        self.module, self.emissions, self.windows = module, emissions, windows
+        device = placed(module)
+        self.module, self.emissions = module, emissions
+        self.windows = tuple(each.to(device) for each in windows)
         found = ((~last).nonzero()[:, 0], last.nonzero()[:, 0])
-        self.train, self.held = found if len(found[1]) else parts(seed, len(last))
+        found = found if len(found[1]) else parts(seed, len(last))
+        self.train, self.held = (each.to(device) for each in found)
         self.rows = len(self.train)
         module.train()
 
