@@ -30,6 +30,7 @@ class Bound(ABC):
         takes_arrays: whether arrays of other shapes than the rows may stand beside them.
         partial_rows: whether later rows may lack columns of the fit, which are then what is asked for.
         numeric_target: whether a target may be a number; else it must be labels.
+        on_device: whether it computes on the device of the settings; else on the CPU, and fits say so.
         form: of what rows it is, in words, where a system has forms for several.
         lagged: positions of the columns that go on from their row before, so that trends are carried on.
         rotates: whether some parameters are determined up to a rotation only, so that weights cannot judge
@@ -42,6 +43,7 @@ class Bound(ABC):
     takes_arrays: bool = False
     partial_rows: bool = False
     numeric_target: bool = False
+    on_device: bool = True
     form: str = ""
     lagged: tuple[int, ...] = ()
     rotates: bool = False

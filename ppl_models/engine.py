@@ -42,6 +42,8 @@ def settings_for(model: Model, given: Mapping[str, Any]) -> Training:
         UsageError: a value cannot be meant.
     """
     found = settings_of(type(model).settings, given)
+    if found.device == "auto" and not any(bound.on_device for bound in type(model).bounds()):
+        return replace(found, device="cpu")
     return replace(found, device=resolve_device(found.device))
 
 
@@ -90,6 +92,9 @@ def fitted(
     data = replace(data, schema=model.refer(data))
     bound = model.bind(data.schema)
     _check_form(model, bound, data)
+    if not (bound.on_device or settings.device.startswith("cpu")):
+        here = fitted(model, data, replace(settings, device="cpu"), course, keep)
+        return here.noted(f"{model.name} computes on the CPU: the device {settings.device} made no difference")
     bound = bound.prepare(data)
     if data.weight is not None and not bound.exchangeable:
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")

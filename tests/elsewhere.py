@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-DEVICE = "meta"
+DEVICE = "lazy"
 
 aten = torch.ops.aten
 
@@ -113,5 +113,10 @@ class _Mode(TorchDispatchMode):
 @contextmanager
 def elsewhere() -> Iterator[Counter]:
     """Within, "meta" is a device that computes. Counts products of matrices by place and type of number."""
-    with _Mode() as mode:
-        yield mode.products
+    before = torch._C._only_lift_cpu_tensors()
+    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=DEVICE) is of the CPU, then moved
+    try:
+        with _Mode() as mode:
+            yield mode.products
+    finally:
+        torch._C._set_only_lift_cpu_tensors(before)

@@ -24,6 +24,7 @@ from ppl_models.latent import average, calibrate, checks, surprise, train, trimm
 from ppl_models.latent.influence import influence
 from ppl_models.latent.joint import Batch, Joint
 from ppl_models.latent.tables import states_table
+from ppl_models.latent.unconstrained import expected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,8 @@ class LatentBound(Joint, Bayesian):
             )
         inside = self.inside.dataset(data, noise=True)
         found = (trimmed if settings.robust else train).train(self, inside, settings, course)
-        return replace(found, notes=(*found.notes, *self.inside.notes()))
+        params = {name: value.cpu() for name, value in found.params.items()}
+        return replace(found, params=params, notes=(*found.notes, *self.inside.notes()))
 
     def learned_from(self, data: Dataset, params: Params, settings: Training) -> Dataset:
         """Of a robust fit without the cells of its least likely rows."""
@@ -143,7 +145,7 @@ class LatentBound(Joint, Bayesian):
 
     def evidence(self, batch: Batch, learned: Params) -> Evidence:
         """Log K! where the density is the same under every renaming, and states that no row is in."""
-        likelihood = float(self.local(batch, self.expected_natural(learned))[0][0])
+        likelihood = float(expected(self, batch, self.expected_natural(learned))[0][0])
         orders = math.lgamma(self.states + 1) if self.symmetric else 0.0
         empty = 0 if self.prunes else int((self.occupied(learned) < 1.0).sum())
         return Evidence(orders, likelihood, empty)

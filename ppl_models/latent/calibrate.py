@@ -21,7 +21,7 @@ from ppl_models.inference.gaussian import GaussianRule, Sampled, covariance_fact
 from ppl_models.inference.moves import move
 from ppl_models.latent.identify import Reference, crosses, identify
 from ppl_models.latent.joint import Joint
-from ppl_models.latent.unconstrained import ExactPosterior, GaussianGuide
+from ppl_models.latent.unconstrained import ExactPosterior, GaussianGuide, expected
 from ppl_models.threads import threads_for
 
 CROSSING = 0.01
@@ -252,7 +252,7 @@ def observed_information(
     d = len(loc)
     points = torch.cat([loc[None], loc + torch.diag(step)])
     complete = exact.complete(points, params)
-    _, statistics = exact.joint.local(exact.batch, exact.natural(loc[None]))
+    _, statistics = expected(exact.joint, exact.batch, exact.natural(loc[None]))
     part = exact(points)[1] - exact.complete(points, statistics)
     gradient = complete + scale * part
     hessian = (gradient[1:] - gradient[:1]) / step[:, None]

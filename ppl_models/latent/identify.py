@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_models.data import Dataset
 from ppl_models.data.excerpt import excerpt
-from ppl_models.draws import groups
+from ppl_models.draws import groups, on_device
 from ppl_models.importing import lazy
 from ppl_models.latent.unconstrained import ExactPosterior
 
@@ -49,8 +49,8 @@ class Reference:
     def memberships(self, points: Tensor) -> Tensor:
         """p(z_n = k | x, θ(u)), (S, n, K)."""
         joint, batch = self.joint, self.batch
-        natural = joint.natural(self.space.theta(points)[0])
-        return joint.structure.marginals(joint.density(batch, natural), natural, batch.rows).smoothed
+        natural = joint.natural(on_device(self.space.theta(points)[0], batch.values.device))
+        return joint.structure.marginals(joint.density(batch, natural), natural, batch.rows).smoothed.cpu()
 
     def order(self, points: Tensor) -> Tensor:
         """(S, K) which state of each draw has the name k."""

@@ -95,7 +95,7 @@ def least_likely(joint: Joint, data: Dataset, params: Params, share: float) -> n
         share: of the rows.
     """
     natural = joint.expected_natural(params)
-    batch = joint.dataset_batch(data, next(iter(params.values())).device.type, keep=False)
+    batch = joint.dataset_batch(data, next(iter(params.values())).device, keep=False)
     f = torch.empty(1, data.rows, joint.states, dtype=torch.float64, device=batch.values.device)
     density = joint.density(batch, natural)
     density(slice(0, data.rows), f)

@@ -18,13 +18,20 @@ from ppl_models.latent.joint import Batch, Joint
 LOG_2PI = math.log(2 * math.pi)
 
 
+def expected(joint: Joint, batch: Batch, natural: Params) -> tuple[Tensor, Params]:
+    """The evidence and the expected statistics, on the CPU, of an E step on the device of the rows."""
+    there = batch.values.device
+    evidence, statistics = joint.local(batch, {name: value.to(there) for name, value in natural.items()})
+    return evidence.cpu(), {name: value.cpu() for name, value in statistics.items()}
+
+
 class _Evidence(torch.autograd.Function):
     """Log p(x | η) whose gradient is the expected statistics."""
 
     @staticmethod
     def forward(ctx, joint: Joint, batch: Batch, names: tuple[str, ...], *natural: Tensor) -> Tensor:
-        """One E step."""
-        evidence, statistics = joint.local(batch, dict(zip(names, natural, strict=True)))
+        """One E step, where the rows are; parameters and gradients are on the CPU."""
+        evidence, statistics = expected(joint, batch, dict(zip(names, natural, strict=True)))
         ctx.save_for_backward(*(batch.scale * statistics[name] for name in names))
         return batch.scale * evidence
 

@@ -29,7 +29,7 @@ class Steps:
     Attributes:
         x: (n, T, D) float32 numbers, 0 where missing, with flags of missing cells among them.
         codes: (n, T, L) int64 labels, each column with its own range of rows of one table of embeddings.
-        length: (n,) int64 steps of each, on the CPU wherever the others are: that is where packing wants them.
+        length: (n,) int64 steps of each, always on the CPU, where packing wants them.
     """
 
     x: Tensor

@@ -147,7 +147,7 @@ class Neural(Bound):
         return self
 
     def network(self, state: Params | None = None) -> Network:
-        """A new network, by torch's global generator of the CPU; or that with the weights that were learned."""
+        """A new network, by torch's generator of the CPU; or that with the weights that were learned."""
         with torch.random.fork_rng(devices=[], enabled=state is not None):
             net = Network(self.backbone(self.head.features), self.head)
         if state is not None:

@@ -146,7 +146,9 @@ class NetworkTarget(GradientTarget):
 
     def log_score(self, index: Tensor) -> float:
         """Mean log p(y) of rows at these positions, nats."""
-        weight = index.new_ones(len(index), dtype=torch.float64) if self.weight is None else self.weight[index]
+        weight = (
+            index.new_ones(len(index), dtype=torch.float64) if self.weight is None else self.weight[index]
+        )
         return self.head.held(self.outputs(index), self.y[index], weight)
 
     def where(self) -> str:
@@ -170,8 +172,8 @@ def placed(module: nn.Module) -> torch.device:
 def applied(network: Network, inputs: Any, outputs: bool = False) -> tuple[Tensor, Tensor | None]:
     """Features (n, F) float64, the mean over members, and where asked for the outputs (M, n, O) of each.
 
-    Rows go to the device of the network block by block; features and outputs come back to the CPU, where heads
-    and distributions are.
+    Rows go to the device of the network block by block; features and outputs come back to the CPU, where
+    heads and distributions are.
 
     Args:
         network: the network; dropout is off from here on.

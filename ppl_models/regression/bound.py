@@ -43,7 +43,7 @@ class Regression:
     `prepare` it with them before anything else. θ is
     `{"regression": {"intercept": (S, K), "coefficient": (S, p, K)}}`, of classes differences from the first,
     of standardised columns; where the response has numbers of its own, or coefficients vary by group, ψ
-    (S, q) as `shared` beside them. Everything is computed on the CPU, whatever `device` says.
+    (S, q) as `shared` beside them. Everything is computed on the CPU: see `Bound.on_device`.
     """
 
     model: RegressionFields

@@ -67,15 +67,12 @@ class Result:
     separated: bool
 
 
-def fit_regression(
-    bound: Regression, data: Dataset, *, device: str = "cpu", steps: int = 200, tolerance: float = 1e-6
-) -> Result:
+def fit_regression(bound: Regression, data: Dataset, *, steps: int = 200, tolerance: float = 1e-6) -> Result:
     """Fit a regression to all rows that have a target and every predictor.
 
     Args:
         bound: the model over the table's columns.
         data: the table.
-        device: all is computed on the CPU so far.
         steps: natural-gradient steps at most.
         tolerance: nats a parameter that may be left to gain.
 
@@ -85,7 +82,7 @@ def fit_regression(
     """
     began = time.perf_counter()
     bound, sites = tuned(bound, data)
-    batch, draws, beside = bound.dataset_batch(data, device), None, {}
+    batch, draws, beside = bound.dataset_batch(data), None, {}
     name = "mixture" if bound.model.prior == "horseshoe" else _form(bound, len(batch))
     if name == "mixture":
         with threads_for(len(batch) * bound.parameters):

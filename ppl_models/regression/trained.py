@@ -48,13 +48,14 @@ class TrainedRegression(Regression, Bayesian):
 
     chains: int = CHAINS
     exchangeable: bool = True
+    on_device: bool = False
     ridges: str = "leave predictors out, or give stronger priors"
 
     def train(self, data: Dataset, settings: GaussianSettings, course: Course) -> Trained:
         """The Gaussian rule; expectation propagation under a horseshoe."""
         log = Log(self.parameters, course.progress)
         most, tolerance = settings.most(STEPS), min(settings.tolerance, 1e-6)
-        found = fit_regression(self, data, device=settings.device, steps=most, tolerance=tolerance)
+        found = fit_regression(self, data, steps=most, tolerance=tolerance)
         report = log.phase("all rows")
         for step, line in enumerate(found.history, 1):
             report(step, line["elbo"], 1.0, line.get("left", 0.0))

@@ -8,7 +8,7 @@ import torch
 
 from ppl_models.capabilities import Assigned, Graph, Probabilities, Sampled
 from ppl_models.data import Dataset
-from ppl_models.draws import Draws, Params, groups, number_of, select_draws
+from ppl_models.draws import Draws, Params, groups, number_of, on_device, select_draws
 from ppl_models.latent import graph
 from ppl_models.latent.bound import LatentBound
 from ppl_models.latent.joint import Batch
@@ -84,7 +84,8 @@ class ClassesBound(_Rows):
 
     def by_draw(self, rows: Batch, draws: Draws) -> Iterator[Probabilities]:
         """p(y_n = c | x_n, θ_s), (S, n, C)."""
-        natural, free = self.natural(draws), self._unlabelled(rows)
+        natural = self.natural(on_device(draws, rows.values.device))
+        free = self._unlabelled(rows)
         p = self.structure.marginals(self.density(free, natural), natural, free.rows).smoothed.cpu()
         shape = (*p.shape[:2], len(self.labels()), -1)
         yield Probabilities(np.arange(p.shape[1]), p.reshape(shape).sum(3))

@@ -46,6 +46,7 @@ class ProgramBound(Program, Bayesian):
     """A Pyro program over the columns of a schema."""
 
     takes_arrays: bool = True
+    on_device: bool = False
     partial_rows: bool = True
     numeric_target: bool = True
     ridges: str = "write it with other parameters, or give stronger priors"
