@@ -93,8 +93,8 @@ def fitted(
     bound = model.bind(data.schema)
     _check_form(model, bound, data)
     if not (bound.on_device or settings.device.startswith("cpu")):
-        here = fitted(model, data, replace(settings, device="cpu"), course, keep)
-        return here.noted(f"{model.name} computes on the CPU: the device {settings.device} made no difference")
+        note = f"{model.name} computes on the CPU: the device {settings.device} made no difference"
+        return fitted(model, data, replace(settings, device="cpu"), course, keep).noted(note)
     bound = bound.prepare(data)
     if data.weight is not None and not bound.exchangeable:
         raise UsageError(f"{model.name} cannot weigh rows, as they follow one another; leave --weights out")

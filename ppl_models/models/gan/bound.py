@@ -57,6 +57,7 @@ class GANBound(Bound):
     model: GANFields
     schema: Schema
     coding: Coding | None = None
+    device: str = "cpu"
     exchangeable: bool = True
 
     def __post_init__(self) -> None:
@@ -145,6 +146,10 @@ class GANBound(Bound):
         if self._pixels:
             return PixelCoding(self.schema, self.columns)
         return TableCoding(self.schema, self.columns, self.model.distinct, values, essence)
+
+    def to(self, device: str) -> Self:
+        """The same, whose draws are made by networks on a device."""
+        return replace(self, device=device)
 
     @property
     def coded(self) -> Any:
@@ -248,7 +253,7 @@ class GANBound(Bound):
         Raises:
             UsageError: another column than the target is given.
         """
-        net, at = self.net(draws), self.target_index
+        net, at = self.net(draws, self.device), self.target_index
         values = np.full((number, len(self.schema.columns)), np.nan)
         y = net.labels(number)
         if given is not None:
@@ -258,9 +263,10 @@ class GANBound(Bound):
             own = None if y is None else y[part]
             z, noise = net.draw(part.stop - lo, own)
             with torch.no_grad():
-                values[part, self.coded.order] = self.coded.decode(net.generate(z, own, noise))
+                there = None if own is None else own.to(self.device)
+                values[part, self.coded.order] = self.coded.decode(net.generate(z, there, noise))
             if at is not None and own is not None:
-                values[part, at] = own.numpy()
+                values[part, at] = own.cpu().numpy()
         return Sampled(values, {})
 
     def _condition(self, given: Dataset, number: int) -> Tensor:

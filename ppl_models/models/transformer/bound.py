@@ -48,12 +48,14 @@ class TransformerBound(Bound):
         schema: the columns.
         values: of all fields, once the rows of the fit are known.
         temper: how values are drawn.
+        device: where they are drawn, and sequences are scored.
     """
 
     model: TransformerFields
     schema: Schema
     values: Values | None = None
     temper: Temper = field(default_factory=Temper)
+    device: str = "cpu"
     ends: bool = False
 
     @property
@@ -84,6 +86,10 @@ class TransformerBound(Bound):
     def tempered(self, temperature: float, top_p: float) -> Self:
         """The same, drawing with this temperature from the most probable values only."""
         return replace(self, temper=Temper(temperature, top_p))
+
+    def to(self, device: str) -> Self:
+        """The same, drawing on a device."""
+        return replace(self, device=device)
 
     @property
     @abstractmethod

@@ -89,7 +89,8 @@ class Rows(TransformerBound):
 
         Given the last values at least of the context less a quarter, and at most of the context.
         """
-        net, found = self.net(draws), torch.zeros(int(rows.row.max()) + 1 if len(rows.row) else 0).double()
+        net = self.net(draws, self.device)
+        found = torch.zeros(int(rows.row.max()) + 1 if len(rows.row) else 0, dtype=torch.float64)
         vectors, size = net.vectors(), self.room
         stride = max(1, size // OVERLAP)
         lengths = rows.start.diff()
@@ -106,7 +107,7 @@ class Rows(TransformerBound):
             place = first[at][:, None] + torch.arange(batch.value.shape[1])
             own = (place >= new[at][:, None]) & (place < last[at][:, None])
             index = place[own]
-            each = log_cells(log_prob(net, batch, vectors)[own], rows.own[index], rows.outside[index])
+            each = log_cells(log_prob(net, batch, vectors).cpu()[own], rows.own[index], rows.outside[index])
             found.index_add_(0, rows.row[index], each)
         return found[None]
 
@@ -115,14 +116,15 @@ class Rows(TransformerBound):
     ) -> Tensor:
         """Values of so many more rows of each path, (N, rows, C)."""
         C = len(self.schema.columns)
-        fields = torch.cat([field, torch.arange(C).repeat(rows)])
+        fields = torch.cat([field, torch.arange(C).repeat(rows)]).to(self.device)
+        value = value.to(self.device)
         end = self.known.end if self.known.ends else None
         size = max(1, PATHS_AT_ONCE // (self.room * self.model.width))
         drawn = [
             continued(net, value, fields, rows * C, min(size, paths - lo), self.temper, end, may_end)
             for lo in range(0, paths, size)
         ]
-        return torch.cat(drawn).view(paths, rows, C)
+        return torch.cat(drawn).view(paths, rows, C).cpu()
 
 
 @final
@@ -135,7 +137,7 @@ class SequenceBound(Rows):
     def sample_sequences(self, number: int, steps: int, draws: Draws) -> Sampled:
         """Sequences from their beginning, of `steps` rows; fewer of those that end before."""
         nothing = torch.zeros(0, dtype=torch.int64)
-        drawn = self._continued(self.net(draws), nothing, nothing, steps, number, may_end=True)
+        drawn = self._continued(self.net(draws, self.device), nothing, nothing, steps, number, may_end=True)
         lengths = np.full(number, steps)
         if self.known.ends:
             over = (drawn[:, :, 0] == self.known.end).numpy()
@@ -145,7 +147,7 @@ class SequenceBound(Rows):
 
     def ahead(self, rows: Stream, steps: int, draws: Draws) -> Iterator[Ahead]:
         """Paths that go on from the end of each sequence, which does not end."""
-        net, C = self.net(draws), len(self.schema.columns)
+        net, C = self.net(draws, self.device), len(self.schema.columns)
         for lo, hi in zip(rows.start[:-1].tolist(), rows.start[1:].tolist(), strict=True):
             own = slice(lo, hi - self.known.ends)
             drawn = self._continued(net, rows.value[own], rows.field[own], steps, PATHS, may_end=False)
@@ -177,7 +179,7 @@ class TextBound(Rows):
     def _texts(self, number: int, length: int, start: bytes, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Bytes (N, length), and how many of each belong to the text."""
         value = torch.tensor(list(start), dtype=torch.int64)
-        net = self.net(draws)
+        net = self.net(draws, self.device)
         drawn = self._continued(net, value, torch.zeros_like(value), length, number, may_end=True)[:, :, 0]
         over = (drawn == self.known.end).numpy() if self.known.ends else np.zeros(drawn.shape, bool)
         return drawn.numpy(), np.where(over.any(1), over.argmax(1), length)

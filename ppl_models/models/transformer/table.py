@@ -104,22 +104,22 @@ class Table(TransformerBound):
 
     def sample(self, number: int, draws: Draws, given: Dataset | None) -> Sampled:
         """Rows whose columns are drawn one after the other, in the K orders of the density."""
-        net, C = self.net(draws), self.room
+        net, C = self.net(draws, self.device), self.room
         codes = torch.full((1, C), -1) if given is None else torch.from_numpy(self.known.codes(given.values))
-        values = np.empty((number, C))
+        values, codes = np.empty((number, C)), codes.to(self.device)
         orders = torch.cat([*self.orders(codes)])  # (K, C), what is given first
         for lo, hi in _blocks(number, C):
             some = codes.expand(hi - lo, C)
             order = orders[torch.randint(len(orders), (hi - lo,))]
             drawn = completed(net, some.clamp_min(0), order, int((codes >= 0).sum()), self.temper)[0]
-            values[lo:hi] = self.known.cells(drawn)
+            values[lo:hi] = self.known.cells(drawn.cpu())
         if given is not None:
             values = np.where(np.isnan(given.values), values, given.values)
         return Sampled(values, {})
 
     def complete(self, data: Dataset, holes: np.ndarray, number: int, draws: Draws) -> Iterator[Completed]:
         """The missing cells of rows in turn, given those that are there, by draws in K orders."""
-        net, C = self.net(draws), self.room
+        net, C = self.net(draws, self.device), self.room
         codes = self.known.codes(np.asarray(data.values[holes]))
         seen = (codes >= 0).sum(1)
         S = int(np.clip(BUDGET // max(len(holes) * C, 1), min(LEAST, number), number))
@@ -127,14 +127,14 @@ class Table(TransformerBound):
             for part in np.array_split(
                 np.flatnonzero(seen == known), -(-int((seen == known).sum()) * S * C // BUDGET)
             ):
-                own = torch.from_numpy(codes[part])
+                own = torch.from_numpy(codes[part]).to(self.device)
                 drawn = []
                 for s, order in zip(
                     np.array_split(np.arange(S), self.model.orders), self.orders(own), strict=True
                 ):
                     if len(s):
                         drawn.append(completed(net, own.clamp_min(0), order, int(known), self.temper, len(s)))
-                cells = self.known.cells(torch.cat(drawn))
+                cells = self.known.cells(torch.cat(drawn).cpu())
                 there = np.asarray(data.values[holes[part]])
                 yield Completed(holes[part], np.where(np.isnan(there), cells, there), {}, {})
 

@@ -60,12 +60,17 @@ class VAEDensity(Bound):
     model: VAEFields
     schema: Schema
     particles: int | None = None
+    device: str = "cpu"
     exchangeable: bool = True
 
     def __post_init__(self) -> None:
         if not modelled(self.schema):
             raise UsageError("a VAE needs at least one column besides the target")
         _ = self._product, self.image  # refuse what cannot be described, before anything is done
+
+    def to(self, device: str) -> Self:
+        """The same, whose draws are made by networks on a device."""
+        return replace(self, device=device)
 
     @property
     def describe(self) -> str:
@@ -262,8 +267,8 @@ class VAEDensity(Bound):
 
     def complete(self, data: Dataset, holes: np.ndarray, number: int, draws: Draws) -> Iterator[Completed]:
         """Draws of z chosen by their importance weights, and cells given these."""
-        net = self.net(draws)
-        rows = self.rows(data).at(torch.from_numpy(holes))
+        net = self.net(draws, self.device)
+        rows = self.rows(data).at(torch.from_numpy(holes)).to(self.device)
         for block in completed(net, rows, number, self.particles or PARTICLES) if len(holes) else ():
             found, t = self._cells(net, block, block.drawn), self.target_index
             own = holes[block.index]
@@ -277,11 +282,11 @@ class VAEDensity(Bound):
 
     def sample(self, number: int, draws: Draws, given: Dataset | None) -> Sampled:
         """Z ~ N(0, I), with a target y ~ p(y), then x; those that are given by importance sampling."""
-        net, at = self.net(draws), self.target_index
+        net, at = self.net(draws, self.device), self.target_index
         values = np.full((number, len(self.inside.schema.columns)), np.nan)
         order = net.likelihood.order
         if given is not None:
-            block = next(completed(net, self.rows(given), number, max(number, GIVEN)))
+            block = next(completed(net, self.rows(given, self.device), number, max(number, GIVEN)))
             values[:, order] = block.drawn[:, 0]
             if at is not None:
                 values[:, at] = block.groups[:, 0] if len(block.classes[0]) > 1 else given.values[0, at]
@@ -290,11 +295,11 @@ class VAEDensity(Bound):
         with torch.no_grad():
             for lo in range(0, number, size):
                 part = values[lo : lo + size]
-                z, label = torch.randn(len(part), net.latent), None
+                z, label = torch.randn(len(part), net.latent).to(self.device), None
                 if at is not None:
-                    y = torch.multinomial(net.log_prior_y().exp(), len(part), replacement=True)
-                    part[:, at], label = y, net.one_hot(y)
-                part[:, order] = net.likelihood.sample(net.decoder(z, label))
+                    y = torch.multinomial(net.log_prior_y().exp().cpu(), len(part), replacement=True)
+                    part[:, at], label = y, net.one_hot(y.to(self.device))
+                part[:, order] = net.likelihood.sample(net.decoder(z, label)).cpu()
         return Sampled(self.inside.decode(values), {})
 
     def summarise(self, fitted: Fitted, tails: tuple[float, float]) -> dict[str, dict[str, Any]]:
