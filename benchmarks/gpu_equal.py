@@ -13,13 +13,17 @@ import numpy as np
 import torch
 
 import ppl_models as ppl
-from ppl_models.errors import Unsupported
+from ppl_models.errors import PplError
 
 PASS, FIT = 1e-9, 1e-5
 """Relative tolerances of a pass and of a whole fit of an exact rule."""
 
 SHARE, NATS = 0.05, 0.05
 """Tolerances of a network: a share of the ELBO, and nats a row."""
+
+
+VERBS = {"check": (), "predict": (), "score": (), "sample": (5,), "impute": (), "forecast": (3,)}
+"""That the fit on the device answers, with what they are given."""
 
 
 class Compared(NamedTuple):
@@ -89,15 +93,15 @@ def a_pass(model: ppl.Model, rows: int, **reading: object) -> Callable[[str], Co
 def a_fit(
     model: ppl.Model, columns: str | None, exact: bool, rows: int = 600, **options: object
 ) -> Callable[[str], Compared]:
-    """ELBOs of two whole fits; that of the device also predicts, scores or draws, as far as it can."""
+    """ELBOs of two whole fits; that of the device also answers, as far as it can."""
 
     def compared(device: str) -> Compared:
         data = images(rows) if columns is None else {n: table(rows)[n] for n in columns.split()}
         one, other = (ppl.fit(model, data, seed=0, device=where, **options) for where in ("cpu", device))
-        for verb in ("predict", "score"):
+        for verb, given in VERBS.items():
             try:
-                getattr(other, verb)()
-            except Unsupported:  # a verb that this system does not have
+                getattr(other, verb)(*given)
+            except PplError:  # a verb that this system does not have
                 pass
         slack = FIT * abs(one.elbo) if exact else SHARE * abs(one.elbo) + NATS * rows
         return Compared(one.elbo, other.elbo, slack)
@@ -115,9 +119,19 @@ CASES: dict[str, Callable[[str], Compared]] = {
     "logistic": a_fit(ppl.Logistic(), "a c kind", exact=True, target="kind"),
     "glm": a_fit(ppl.GLM(family="poisson"), "a c count", exact=True, target="count"),
     "svm": a_fit(ppl.SVM(), "a c kind", exact=True, target="kind"),
+    "mlp of counts": a_fit(
+        ppl.MLP(hidden=[16], family="poisson"), "a c count", exact=False, target="count", steps=400
+    ),
+    "mlp, members": a_fit(
+        ppl.MLP(hidden=[16], posterior="members"), "a c kind", exact=False, target="kind", steps=400
+    ),
+    "mlp, all weights": a_fit(
+        ppl.MLP(hidden=[16], posterior="natural"), "a c kind", exact=False, target="kind", steps=400
+    ),
     "mlp": a_fit(ppl.MLP(hidden=[16]), "a c kind", exact=False, target="kind", steps=400),
     "cnn": a_fit(ppl.CNN(members=2), None, exact=False, rows=300, steps=400),
     "rnn": a_fit(ppl.RNN(), "a c kind", exact=False, target="kind", lengths=[20] * 30, steps=200),
+    "rnn, a forecast": a_fit(ppl.RNN(units=16), "a c", exact=False, lengths=[200] * 3, steps=200),
     "vae": a_fit(ppl.VAE(latent=2, hidden=[32]), "a b c", exact=False, steps=1_000),
     "gan": a_fit(ppl.GAN(), "a c kind", exact=False, steps=300),
     "transformer": a_fit(ppl.Transformer(width=32, layers=1, passes=3), "a c kind", exact=False, steps=100),

@@ -141,7 +141,7 @@ def plain_steps(
 
 
 def networks(report: "Report", tiny: bool) -> None:
-    """Of a VAE and a CNN, a step of a mini-batch."""
+    """Of a VAE and of networks for a target, a step of a mini-batch."""
     import vae_speed
 
     device, n = report.device, 300 if tiny else 10_000
@@ -170,11 +170,22 @@ def networks(report: "Report", tiny: bool) -> None:
 
         return cell
 
-    def cnn() -> str:
-        data = ppl.read((images.reshape(n, 28, 28), np.array(list("abcdefghij"))[y]))
-        model = ppl.CNN()
-        bound = model.bind(data.schema).prepare(data)
-        return ms(took(steps(bound.objective(data, 0), 128, "cpu"), "cpu"))
+    def conditional(model: Any, data: Callable[[], Any], where: str, **reading: Any) -> Callable[[], str]:
+        def cell() -> str:
+            own = ppl.read(data(), **reading)
+            bound = model.bind(own.schema).prepare(own).to(where)
+            return ms(took(steps(bound.objective(own, 0), 128, where), where))
+
+        return cell
+
+    def pictures() -> Any:
+        return images.reshape(n, 28, 28), np.array(list("abcdefghij"))[y]
+
+    def columns() -> Any:
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(n, 20))
+        kind = np.where(X[:, 0] + rng.normal(size=n) > 0, "yes", "no")
+        return {**{f"x{j}": X[:, j] for j in range(20)}, "kind": kind}
 
     def plain_cnn() -> str:
         net = gpu_bare.Convolutional().to(device)
@@ -188,7 +199,13 @@ def networks(report: "Report", tiny: bool) -> None:
         report.row(
             f"vae 784-400-20, batch {batch:,}", vae(device, batch), vae("cpu", batch), plain_vae(batch)
         )
-    report.row("cnn, 28 × 28, batch 128", lambda: "on the CPU, whatever `--device` says", cnn, plain_cnn)
+    cells = (conditional(ppl.CNN(), pictures, where) for where in (device, "cpu"))
+    report.row("cnn, 28 × 28, batch 128", *cells, plain_cnn)
+    cells = (conditional(ppl.MLP(), columns, where, target="kind") for where in (device, "cpu"))
+    report.row("mlp, 20 columns, batch 128", *cells, lambda: "")
+    own: dict[str, Any] = {"target": "kind", "lengths": [n // 10] * 10 if tiny else [100] * (n // 100)}
+    cells = (conditional(ppl.RNN(), columns, where, **own) for where in (device, "cpu"))
+    report.row("rnn, 20 columns, 128 sequences", *cells, lambda: "")
 
 
 def text(size: int) -> bytes:

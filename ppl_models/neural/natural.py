@@ -28,13 +28,14 @@ from torch.func import functional_call
 
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Params, Variables, number_of, select_draws
+from ppl_models.inference.gradient import put
 from ppl_models.inference.natural import Natural
 from ppl_models.inference.settings import Training
 from ppl_models.neural.bound import TEMPERATURE
 from ppl_models.neural.heads import NAME
 from ppl_models.neural.posteriors import CELLS, Drawn
 from ppl_models.neural.rows import Rows, Source
-from ppl_models.neural.training import NetworkTarget
+from ppl_models.neural.training import Network, NetworkTarget, placed
 
 WEIGHTS = "weights"
 """The factor that weights are under."""
@@ -209,17 +210,21 @@ class NaturalBound(Drawn):
         block = max(1, min(inputs.block, CELLS // (S * self.head.outputs)))
         for some in owner.unique().split(block):
             part = inputs.at(some).to(self.device)
-            out = torch.stack(
-                [
-                    functional_call(net, {name: v[s] for name, v in own.items()}, (part,)).mean(1)
-                    for s in range(S)
-                ]
-            ).cpu()
+            each = [_outputs(net, {name: v[s] for name, v in own.items()}, part).mean(1) for s in range(S)]
+            out = torch.stack(each).cpu()
             lo, hi = (int(torch.searchsorted(owner, some[i], right=i != 0)) for i in (0, -1))
             mine = owner[lo:hi]
             start = torch.cat([ends.new_zeros(1), (first[some + 1] - first[some]).cumsum(0)])
             at = start[torch.searchsorted(some, mine)] + unit[lo:hi] - first[mine]
             yield np.arange(lo, hi), self.head.from_outputs(out[:, at], T)
+
+
+def _outputs(net: Network, weights: Params, part: Any) -> Tensor:
+    """What a network gives with other weights."""
+    if placed(net).type == "cpu":
+        return functional_call(net, dict(weights), (part,))
+    put(net, weights)  # recurrent units of a GPU want their weights in one piece of memory, where they were
+    return net(part)
 
 
 def _normal(z: Tensor, sd: Tensor) -> Tensor:
