@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 from elsewhere import DEVICE, Elsewhere, Mixed, elsewhere
-from systems import SYSTEMS
+from systems import SYSTEMS, labelled_walks
 
 import ppl_models as ppl
 from ppl_models import engine, runs
@@ -31,7 +31,10 @@ HERE = ("logistic", "glm", "glm of an ordered label", "glm with groups", "svm", 
 """Systems that compute on the CPU, and say so."""
 
 FORECASTS = dataclasses.replace(
-    SYSTEMS["rnn"], model=lambda: ppl.RNN(units=4), reading={"sequence": "walk", "ignore": "mark,kind"}
+    SYSTEMS["rnn"],
+    model=lambda: ppl.RNN(units=4),
+    table=lambda seed: labelled_walks(seed).assign(visits=lambda d: d.index % 7),
+    reading={"sequence": "walk", "ignore": "mark,kind"},
 )
 THERE = {name: system for name, system in SYSTEMS.items() if name not in HERE} | {"rnn ahead": FORECASTS}
 
