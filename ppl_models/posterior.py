@@ -1,5 +1,6 @@
 """From a fit to draws, and from draws to ArviZ. The only module that knows which ArviZ is installed."""
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -320,20 +321,36 @@ def pairs_once(posterior: "xr.Dataset") -> "xr.Dataset":
 
 
 def summarise(fit: Fitted, level: float = 0.89) -> "pd.DataFrame":
-    """Mean, sd and highest-density interval of every parameter, by ArviZ; the names are those of 0.x."""
-    import warnings
+    """Mean, sd and highest-density interval of every parameter."""
+    return moments_of(parameters_of(fit), level)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import arviz as az
 
-        posterior = parameters_of(fit)
-        if int(az.__version__.split(".")[0]) < 1:
-            table = az.summary(posterior, kind="stats", hdi_prob=level, round_to="none", stat_focus="mean")
-        else:
-            options: dict[str, Any] = {"ci_kind": "hdi", "ci_prob": level, "round_to": "none"}
-            table = az.summary(posterior, kind="stats", **options)
-            ends = [f"hdi_{100 * tail:.10g}%" for tail in ((1 - level) / 2, (1 + level) / 2)]
-            table.columns = [*table.columns[:2], *ends, *table.columns[4:]]
+def moments_of(posterior: "xr.Dataset", level: float) -> "pd.DataFrame":
+    """The same of draws, dimensions `chain` and `draw` first; names and numbers are those of ArviZ 0.x.
+
+    The interval is the narrowest that holds a share `level` of the draws (Chen & Shao 1999, Monte Carlo
+    estimation of Bayesian credible and HPD intervals, JCGS 8, https://doi.org/10.2307/1390921). ArviZ itself
+    takes three seconds to import.
+    """
+    import pandas as pd
+
+    ends = [f"hdi_{100 * tail:.10g}%" for tail in ((1 - level) / 2, (1 + level) / 2)]
+    rows: dict[str, tuple[float, ...]] = {}
+    for name, variable in posterior.data_vars.items():
+        draws = variable.values.reshape(-1, int(np.prod(variable.shape[2:], dtype=int)))
+        labels = itertools.product(*(variable.coords[dim].values for dim in variable.dims[2:]))
+        lower, upper = densest(draws, level)
+        numbers = zip(draws.mean(0), draws.std(0, ddof=1), lower, upper, strict=True)
+        for label, found in zip(labels, numbers, strict=True):
+            rows[f"{name}[{', '.join(map(str, label))}]" if label else str(name)] = found
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "sd", *ends], dtype=float)
     table.index.name = "parameter"
-    return table  # type: ignore[return-value]
+    return table
+
+
+def densest(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the narrowest interval with a share `level` of draws (S, m), of each column."""
+    x = np.sort(draws, 0)
+    inside = int(np.floor(level * len(x)))
+    at = (x[inside:] - x[: len(x) - inside]).argmin(0)[None]
+    return np.take_along_axis(x, at, 0)[0], np.take_along_axis(x, at + inside, 0)[0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ppl_models as ppl
+from ppl_models.posterior import moments_of, parameters_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -109,3 +110,18 @@ def test_markov_chains_stay_apart_and_in_order(chained, tmp_path):
     np.testing.assert_array_equal(
         again.predict(later)["probability_u"], chained.predict(later)["probability_u"]
     )
+
+
+def test_the_summary_is_that_of_arviz(fits):
+    """Names, means, sds and narrowest intervals, of parameters with and without dimensions."""
+    for name in ("hmm", "glm"):
+        posterior = parameters_of(fits[name])
+        one = next(iter(posterior.data_vars))
+        posterior["alone"] = posterior[one].mean(
+            [d for d in posterior[one].dims if d not in ("chain", "draw")]
+        )
+        share = {"ci_kind": "hdi", "ci_prob": 0.8} if NEW else {"hdi_prob": 0.8}
+        table = az.summary(posterior, kind="stats", round_to="none", **share).iloc[:, [0, 1, -2, -1]]
+        own = moments_of(posterior, 0.8)
+        assert own.index.tolist() == table.index.tolist()
+        np.testing.assert_allclose(own.to_numpy(), table.to_numpy(dtype=float), rtol=1e-12)
