@@ -1,6 +1,5 @@
 """Small fits of every kind of system, made once and shared by all processes of a run of the tests."""
 
-import fcntl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+from sharing import together
 
 import ppl_models as ppl
 from ppl_models import registry
@@ -94,6 +95,9 @@ class System:
     def fit(self, data: Any = None) -> ppl.Fit:
         return ppl.fit(self.model(), self.table(1) if data is None else data, **self.reading, **self.training)
 
+    def write(self, path: Path) -> None:
+        self.fit().save(path)
+
     def load(self, path: Any) -> ppl.Fit:
         return ppl.load(path, self.own)
 
@@ -164,17 +168,6 @@ SYSTEMS = {
 }
 
 
-def runs_of_all(base: Path) -> Path:
-    """A directory with a run of each system by its name; the first process that asks makes it.
-
-    Args:
-        base: a directory that the processes share.
-    """
-    place = base / "systems"
-    place.mkdir(exist_ok=True)
-    with open(base / "systems.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for name, system in SYSTEMS.items():
-            if not (place / name).exists():
-                system.fit().save(place / name)
-    return place
+def runs_of_all(factory: pytest.TempPathFactory) -> Path:
+    """A directory with a run of each system by its name, that tests must not change."""
+    return together(factory, "systems", {name: system.write for name, system in SYSTEMS.items()})

@@ -48,9 +48,7 @@ LATER = [further(system, verb) for system, verb in PAIRS if VERBS[verb].takes_da
 @pytest.fixture(scope="session")
 def places(tmp_path_factory):
     """A run of each system by its name, that tests must not change."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if base.name.startswith("popen-") else base
-    return systems.runs_of_all(shared)
+    return systems.runs_of_all(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

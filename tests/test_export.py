@@ -193,6 +193,7 @@ def test_what_comes_next_is_the_same_in_onnxruntime(tmp_path, one_thread):
         np.testing.assert_allclose(own, score[:, t], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_joint_systems_that_have_no_graph_say_why():
     walks = systems.labelled_walks(1)
     classes = ppl.fit(ppl.HMM(), walks, sequence="walk", target="kind", restarts=1)

@@ -4,11 +4,13 @@ import io
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from sharing import together
 
 from ppl_models.cli.root import ppl
 
@@ -84,13 +86,19 @@ def fits():
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """A directory with a run of each of `fits` by its name, that tests must not change."""
-    place = tmp_path_factory.mktemp("models")
-    (place / "labelled.csv").write_text(labelled())
-    for name, (model, *options) in FITS.items():
-        arguments = ["fit", model, str(place / "labelled.csv"), *options, "--out", str(place / name)]
-        result = CliRunner().invoke(ppl, arguments, prog_name="ppl")
-        assert result.exit_code == 0, result.output
-    return place
+
+    def maker(model: str, *options: str) -> Callable[[Path], None]:
+        def make(run: Path) -> None:
+            data = run.with_name("labelled.csv")
+            data.write_text(labelled())
+            result = CliRunner().invoke(
+                ppl, ["fit", model, str(data), *options, "--out", str(run)], prog_name="ppl"
+            )
+            assert result.exit_code == 0, result.output
+
+        return make
+
+    return together(tmp_path_factory, "models", {name: maker(*words) for name, words in FITS.items()})
 
 
 @pytest.fixture(scope="session")

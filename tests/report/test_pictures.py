@@ -24,8 +24,7 @@ from ppl_models.report.sketch import sketched
 
 @pytest.fixture(scope="session")
 def places(tmp_path_factory):
-    base = tmp_path_factory.getbasetemp()
-    return runs_of_all(base.parent if base.name.startswith("popen-") else base)
+    return runs_of_all(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
