@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ppl_models.capabilities import Fitted
@@ -203,6 +204,31 @@ class Bayesian(Bound):
     def log_prior(self, theta: Draws) -> Tensor:
         """Log density of the prior, (S,)."""
 
+    def guide_fault(self, params: Params) -> str:
+        """What a stored guide has that none of this model can, in words; "" if nothing was found."""
+        return ""
+
+    def draws_fault(self, params: Params, theta: Draws) -> str:
+        """What stored draws have that those of this model cannot, in words that name the site; "" if nothing.
+
+        They have the sites and shapes of a draw of the guide, are finite, and the prior has a density there.
+
+        Args:
+            params: the guide that training left.
+            theta: the draws.
+        """
+        with torch.random.fork_rng(devices=[]):
+            like = self.draw(params, 1)
+        for factor, site in sorted(_sites(like) | _sites(theta)):
+            own, found = like.get(factor, {}).get(site), theta.get(factor, {}).get(site)
+            if own is None or found is None:
+                return f"{factor}/{site} {'is missing' if found is None else 'is of no site'}"
+            if found.dtype != own.dtype or found.shape[1:] != own.shape[1:]:
+                return f"{factor}/{site} has another shape or type than a draw of the guide"
+            if not (found.isfinite().all() and own.isfinite().all()):
+                return f"{factor}/{site} is not finite"
+        return "the prior has no density at some draw" if self.log_prior(theta).isnan().any() else ""
+
     def log_scaled_prior(self, theta: Draws) -> Tensor:
         """Log density of what is the prior, and no part of the model, in a hierarchy, (S,)."""
         return self.log_prior(theta)
@@ -254,3 +280,7 @@ class Bayesian(Bound):
     def plate_nesting(self) -> int:
         """How deep the plates of its Pyro program are nested."""
         return 1
+
+
+def _sites(draws: Draws) -> set[tuple[str, str]]:
+    return {(factor, site) for factor, values in draws.items() for site in values}

@@ -11,6 +11,7 @@ from ppl_models.capabilities import NETWORKS
 from ppl_models.checks import Report, check
 from ppl_models.data import Dataset
 from ppl_models.draws import Draws, Posterior
+from ppl_models.errors import RunError, UsageError
 from ppl_models.inference.calibration import Calibrated, Guide
 from ppl_models.inference.loop import Status, Trained
 from ppl_models.inference.settings import Training
@@ -19,6 +20,11 @@ from ppl_models.posterior import draw_posterior, to_arviz
 from ppl_models.prior import prior_to_arviz
 from ppl_models.threads import threads_for, turn
 from ppl_models.wording import spoken
+
+UNFIT = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError, UsageError
+)  # fmt: skip
+"""What comes of a run whose parts do not go together."""
 
 if TYPE_CHECKING:
     once = property  # as protocols ask for it; a type checker takes `cached_property` for something else
@@ -148,7 +154,14 @@ class Record:
         """The guide that draws come from and how it was come by."""
         if self._stored_guide is not None:
             method, params = self._stored_guide
-            return self.bound.restored(method, self.params, params)
+            try:
+                found = self.bound.restored(method, self.params, params)
+                with torch.random.fork_rng(devices=[]):
+                    found.guide.draw(1)
+            except UNFIT as error:
+                said = f"{self.path}: params.safetensors has no guide that can be drawn from"
+                raise RunError(f"{said} ({type(error).__name__}: {error})") from None
+            return found
         if self.settings.method == "nuts":
             return self.bound.chained(self.params, self.learned_from, self.settings.seed)
         return self.bound.calibrate(self.params, self.learned_from, self.settings.device, self.settings.seed)

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from ppl_models.errors import UsageError
 from ppl_models.importing import uncollected
 from ppl_models.model import Model
+from ppl_models.models.program.failures import in_place
 from ppl_models.models.program.model import PyroModel
+from ppl_models.wording import words_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -253,7 +255,8 @@ def _executed(path: Path, text: str) -> Any:
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
+        with in_place():
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"{text}{_line(error, path)}: {_reason(error)}") from error
@@ -272,9 +275,9 @@ def _line(error: BaseException, path: Path) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
-    text = " ".join(message.split())[:300]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    kind = type(error).__name__
+    text = " ".join(str(error.msg).split()) if isinstance(error, SyntaxError) else words_of(error)
+    return kind if text == kind else f"{kind}: {text[:300]}"
 
 
 def _checked(found: Any, where: str, name: str) -> type[Model]:

@@ -36,7 +36,7 @@ from ppl_models.inference.checkpoint import Checkpoint
 from ppl_models.inference.loop import Restarts, Status, Trained, resolve_device
 from ppl_models.inference.settings import settings_of
 from ppl_models.posterior import netcdf
-from ppl_models.record import Record
+from ppl_models.record import UNFIT, Record
 from ppl_models.stated import check_numbers, check_parts, check_schema
 from ppl_models.threads import threads_for
 
@@ -53,11 +53,6 @@ LIBRARIES = ("ppl_models", "torch", "pyro-ppl", "arviz", "numpy", "numba")
 
 DRAWS, ESSENCE = "draws.safetensors", "essence."
 """Where draws are, and what the names of what `Bound.essence` gave begin with in data.safetensors."""
-
-UNFIT = (
-    KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, UsageError
-)  # fmt: skip
-"""What comes of a run whose parts do not go together."""
 
 WEIGHED = ("k_hat", "k_hat_sd", "even", "corrected")
 """What run.json says of the draws, as `Posterior` has it."""
@@ -418,7 +413,10 @@ def load(path: Any, model: Any = None) -> Record:
     if not settings.device.startswith("cpu"):
         settings = replace(settings, device=resolve_device("auto"))
     essence = {k.removeprefix(ESSENCE): v for k, v in rows.items() if k.startswith(ESSENCE)}
-    origin = origin.recalled(essence) if slim else origin.prepare(data)
+    try:
+        origin = origin.recalled(essence) if slim else origin.prepare(data)
+    except UNFIT as error:
+        raise RunError(f"{name}: data.safetensors does not fit the model in run.json ({error})") from None
     absent = m["data"]["rows"] if slim else None
     fit = Record(model, data, trained, settings, origin, tuple(m["candidates"]), str(path), absent)
     calibrated = {k.removeprefix(CALIBRATED): v for k, v in params.items() if k.startswith(CALIBRATED)}
@@ -429,10 +427,16 @@ def load(path: Any, model: Any = None) -> Record:
     fit.__dict__["_stored_guide"] = m["calibration"], calibrated
     if DRAWS in m["files"]:
         try:
-            drawn = stored.arrays(DRAWS)
-            if not own_model:
-                check_numbers({each: array for each, array in drawn.items() if "/" in each}, DRAWS)
-            posterior = _unpacked(drawn, m["draws"])
+            said = "" if own_model else fit.bound.guide_fault(own)
+        except UNFIT as error:
+            said = str(error)
+        if said:
+            raise RunError(f"{name}: {PARAMS} is of no fit ({said})")
+        try:
+            posterior = _unpacked(stored.arrays(DRAWS), m["draws"])
+            said = "" if own_model else fit.bound.draws_fault(own, posterior.theta)
+            if said:
+                raise ValueError(said)
         except UNFIT as error:
             raise RunError(f"{name}: {DRAWS} does not fit the model in run.json ({error})") from None
         fit.__dict__["_stored_draws"] = posterior.theta

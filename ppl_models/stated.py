@@ -2,6 +2,7 @@
 
 A manifest is sealed with a checksum, which finds damage and stops nobody who writes a run on purpose: each
 part must be of the type that it has in a run of ours, and what was learned are numbers.
+Whether draws are those that a model can have is for the model to say: `Bayesian.astray`.
 """
 
 from collections.abc import Mapping
@@ -62,6 +63,8 @@ def check_schema(schema: Schema) -> None:
         figures = (column.mean, column.sd, column.minimum, column.maximum, column.resolution, *column.shares)
         if not all(map(np.isfinite, figures)):
             raise ValueError(f"column {column.name!a} has figures that are not finite")
+        if not column.labelled:
+            _check_figures(column)
     names, square = schema.names, {len(row) for row in schema.correlation}
     if square and square != {len(schema.correlation)}:
         raise ValueError("the correlation is not square")
@@ -69,6 +72,23 @@ def check_schema(schema: Schema) -> None:
         raise ValueError("columns share a name")
     if schema.target is not None and schema.target not in names:
         raise ValueError(f"there is no column {schema.target!a}, the target")
+
+
+def _check_figures(column: Column) -> None:
+    """Refuse a mean outside of the ends of a column, and an sd that numbers between these cannot have.
+
+    Of numbers in [a, b] it is (b − a)/2 at most (Popoviciu 1935, Mathematica 9); that of a constant is 1.
+    """
+    low, high = column.minimum, column.maximum
+    rounding = 1e-9 * max(abs(low), abs(high))
+    if not low - rounding <= column.mean <= high + rounding:
+        raise ValueError(f"column {column.name!a} has a mean that is not between its minimum and maximum")
+    if (
+        not 0.0
+        < column.sd
+        <= max((high / 2 - low / 2) * (1 + 1e-9) + rounding, 1.0 if high - low <= rounding else 0.0)
+    ):
+        raise ValueError(f"column {column.name!a} has an sd that is not that of numbers between its ends")
 
 
 def check_numbers(arrays: Mapping[str, np.ndarray], what: str) -> None:

@@ -41,6 +41,19 @@ def spoken(message: str) -> str:
     return message if _TERMINAL.get() else _OPTION.sub(_keyword, message)
 
 
+def words_of(error: BaseException) -> str:
+    r"""What an exception says, in one line; its type where it says nothing, or raises when it is asked to.
+
+    Example:
+        >>> words_of(ValueError("two\nlines")), words_of(KeyError())
+        ('two lines', 'KeyError')
+    """
+    try:
+        return " ".join(str(error).split()) or type(error).__name__
+    except Exception:  # a class that somebody else wrote
+        return type(error).__name__
+
+
 def _keyword(found: re.Match[str]) -> str:
     name, value = found[1].replace("-", "_"), (found[2] or found[3] or "").strip("'")
     if not value:

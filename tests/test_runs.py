@@ -218,6 +218,22 @@ def rewritten(run, change, tmp_path):
     return store.write_run(tmp_path / "other", manifest=manifest, params=params, history=(), files=files).path
 
 
+def with_arrays(run, name, change):
+    """The same run with other arrays in a file, sealed as it should be."""
+    import hashlib
+
+    from safetensors.numpy import load as arrays
+    from safetensors.numpy import save
+    from torture.damage import forge
+
+    bad = save(change(arrays((run / name).read_bytes())))
+    (run / name).write_bytes(bad)
+    manifest = json.loads((run / "run.json").read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(bad).hexdigest(), "size": len(bad)}
+    forge(run, manifest)
+    return run
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -241,6 +257,9 @@ def rewritten(run, change, tmp_path):
         lambda m: m["data"]["schema"].update(correlation=[[1.0], [2.0]]),
         lambda m: m["data"]["schema"]["columns"][0].update(mean=[[]]),
         lambda m: m["data"]["schema"]["columns"][0].update(name=7),
+        lambda m: m["data"]["schema"]["columns"][0].update(mean=9e18),
+        lambda m: m["data"]["schema"]["columns"][0].update(sd=9e18),
+        lambda m: m["data"]["schema"]["columns"][0].update(sd=-1.0),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(run, tmp_path, change):
@@ -264,6 +283,45 @@ def test_arrays_that_no_fit_leaves_behind_are_refused(fitted, run, tmp_path):
     other = store.write_run(tmp_path / "other", manifest=said, params=arrays, history=(), files=files).path
     with pytest.raises(RunError, match="is no number"):
         load(other)
+
+
+FORGED = {
+    "negative precisions": ("gaussian/precision", lambda v: -v, "positive"),
+    "a matrix that is not positive definite": ("gaussian/precision", lambda v: v * 0 + 1, "definite"),
+    "no number": ("poisson/rate", lambda v: v * np.nan, "negative"),
+    "probabilities above one": ("start/start", lambda v: v * 2, "sum to 1"),
+    "another type": ("poisson/rate", lambda v: v.astype("f4"), "negative"),
+    "another shape": ("gaussian/mean", lambda v: v[..., :1].copy(), "gaussian"),
+    "another name": ("start/start", None, "start/start is missing"),
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_draws_that_no_model_has_are_refused_by_name(case, run):
+    site, change, said = FORGED[case]
+
+    def spoil(arrays):
+        value = arrays.pop(site)
+        return arrays | ({} if change is None else {site: change(value)})
+
+    with pytest.raises(RunError, match=rf"run: draws.safetensors does not fit .*{said}"):
+        load(with_arrays(run, "draws.safetensors", spoil))
+
+
+def test_a_guide_that_cannot_be_drawn_from_is_refused(run):
+    bad = with_arrays(run, "params.safetensors", lambda arrays: arrays | {"poisson": -arrays["poisson"]})
+    with pytest.raises(RunError, match="params.safetensors"):
+        load(bad).guide.draw(2)
+
+
+def test_draws_of_a_regression_that_no_prior_has_are_refused(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    run = ppl.fit(ppl.GLM(), x, target="x1").save(tmp_path / "run")
+    site = "regression/shared"
+    for change in (lambda v: v.astype("f4"), lambda v: v * np.inf, lambda v: v[:, :0].copy()):
+        bad = with_arrays(run, "draws.safetensors", lambda a, c=change: a | {site: c(a[site])})
+        with pytest.raises(RunError, match="draws.safetensors does not fit"):
+            load(bad)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ppl_models.cli.streams import apart, open_streams, results
 from ppl_models.errors import DataError, Interrupted, OutputError, PplError, UsageError
 from ppl_models.light import lighten
 from ppl_models.threads import VARIABLE, prepare_environment
-from ppl_models.wording import at_a_terminal
+from ppl_models.wording import at_a_terminal, words_of
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises since 8.2 where a group is called without a command."""
@@ -195,7 +195,8 @@ def _told(error: BaseException) -> int:
     if isinstance(error, PplError):
         complain(str(error))
         return error.exit_code
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    kind, said = type(error).__name__, words_of(error)
+    what = kind if said == kind else f"{kind}: {said[:300]}"
     advice = "" if os.environ.get("PPL_DEBUG") else "; set PPL_DEBUG=1 for the traceback"
     complain(f"internal error: {what} (this is a bug{advice})")
     return 1
@@ -207,7 +208,7 @@ def _out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or (torch is not None and isinstance(error, torch.OutOfMemoryError))
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in words_of(error))
     )
 
 

@@ -31,9 +31,10 @@ from ppl_models.cli.progress import ProgressLine
 from ppl_models.cli.signals import Stop
 from ppl_models.cli.streams import apart, results
 from ppl_models.data import known_formats
-from ppl_models.errors import Interrupted, NotTrusted, UsageError
+from ppl_models.errors import Interrupted, NotTrusted, RunError, UsageError
 from ppl_models.model import Model
 from ppl_models.verbs import VERBS
+from ppl_models.wording import words_of
 
 if TYPE_CHECKING:
     from ppl_models.api import Fit
@@ -210,7 +211,7 @@ def plan_of(model: type[Model], options: Mapping[str, Any]) -> Plan:
     except UsageError:
         raise
     except (ValueError, TypeError) as error:  # of a model that somebody else wrote
-        raise UsageError(f"{model.__name__}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{model.__name__}: {words_of(error)}") from error
 
 
 def _check_environment() -> None:
@@ -252,7 +253,13 @@ def _run(model: type[Model], data: str, options: dict[str, Any]) -> None:
         finish(target, options, plan, lambda progress: _fitted(plan, data, target, options, progress))
 
 
-def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable[[Progress], "Fit"]) -> None:
+def finish(
+    target: Path,
+    options: Mapping[str, Any],
+    plan: Plan,
+    train: Callable[[Progress], "Fit"],
+    going_on: bool = False,
+) -> None:
     """Train with a line of progress, save, and say what came out.
 
     Args:
@@ -260,11 +267,12 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
         options: of the command: `quiet`, `strict`, and those of training.
         plan: what is fitted.
         train: fits it, and tells its progress.
+        going_on: whether the run that is in `target` is of the same fit.
 
     Raises:
         Interrupted: if the training was stopped; what there is, is saved.
         NotTrusted: if the fit fails its own checks, and `strict` is set; it is saved.
-        KeyboardInterrupt: if it was stopped before the first step.
+        KeyboardInterrupt: if it was stopped before there was anything to save.
     """
     tolerance, budget = options.get("tolerance", 1e-3), options.get("budget")
     began = time.perf_counter()
@@ -275,10 +283,17 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
             line(phase, step, elbo, left)
             stop.check()
 
-        fitted = train(progress)
-        stop.training = False
-        if stop.code and not fitted.trained.steps:
-            raise KeyboardInterrupt
+        before = None if going_on else _stored(target)
+        try:
+            fitted = train(progress)
+            stop.training = False
+            if stop.code and not fitted.trained.steps:
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:  # outside of the steps, where there may be a checkpoint all the same
+            now = _stored(target)
+            if now is None or (now == before and not going_on):
+                raise
+            raise _interrupted(plan.model, target, stop.code or 130) from None
         line.say("checking and saving")
         slim = bool(options.get("slim")) and not stop.code  # what was stopped keeps its rows, to go on
         fitted.save(target, force=True, slim=slim)
@@ -289,10 +304,7 @@ def finish(target: Path, options: Mapping[str, Any], plan: Plan, train: Callable
             note(each)
     _report(fitted, target, options, plan)
     if stop.code:
-        raise Interrupted(
-            f"stopped; what there was is saved in {target}; to go on: ppl resume {_named(fitted, target)}",
-            stop.code,
-        )
+        raise _interrupted(fitted.model, target, stop.code)
     verdict = fitted.check()
     if options["strict"] and verdict.verdict == "not trusted":
         raise NotTrusted(f"not trusted: {_failures(verdict)} (saved in {target})")
@@ -338,21 +350,37 @@ def _report(fitted: "Fit", target: Path, options: Mapping[str, Any], plan: Plan)
     say()
     say(fitted.check().text(limit or 100))
     say()
-    run = _named(fitted, target)
+    run = _named(fitted.model, target)
     first = next(verb for verb in NEXT if isinstance(fitted.bound, VERBS[verb].needs))
     for label, text in (("saved", str(target)), ("next", f"ppl {first} {run}"), ("", f"ppl summary {run}")):
         say(f"{label:<6}{text}")
 
 
-def _named(fitted: "Fit", target: Path) -> str:
+def _interrupted(model: Model, target: Path, code: int) -> Interrupted:
+    """What a fit that was stopped ends with where there is a run to go on from."""
+    named = _named(model, target)
+    return Interrupted(f"stopped; what there was is saved in {target}; to go on: ppl resume {named}", code)
+
+
+def _stored(target: Path) -> dict[str, Any] | None:
+    """The manifest of the run that is there, if one is."""
+    from ppl_models import store
+
+    try:
+        return store.read_run(target).manifest
+    except RunError:
+        return None
+
+
+def _named(model: Model, target: Path) -> str:
     """A run as the arguments of a verb: with the file of its model, if it is one's own."""
     from ppl_models.registry import reference
 
-    model = reference(type(fitted.model))
-    path, _, name = model.rpartition(":")
+    code = reference(type(model))
+    path, _, name = code.rpartition(":")
     if path.startswith(f"{Path.cwd()}/"):
-        model = f"{Path(path).relative_to(Path.cwd())}:{name}"
-    own = f" --model {shlex.quote(model)}" if path.endswith(".py") else ""
+        code = f"{Path(path).relative_to(Path.cwd())}:{name}"
+    own = f" --model {shlex.quote(code)}" if path.endswith(".py") else ""
     return f"{shlex.quote(str(target))}{own}"
 
 

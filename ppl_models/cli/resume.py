@@ -54,4 +54,4 @@ def resume(run: str, **options: Any) -> None:
                 progress=progress,
             )
 
-        finish(path, options, Plan(load(path, options["model"]).model), train)
+        finish(path, options, Plan(load(path, options["model"]).model), train, going_on=True)

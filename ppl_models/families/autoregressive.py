@@ -9,13 +9,14 @@ those of Bayesian linear regression (Bishop 2006, PRML, §3.3; with several colu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ppl_models.families.base import Features, LinearEmission, columns_of
 from ppl_models.families.full_gaussian import scale_tril_of
 from ppl_models.families.normal_prior import CLOSE, LOG_2PI, STEPS, NormalFactor, NormalPrior
 from ppl_models.importing import lazy
+from ppl_models.inference.factors import Support
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -234,6 +235,11 @@ class AutoregressiveGaussian(NormalFactor, LinearEmission):
         return self._triangle(
             torch.logdet(precision), precision, coefficient, precision.new_zeros(*coefficient.shape[:-1], 1)
         )
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Precisions are positive definite."""
+        return {"coefficient": Support.REAL, "precision": Support.DEFINITE}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`precision` (K, G, Q, Q), then `coefficient` (K, G, P Q) given it, B row by row."""

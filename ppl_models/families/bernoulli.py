@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ from ppl_models.families.family import Conjugate, Family, Group, Network, Prior
 from ppl_models.families.likelihood import Likelihood
 from ppl_models.families.unit import two_valued, unit_intervals
 from ppl_models.importing import lazy
-from ppl_models.inference.factors import nonnegative
+from ppl_models.inference.factors import Support, nonnegative
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -81,6 +81,11 @@ class Bernoulli(ColumnEmission):
     def _posterior(self, S: Tensor) -> tuple[Tensor, Tensor]:
         no, yes = self.concentration.to(S).unbind(-1)
         return yes + S[..., 1], no + S[..., 0] - S[..., 1]
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Probabilities."""
+        return {"probability": Support.PROBABILITY}
 
     def possible(self, statistics: Tensor) -> Tensor:
         """0 ≤ Σx ≤ n."""

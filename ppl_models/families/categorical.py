@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ppl_models.data.schema import Column, Kind
@@ -11,7 +11,7 @@ from ppl_models.families.bernoulli import LevelPrior
 from ppl_models.families.family import Conjugate, Family, Group, Network
 from ppl_models.families.likelihood import Likelihood
 from ppl_models.importing import lazy
-from ppl_models.inference.factors import Dirichlet, nonnegative
+from ppl_models.inference.factors import Dirichlet, Support, nonnegative
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -56,6 +56,11 @@ class Categorical(LinearEmission):
     def free_parameters(self) -> int:
         """Levels less one, for each column and state."""
         return self.states * sum(L - 1 for L in self.levels)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Probabilities of each column."""
+        return {row.name: Support.SIMPLEX for row in self.rows}
 
     def possible(self, statistics: Tensor) -> Tensor:
         """Counts are not negative."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ppl_models.data.schema import Kind
@@ -10,6 +11,7 @@ from ppl_models.families.columns import ColumnEmission
 from ppl_models.families.family import Conjugate, Family, Group
 from ppl_models.families.poisson import RatePrior
 from ppl_models.importing import lazy
+from ppl_models.inference.factors import Support
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -56,6 +58,11 @@ class Exponential(ColumnEmission):
         """ψ(a) − log b, −a/b."""
         a, b = self._posterior(statistics)
         return torch.stack([torch.digamma(a) - b.log(), -a / b], -1)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Rates."""
+        return {"rate": Support.NONNEGATIVE}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`rate`, times the column's mean."""

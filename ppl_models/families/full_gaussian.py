@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from ppl_models.families.normal_prior import (
 )
 from ppl_models.families.normal_prior import root as root_of
 from ppl_models.importing import lazy
-from ppl_models.inference.factors import Site, Theta
+from ppl_models.inference.factors import Site, Support, Theta
 from ppl_models.kernels.workspace import Workspace
 from ppl_models.threads import threads_for
 
@@ -475,6 +475,11 @@ class FullGaussian(NormalFactor, LinearEmission):
         linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
         zero = 0.5 * (log_det - D * LOG_2PI - D / kappa - (mean * linear).sum(-1))
         return self._pack(zero, linear, -0.5 * precision.expand(*kappa.shape, D, D), double=True)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Precisions are positive definite."""
+        return {"mean": Support.REAL, "precision": Support.DEFINITE}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`precision`, then `mean` given it."""

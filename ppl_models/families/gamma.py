@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -12,7 +13,7 @@ from ppl_models.families.columns import ColumnEmission
 from ppl_models.families.family import Conjugate, Family, Group
 from ppl_models.families.poisson import RatePrior
 from ppl_models.importing import lazy
-from ppl_models.inference.factors import nonnegative
+from ppl_models.inference.factors import Support, nonnegative
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -130,6 +131,11 @@ class Gamma(ColumnEmission):
         log_b = torch.digamma(rate) - d.log()
         parts = (a * log_b - torch.lgamma(a), -rate / d, a)
         return torch.stack([q.expect(part) for part in parts], -1)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Shapes and rates."""
+        return {"shape": Support.POSITIVE, "rate": Support.NONNEGATIVE}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`shape`, then `rate` (times the column's mean) given it."""

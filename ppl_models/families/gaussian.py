@@ -7,7 +7,7 @@ Covariances: full or tied (`ppl_models.families.full_gaussian`), of low rank bes
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,7 +30,7 @@ from ppl_models.families.normal_prior import (
     centres,
 )
 from ppl_models.importing import lazy
-from ppl_models.inference.factors import nonnegative
+from ppl_models.inference.factors import Support, nonnegative
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -130,6 +130,11 @@ class DiagonalGaussian(NormalFactor, ColumnEmission):
         log_tau, square, linear, tau = NormalGamma(*posterior).moments()
         zero = 0.5 * (log_tau - square - LOG_2PI)
         return torch.stack([zero, linear, (-0.5 * tau).expand_as(linear)], -1)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Precisions are positive."""
+        return {"mean": Support.REAL, "precision": Support.POSITIVE}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`precision`, then `mean` given it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_models.families.base import Features, LinearEmission, columns_of
 from ppl_models.importing import lazy
-from ppl_models.inference.factors import Site, Theta
+from ppl_models.inference.factors import Site, Support, Theta
 from ppl_models.kernels.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ class Label(LinearEmission):
     def expected_natural(self, statistics: Tensor) -> Tensor:
         """0 where a component may have a label, and next to −∞ elsewhere."""
         return self._log(statistics)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Given."""
+        return {"member": Support.PROBABILITY}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """No site: `member` is given."""

@@ -18,6 +18,7 @@ from ppl_models.families.columns import CellEmission
 from ppl_models.families.full_gaussian import scale_tril_of
 from ppl_models.families.normal_prior import CLOSE, LOG_2PI, NOTHING, STEPS, NormalFactor, NormalPrior, Size
 from ppl_models.importing import lazy
+from ppl_models.inference.factors import Support
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -310,6 +311,11 @@ class LowRankGaussian(NormalFactor, CellEmission):
         w = torch.randn(number, self.states, D, 1 + self.rank, generator=rng, dtype=torch.float64) / D**0.5
         w[..., 0] = 0.0
         return self.natural({"precision": torch.ones_like(w[..., 0]), "coefficient": w}).to(device)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Precisions are positive."""
+        return {"coefficient": Support.REAL, "precision": Support.POSITIVE}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`precision` (K, D), then `coefficient` (K, D, P) given it: the mean, and loadings."""

@@ -9,7 +9,7 @@ cell (Greenwood & Yule 1920, J. R. Statist. Soc. 83), given which everything is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from ppl_models.families.likelihood import CountLikelihood
 from ppl_models.families.normal_prior import LOG_2PI
 from ppl_models.families.poisson import RatePrior
 from ppl_models.importing import lazy
-from ppl_models.inference.factors import nonnegative
+from ppl_models.inference.factors import Support, nonnegative
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -171,6 +171,11 @@ class NegativeBinomial(AugmentedEmission):
     def _rate(self, a: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
         """Shape and rate of q(b | a)."""
         return self.prior_shape + S[..., 0] * a, self.prior_rate / a + S[..., 1]
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Sizes and rates."""
+        return {"size": Support.POSITIVE, "rate": Support.NONNEGATIVE}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`size`, a, then `rate`, b given it."""

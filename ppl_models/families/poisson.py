@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from ppl_models.families.columns import ColumnEmission
 from ppl_models.families.family import Conjugate, Family, Group, Network, Prior
 from ppl_models.families.likelihood import CountLikelihood
 from ppl_models.importing import lazy
+from ppl_models.inference.factors import Support
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -75,6 +76,11 @@ class Poisson(ColumnEmission):
         a, b = self._posterior(statistics)
         mean = self.mean.to(a)
         return torch.stack([-mean * a / b, torch.digamma(a) - b.log() + mean.log()], -1)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Rates."""
+        return {"rate": Support.NONNEGATIVE}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`rate`, relative to the column's mean."""

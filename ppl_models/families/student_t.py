@@ -12,7 +12,7 @@ mixture modelling, Neurocomputing 64, https://doi.org/10.1016/j.neucom.2004.11.0
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -33,7 +33,7 @@ from ppl_models.families.normal_prior import (
     centres,
 )
 from ppl_models.importing import lazy
-from ppl_models.inference.factors import nonnegative
+from ppl_models.inference.factors import Support, nonnegative
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -225,6 +225,11 @@ class StudentT(NormalFactor, AugmentedEmission):
             nu, constant = dof.expect(nodes), dof.expect(log_constant(nodes))
         zero = 0.5 * (log_tau - LOG_2PI) + constant
         return torch.stack([zero, -0.5 * (square + nu), linear, -0.5 * tau, 0.5 * nu], -1)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Precisions and degrees of freedom are positive."""
+        return {"mean": Support.REAL, "precision": Support.POSITIVE, "dof": Support.POSITIVE}
 
     def sites(self, statistics: Tensor, site: Site) -> Theta:
         """`precision`, `mean` given it, and `dof`, which is no site where it is given."""

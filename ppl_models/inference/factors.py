@@ -17,6 +17,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from ppl_models.importing import lazy
@@ -33,6 +34,31 @@ Site = Callable[[str, "dist.TorchDistribution"], "Tensor"]
 
 Theta = Mapping[str, "Tensor"]
 """Values of a factor's sites, each (..., K, ...) with the leading dimensions of the statistics."""
+
+
+class Support(Enum):
+    """Where the values of a site lie; found without Pyro, which reading a run does not wait for."""
+
+    REAL = "a number"
+    NONNEGATIVE = "not negative"
+    POSITIVE = "positive"
+    PROBABILITY = "between 0 and 1"
+    SIMPLEX = "probabilities that sum to 1"
+    DEFINITE = "a positive definite matrix"
+
+    def holds(self, value: Tensor) -> bool:
+        """Whether every value, finite as it must be, lies there."""
+        if not value.isfinite().all():
+            return False
+        if self is Support.DEFINITE:
+            return not bool(torch.linalg.cholesky_ex(value).info.any())
+        if self is Support.REAL:
+            return True
+        if self is Support.POSITIVE:
+            return bool((value > 0).all())
+        if self is Support.SIMPLEX and ((value.sum(-1) - 1).abs() > 1e-6).any():
+            return False
+        return bool((value >= 0).all() and (self is Support.NONNEGATIVE or (value <= 1 + 1e-6).all()))
 
 
 class Factor(ABC):
@@ -63,6 +89,11 @@ class Factor(ABC):
     @abstractmethod
     def natural(self, theta: Theta) -> Tensor:
         """η(θ), of the statistics' shape."""
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Where the values lie that `sites` names, by name: stored draws are held against it."""
+        return {}
 
     @abstractmethod
     def possible(self, statistics: Tensor) -> Tensor:
@@ -115,6 +146,11 @@ class Dirichlet(Factor):
         """(..., J), as the concentration's."""
         return tuple(self.concentration.shape)
 
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Probabilities."""
+        return {self.name: Support.SIMPLEX}
+
     def _posterior(self, statistics: Tensor) -> Tensor:
         return self.concentration.to(statistics) + statistics
 
@@ -164,6 +200,11 @@ class Sticks(Factor):
     def shape(self) -> tuple[int, ...]:
         """(K,)."""
         return (self.components,)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Sticks, and weights."""
+        return {f"{self.name}_stick": Support.PROBABILITY, self.name: Support.SIMPLEX}
 
     def _posterior(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
         after = statistics.flip(-1).cumsum(-1).flip(-1) - statistics

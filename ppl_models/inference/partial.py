@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppl_models.importing import lazy
-from ppl_models.inference.factors import Factor, Site, Theta, nonnegative
+from ppl_models.inference.factors import Factor, Site, Support, Theta, nonnegative
 
 if TYPE_CHECKING:
     import pyro.distributions as dist
@@ -66,6 +66,18 @@ class PartialDirichlet(Factor):
     def free_parameters(self) -> int:
         """One entry of each group is given by the others."""
         return sum(index.shape[0] * (index.shape[1] - 1) for index, _, _ in self.blocks)
+
+    @property
+    def supports(self) -> Mapping[str, Support]:
+        """Probabilities of the groups, and of the array, of which some are given."""
+        return {
+            self.name: Support.PROBABILITY,
+            **{
+                f"{self.name}_{index.shape[1]}": Support.SIMPLEX
+                for index, _, _ in self.blocks
+                if index.shape[1] > 1
+            },
+        }
 
     def possible(self, statistics: Tensor) -> Tensor:
         """Counts are not negative."""

@@ -324,6 +324,30 @@ class Joint(Conjugate):
         """η(θ) of every factor."""
         return {name: factor.natural(theta[name]) for name, factor in self.factors.items()}
 
+    def guide_fault(self, params: Statistics) -> str:
+        """Statistics whose expected natural parameters are not finite."""
+        for name, factor in self.factors.items():
+            if not factor.expected_natural(params[name]).isfinite().all():
+                return f"{name} is no sum of statistics"
+        return ""
+
+    def draws_fault(self, params: Statistics, theta: Draws) -> str:
+        """Sites that are missing, or not what their factor declares, or do not go together; without Pyro."""
+        for name, factor in self.factors.items():
+            for site, support in factor.supports.items():
+                value = theta.get(name, {}).get(site)
+                if value is None:
+                    return f"{name}/{site} is missing"
+                if value.dtype != torch.float64 or not support.holds(value):
+                    return f"{name}/{site} is not {support.value} throughout"
+            try:
+                found = factor.natural(theta[name])
+            except (RuntimeError, ValueError, IndexError, KeyError):
+                return f"the sites of {name} do not go together"
+            if tuple(found.shape[1:]) != tuple(factor.shape) or found.isnan().any():
+                return f"the sites of {name} have other shapes than the model"
+        return ""
+
     def log_prob(self, theta: Draws, statistics: Statistics | None) -> Tensor:
         """Log q(θ | S), (S,); the log prior for None."""
         total = 0.0

@@ -161,3 +161,27 @@ def test_a_poisoned_program_is_told_by_site_column_and_row(tmp_path):
     found = ppl.fit(model, frame, guide="normal", steps=2_000)
     assert found.status is Status.DIVERGED
     assert "site 'x', column 'x', row 8" in found.trained.reason
+
+
+def test_a_signal_outside_of_the_steps_names_the_run_if_there_is_one_of_this_fit(tmp_path):
+    from ppl_models import store
+    from ppl_models.cli.fit import Plan, finish
+    from ppl_models.errors import Interrupted
+
+    target, made = tmp_path / "run", []
+
+    def stopped(made, going_on=False):
+        def train(progress):
+            for number in made:
+                store.write_run(target, manifest={"turn": number}, params={}, history=[], force=True)
+            raise KeyboardInterrupt
+
+        with pytest.raises(Interrupted) as error:
+            finish(target, {"quiet": True}, Plan(ppl.MLP()), train, going_on)
+        assert error.value.exit_code == 130
+        return str(error.value)
+
+    assert stopped(made) == "stopped before there was anything to save"
+    assert f"ppl resume {target}" in stopped([1])
+    assert stopped([]) == "stopped before there was anything to save"  # that run is of another fit
+    assert f"ppl resume {target}" in stopped([], going_on=True)

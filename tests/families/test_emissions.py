@@ -19,7 +19,7 @@ from ppl_models.families.negative_binomial import NegativeBinomial
 from ppl_models.families.normal_prior import NormalPrior
 from ppl_models.families.poisson import Poisson
 from ppl_models.families.student_t import StudentT
-from ppl_models.inference.factors import Dirichlet
+from ppl_models.inference.factors import Dirichlet, Support
 from ppl_models.kernels.workspace import Workspace
 
 R, K, N = 2, 2, 24
@@ -55,6 +55,11 @@ def check_factor(factor, S):
     torch.testing.assert_close(factor.evaluate(none)[1], none.new_zeros(R), atol=1e-9, rtol=0)
 
     theta = factor.draw(S)
+    assert factor.supports.keys() == theta.keys()
+    for name, support in factor.supports.items():
+        assert support.holds(theta[name])
+        assert support in (Support.REAL,) or not support.holds(-theta[name])
+        assert not support.holds(torch.full_like(theta[name], torch.inf))
     gain = factor.log_prob(theta, S) - factor.log_prob(theta, none)
     inner = (S * factor.natural(theta)).flatten(1).sum(-1)
     torch.testing.assert_close(inner - factor.log_normalizer(S), gain, rtol=1e-8, atol=1e-7)

@@ -1,5 +1,6 @@
 """User-defined models that print, exit, loop, raise, and change what is global."""
 
+import shutil
 import signal
 import time
 
@@ -77,6 +78,9 @@ def strangers(tries: Tries) -> None:
             wrong = ended.err[-300:]
         if not wrong and ended.out and not (ended.out.startswith("{") and ended.out.rstrip().endswith("}")):
             wrong = f"results are not clean: {ended.out[:100]!a}"
+        if not wrong and not ended.code and not (tries.place / "r" / "run.json").exists():
+            wrong = "there is no run where it was to be"
+        shutil.rmtree(tries.place / "r", ignore_errors=True)
         tries.tried(wrong and f"{name}: {wrong}", f"exit code {ended.code}")
 
 

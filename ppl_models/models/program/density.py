@@ -26,6 +26,7 @@ from ppl_models.models.program.execution import Densities, Substitute, densities
 from ppl_models.models.program.failures import telling
 from ppl_models.models.program.recording import Recording, recorded
 from ppl_models.models.program.sites import Site, Sites
+from ppl_models.wording import words_of
 
 SITES = 32
 """Sites of an execution from which on operations that are alike are made at once."""
@@ -125,7 +126,7 @@ class Density:
         except PplError:
             raise
         except Exception as error:  # whatever functorch cannot do
-            return " ".join(str(error).split())[:160] or type(error).__name__
+            return words_of(error)[:160]
         same = all(
             torch.allclose(a[i], b, rtol=1e-8, atol=1e-8, equal_nan=True)
             for i, one in enumerate(single)

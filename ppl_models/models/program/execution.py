@@ -28,6 +28,7 @@ from torch import Tensor
 from ppl_models.errors import Unsupported, UsageError
 from ppl_models.models.program.centring import scale_of, transform_of
 from ppl_models.models.program.elimination import Elimination
+from ppl_models.models.program.failures import in_place
 from ppl_models.models.program.inplace import Writable
 from ppl_models.models.program.missing import as_tensor, filled, masked
 from ppl_models.models.program.sites import Sites
@@ -43,11 +44,14 @@ class Densities(NamedTuple):
 
 @contextmanager
 def numerics() -> Iterator[None]:
-    """Double precision and no checks of values, as within `vmap`; as it was before, afterwards."""
+    """Double precision and no checks of values, as within `vmap`; as it was before, afterwards.
+
+    So is the working directory, to which a run or a checkpoint may be written.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with pyro.validation_enabled(False), warnings.catch_warnings():
+        with in_place(), pyro.validation_enabled(False), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
             warnings.filterwarnings("ignore", "An output with one or more elements was resized")
             yield

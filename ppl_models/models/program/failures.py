@@ -1,13 +1,15 @@
 """What goes wrong in a user-defined model: one line that says which file, line and site."""
 
 import linecache
+import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ppl_models.errors import PplError, UsageError
+from ppl_models.wording import words_of
 
 
 def file_of(model: Any) -> str:
@@ -27,8 +29,30 @@ def line_here(model: Any) -> int | None:
 
 
 @contextmanager
+def in_place() -> Iterator[None]:
+    """The working directory is afterwards what it was, whatever code of somebody else did with it."""
+    before = _directory()
+    try:
+        yield
+    finally:
+        if before and _directory() != before:
+            with suppress(OSError):
+                os.chdir(before)
+
+
+def _directory() -> str:
+    """The working directory; "" where it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+@contextmanager
 def telling(model: Any, doing: str = "", site: Any = None) -> Iterator[None]:
     """Whatever a model raises as a `UsageError` with its file and line; errors of ours as they are.
+
+    The working directory is afterwards what it was, as after `numerics`.
 
     Args:
         model: whose code is executed.
@@ -36,7 +60,8 @@ def telling(model: Any, doing: str = "", site: Any = None) -> Iterator[None]:
         site: called for the name of the site that was reached, or None.
     """
     try:
-        yield
+        with in_place():
+            yield
     except (PplError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # SystemExit, and whatever else a model may raise
@@ -49,9 +74,10 @@ def _told(model: Any, error: BaseException, doing: str, site: str | None) -> str
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if path and f.filename == path]
     if lines:
         where += f", line {lines[-1]}"
-    text = " ".join(str(error).split())
+    text = words_of(error)
     named = f"site {site!r}: " if site and site not in text else ""
-    what = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    kind = type(error).__name__
+    what = kind if text == kind else f"{kind}: {text[:300]}"
     code = linecache.getline(path, lines[-1] or 0).strip() if lines else ""
     at = f" (in: {code[:80]})" if code else ""
     return f"{where}: {f'{doing}: ' if doing else ''}{named}{what}{at}"

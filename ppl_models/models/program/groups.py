@@ -23,6 +23,7 @@ from ppl_models.draws import Posterior, Variables
 from ppl_models.errors import Unsupported
 from ppl_models.inference.chains import mixing_of
 from ppl_models.models.program.execution import numerics, observed
+from ppl_models.models.program.failures import telling
 from ppl_models.models.program.naming import named
 from ppl_models.models.program.prior import prior_point
 from ppl_models.models.program.program import Program
@@ -42,7 +43,7 @@ def groups(bound: Any, fitted: Fitted) -> dict[str, "xr.Dataset"]:
     """The groups of a fit."""
     found = groups_of_draws(fitted, by_row=False)
     points = bound.point(fitted.posterior_draws.theta)
-    with numerics(), torch.no_grad():
+    with numerics(), telling(bound.model), torch.no_grad():
         said = observed(bound.model, bound.density.columns, bound.sites, points[0])
     found["observed_data"] = _dataset(bound, {name: value[None] for name, (value, _) in said.items()})
     p = fitted.posterior_draws
@@ -79,7 +80,7 @@ def prior_groups(bound: Any, seed: int, draws: int) -> dict[str, "xr.Dataset"]:
     each = sum(np.prod(site.shape, dtype=int) for site in bound.sites.observed.values())
     some = points[: _number(len(points), max(int(each), 1))]
     drawn, _ = simulated(bound, bound.density.columns, some, seed + 1)
-    with numerics(), torch.no_grad():
+    with numerics(), telling(bound.model), torch.no_grad():
         said = observed(bound.model, bound.density.columns, bound.sites, points[0])
     return {
         "prior": _made(variables, coords, None, len(points)),

@@ -22,6 +22,7 @@ from ppl_models.errors import DataError, Unsupported, UsageError
 from ppl_models.models.program.columns import Columns
 from ppl_models.models.program.failures import file_of, line_here, telling
 from ppl_models.models.program.missing import as_tensor
+from ppl_models.wording import words_of
 
 Plates = tuple[tuple[int, str, int], ...]
 """(dim, name, size) of the vectorised plates of a site, outermost first."""
@@ -248,7 +249,7 @@ def _check_values(model: Any, trace: Any) -> None:
         try:
             site["fn"].log_prob(value)
         except (ValueError, RuntimeError) as error:
-            text = " ".join(str(error).split())
+            text = words_of(error)
             if site["is_observed"] and "support" in text:
                 support = _base(site["fn"]).support
                 text = (

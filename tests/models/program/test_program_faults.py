@@ -1,6 +1,7 @@
 """What must not end a fit of a user-defined model, and what is said where something does."""
 
 import json
+import os
 from dataclasses import dataclass
 
 import arviz as az
@@ -137,6 +138,34 @@ class Gone(ppl.PyroModel):
 def test_whatever_a_model_raises_is_told_with_its_line():
     with pytest.raises(UsageError, match=r"test_program_faults.py, line \d+: .*BaseException: gone"):
         ppl.fit(Gone(), pd.DataFrame({"x": [1.0]}))
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+@dataclass(frozen=True)
+class Wanders(ppl.PyroModel):
+    fails: bool = False
+
+    def model(self, data):
+        os.chdir("/")
+        m = pyro.sample("m", dist.Normal(0.0, 10.0))
+        if self.fails:
+            raise Unspeakable
+        with pyro.plate("rows", len(data)):
+            pyro.sample("x", dist.Normal(m, 1.0), obs=data["x"])
+
+
+def test_a_model_that_changes_directory_leaves_the_run_where_it_was_to_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = pd.DataFrame({"x": [1.0, 2.0, 4.0]})
+    ppl.fit(Wanders(), data, steps=5, restarts=1).save("run")
+    assert (tmp_path / "run" / "run.json").exists()
+    with pytest.raises(UsageError, match=r"line \d+: .*Unspeakable \(in: raise Unspeakable\)"):
+        ppl.fit(Wanders(fails=True), data)
+    assert os.getcwd() == str(tmp_path)
 
 
 def test_select_on_a_user_defined_model():
