@@ -325,9 +325,12 @@ class Joint(Conjugate):
         return {name: factor.natural(theta[name]) for name, factor in self.factors.items()}
 
     def guide_fault(self, params: Statistics) -> str:
-        """Statistics whose expected natural parameters are not finite."""
+        """Statistics whose E_q[η] or log Z is not finite, as of counts that are negative."""
         for name, factor in self.factors.items():
-            if not factor.expected_natural(params[name]).isfinite().all():
+            expected, divergence = factor.evaluate(params[name])
+            if params[name].dtype != torch.float64 or not (
+                expected.isfinite().all() and divergence.isfinite()
+            ):
                 return f"{name} is no sum of statistics"
         return ""
 
