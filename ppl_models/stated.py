@@ -31,12 +31,23 @@ PARTS: dict[str, Any] = {
 """Of each part of run.json that may be taken for what it is not, the type."""
 
 
+NEEDED = {
+    "": ("calibration", "checks", "restarts", "separated"),
+    "data": ("sha256", "rows", "stored", "times"),
+}
+"""Parts that may be of any type, and have to be there."""
+
+
 def check_parts(m: Mapping[str, Any]) -> None:
-    """Refuse parts of run.json that are of another type.
+    """Refuse parts of run.json that are of another type, or not there.
 
     Raises:
         TypeError: naming the part.
     """
+    for owner, names in NEEDED.items():
+        for name in names:
+            if name not in (m[owner] if owner else m):
+                raise TypeError(f"{owner and owner + '.'}{name} is missing")
     for name, kind in PARTS.items():
         if name in m:
             _check(name, m[name], kind)
@@ -63,6 +74,9 @@ def check_schema(schema: Schema) -> None:
         figures = (column.mean, column.sd, column.minimum, column.maximum, column.resolution, *column.shares)
         if not all(map(np.isfinite, figures)):
             raise ValueError(f"column {column.name!a} has figures that are not finite")
+        for labels in (column.levels, column.categories):
+            if len(set(labels)) < len(labels):
+                raise ValueError(f"column {column.name!a} has a label twice")
         if not column.labelled:
             _check_figures(column)
     names, square = schema.names, {len(row) for row in schema.correlation}
