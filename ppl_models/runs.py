@@ -115,14 +115,12 @@ def _without_rows(data: Dataset) -> Dataset:
 
 def _packed(p: Posterior) -> bytes:
     """Draws, log densities and weights."""
-    from safetensors.numpy import save as to_bytes
-
     arrays = {name: np.asarray(getattr(p, name), np.float64) for name in ("log_p", "log_q", "log_weight")}
     if p.iteration is not None:
         arrays["iteration"] = np.asarray(p.iteration, np.int64)
     for factor, sites in p.theta.items():
         arrays |= {f"{factor}/{site}": np.ascontiguousarray(v.numpy()) for site, v in sites.items()}
-    return to_bytes(arrays)
+    return store.pack(arrays)
 
 
 def _unpacked(arrays: dict[str, np.ndarray], said: dict[str, Any]) -> Posterior:
@@ -158,8 +156,6 @@ def keeper(path: Any) -> Callable[[Record], None]:
 def _write(
     path: Any, fit: Record, said: dict[str, Any], params: dict[str, Any], files: dict[str, bytes], force: bool
 ) -> Path:
-    from safetensors.numpy import save as to_bytes
-
     data, checkpoint = fit.data, fit.trained.checkpoint
     rows: dict[str, np.ndarray] = {}
     if not said.get("slim"):
@@ -172,9 +168,9 @@ def _write(
         f"{ESSENCE}{name}": array for name, array in (fit.origin.essence() or {}).items() if said.get("slim")
     }
     rows |= {f"{ARRAY}{name}": np.array(array, np.float64) for name, array in data.arrays.items()}
-    files = {"data.safetensors": to_bytes(rows), **files}
+    files = {"data.safetensors": store.pack(rows), **files}
     if checkpoint is not None:
-        files[CHECKPOINT] = to_bytes({name: value.numpy() for name, value in checkpoint.tensors.items()})
+        files[CHECKPOINT] = store.pack({name: value.numpy() for name, value in checkpoint.tensors.items()})
         said = said | {"checkpoint": checkpoint.numbers}
     params = {name: value.cpu().numpy() for name, value in {**fit.params, **params}.items()}
     stored = store.write_run(
@@ -404,7 +400,12 @@ def load(path: Any, model: Any = None) -> Record:
             f"{name}: run.json does not describe a fit that this version can read ({error})"
         ) from None
     found = {k: tuple(v.shape[1:]) for k, v in trained.params.items()}
-    unfit = wanted is not None and found != dict(wanted)
+    own_shapes = found if wanted is None else dict(wanted)
+    if (
+        trained.checkpoint is not None and trained.status is Status.INTERRUPTED
+    ):  # what follows the steps may not be there yet
+        own_shapes = {k: own_shapes.get(k, ()) for k in found}
+    unfit = found != own_shapes
     if unfit or values.ndim != 2 or values.shape[1] != len(schema.columns):
         raise RunError(f"{name}: params.safetensors does not fit the model in run.json; fit it again")
     if int(rows["lengths"].sum()) != data.rows or (not slim and data.sha256 != m["data"]["sha256"]):

@@ -62,7 +62,8 @@ def restore(checkpoint: Checkpoint, state: GradientState, target: StochasticTarg
     device = next(iter(own.values())).device
 
     def part(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v.to(device) for k, v in found.items() if k.startswith(prefix)}
+        values = {k.removeprefix(prefix): v.to(device) for k, v in found.items() if k.startswith(prefix)}
+        return {name: _laid(value, own.get(name)) for name, value in values.items()}
 
     now = part("now.")
     if {k: v.shape for k, v in now.items()} != {k: v.shape for k, v in own.items()}:
@@ -73,7 +74,9 @@ def restore(checkpoint: Checkpoint, state: GradientState, target: StochasticTarg
         if moments:
             # the count stays where torch wants it, the moments lie beside the weights
             state.optimiser.state[parameter] = {
-                m: v.clone() if m == "step" and device.type == "cpu" else v.to(device).clone()
+                m: v.clone()
+                if m == "step" and device.type == "cpu"
+                else _laid(v.to(device).clone(), parameter)
                 for m, v in moments.items()
             }
     state.average, state.good, state.tensors = part("average."), part("good."), part("policy.")
@@ -86,3 +89,10 @@ def restore(checkpoint: Checkpoint, state: GradientState, target: StochasticTarg
     torch.set_rng_state(found["rng"])
     if device.type == "cuda" and "rng.cuda" in found:
         torch.cuda.set_rng_state(found["rng.cuda"], device)
+
+
+def _laid(value: Tensor, weight: Tensor | None) -> Tensor:
+    """A value in the memory format of its weight, such as channels last, by which sums are rounded."""
+    if weight is None or value.shape != weight.shape:
+        return value
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)

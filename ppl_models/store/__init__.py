@@ -23,7 +23,7 @@ signature, so a run from a stranger is as true as the stranger.
 from ppl_models.store._layout import SCHEMA_VERSION
 from ppl_models.store._locking import lock
 from ppl_models.store._reading import DamagedRun, StoredRun, list_runs, read_run
-from ppl_models.store._writing import check_target, next_run_directory, write_run
+from ppl_models.store._writing import check_target, next_run_directory, pack, write_run
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -33,6 +33,7 @@ __all__ = [
     "list_runs",
     "lock",
     "next_run_directory",
+    "pack",
     "read_run",
     "write_run",
 ]

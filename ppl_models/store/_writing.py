@@ -79,7 +79,7 @@ def write_run(
     content = {"schema_version": SCHEMA_VERSION, **content}
     dumps(content, "manifest")  # refuse before anything is written
     writers: dict[str, Writer] = {
-        PARAMS: _bytes_writer(_pack(params)),
+        PARAMS: _bytes_writer(pack(params)),
         HISTORY: _bytes_writer(_lines(history)),
     }
     for name, content_of in (files or {}).items():
@@ -265,7 +265,15 @@ def _lines(history: Iterable[Mapping[str, Any]]) -> bytes:
     return content
 
 
-def _pack(params: Mapping[str, np.ndarray]) -> bytes:
+def pack(params: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the bytes of a safetensors file.
+
+    `safetensors.numpy.save` writes the memory of an array as it lies there, and its shape: cells change
+    places where it is not in C order, as of weights with channels last. Here it is in that order.
+
+    Raises:
+        UsageError: a name or a type cannot be stored.
+    """
     from safetensors.numpy import save
 
     arrays = {}

@@ -163,6 +163,22 @@ def test_a_poisoned_program_is_told_by_site_column_and_row(tmp_path):
     assert "site 'x', column 'x', row 8" in found.trained.reason
 
 
+@pytest.mark.parametrize("name", ["cnn", "rnn"])
+def test_networks_that_are_stopped_go_on_to_the_same_numbers(name, tmp_path):
+    """Weights with channels last, and a forecast whose temperature only follows the steps."""
+    if name == "cnn":
+        rng, y = np.random.default_rng(0), np.arange(40) % 2
+        np.savez(tmp_path / "images.npz", X=rng.integers(0, 99, (40, 8, 8)).astype(np.uint8), y=y)
+        model, data, options = ppl.CNN(members=2), tmp_path / "images.npz", {"target": "y"}
+    else:
+        model, data, options = ppl.RNN(units=4, members=2), pd.DataFrame({"x": np.sin(np.arange(80.0))}), {}
+
+    run, options = tmp_path / "run", options | {"steps": 6, "batch_size": 8}
+    never = ppl.fit(model, data, checkpoint=run, checkpoint_every=1e-9, **options)
+    assert ppl.load(run).status is Status.INTERRUPTED  # the last checkpoint, as if it had been killed
+    assert same(ppl.resume(run), never)
+
+
 def test_a_signal_outside_of_the_steps_names_the_run_if_there_is_one_of_this_fit(tmp_path):
     from ppl_models import store
     from ppl_models.cli.fit import Plan, finish

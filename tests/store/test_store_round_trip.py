@@ -247,3 +247,11 @@ def test_import_is_light():
     script = "import sys, ppl_models.store; print({'torch', 'safetensors', 'xarray'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_arrays_in_any_order_of_memory_are_stored_as_they_are():
+    from safetensors.numpy import load
+
+    x = np.arange(24.0).reshape(2, 3, 4)
+    for array in (x, x.T, np.asfortranarray(x), x[:, ::2], x.transpose(0, 2, 1)):
+        np.testing.assert_array_equal(load(store.pack({"x": array}))["x"], array)
