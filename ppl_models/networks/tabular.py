@@ -24,6 +24,10 @@ from ppl_models.data.schema import Schema
 BINS = 48
 """Bins of a number, at most."""
 
+FARTHEST = 1e9
+"""Standard deviations from the mean at which a number is taken to lie if it lies farther: no row of a fit does.
+Of later ones single precision would make infinities, and predictions that are no numbers."""
+
 NUMBER, LABEL = 16, 8
 """Dimensions of the embedding of a number, and of a label."""
 
@@ -119,7 +123,7 @@ class CellCoding:
         """Rows of numbers (n, P) and of codes (n, L), float64, NaN where missing."""
         raw = (numbers - torch.from_numpy(self.mean)) / torch.from_numpy(self.sd)
         missing = raw.isnan()
-        x = torch.where(missing, torch.zeros_like(raw), raw).float()
+        x = torch.where(missing, torch.zeros_like(raw), raw).clamp(-FARTHEST, FARTHEST).float()
         last = torch.from_numpy(self.sizes - 1).to(labels.dtype)
         codes = torch.where(labels.isnan(), last, labels).long() + torch.from_numpy(self.start)
         return Cells(x, ~missing, codes)

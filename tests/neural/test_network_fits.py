@@ -52,6 +52,12 @@ def test_rows_that_are_unlike_the_fit_are_far(fitted):
     assert fitted.transform(far)["distance"].mean() > 3 * near.mean()
 
 
+def test_rows_out_of_all_reason_are_predicted_and_drawn(fitted):
+    far = table(5, 2).assign(u=[1e30, -1e300, 1e300, 0.0, 1e12])
+    assert np.isfinite(fitted.predict(far).to_numpy()).all()
+    assert np.isfinite(fitted.sample(far)["y"]).all()
+
+
 def test_columns_that_matter_have_importance(fitted):
     summary = fitted.summary()["mean"]
     assert summary["importance[u]"] > 0.1

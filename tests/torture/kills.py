@@ -84,10 +84,11 @@ def write_data(place: Path) -> None:
 
 def fit_arguments(name: str, out: str) -> list[str]:
     """The command line of a fit that keeps a checkpoint all the time."""
+    from ppl_models import PyroModel
     from ppl_models.registry import find
 
     kind = FITS[name][0]
-    steps = "checkpoint_every" in find(kind, files=True).settings.__dataclass_fields__
+    steps = "checkpoint_every" in (PyroModel if ":" in kind else find(kind)).settings.__dataclass_fields__
     return ["fit", *FITS[name], *(["--checkpoint-every", "0.02"] if steps else []), "--out", out, "--quiet"]
 
 

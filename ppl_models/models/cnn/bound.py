@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ppl_models.data import Dataset
 from ppl_models.errors import UsageError
 from ppl_models.networks.images import Convolutional, Images, Shifts
+from ppl_models.networks.tabular import FARTHEST
 from ppl_models.neural.graph import Exported
 from ppl_models.neural.natural import NaturalBound
 from ppl_models.neural.posteriors import HeadBound, MembersBound
@@ -75,7 +76,7 @@ class Pixels(Exported):
     def cell_inputs(self, cells: Tensor) -> Images:
         """Of their cells (n, P)."""
         h, w, c = self.shape
-        x = ((cells - self.coding.mean) / self.coding.sd).float()
+        x = ((cells - self.coding.mean) / self.coding.sd).clamp(-FARTHEST, FARTHEST).float()
         x = x.reshape(-1, h, w, c).permute(0, 3, 1, 2)
         missing = x.isnan()
         x = torch.where(missing, 0.0, x)

@@ -11,6 +11,7 @@ from ppl_models.data import Dataset
 from ppl_models.draws import Draws
 from ppl_models.models.rnn.steps import StepTarget
 from ppl_models.networks.recurrent import Recurrent, Steps
+from ppl_models.networks.tabular import FARTHEST
 from ppl_models.neural.bound import Neural
 from ppl_models.neural.natural import NaturalBound
 from ppl_models.neural.posteriors import Drawn, HeadBound, MembersBound
@@ -122,7 +123,7 @@ class Recurrences(Neural):
         """
         columns = [self.schema.columns[j] for j in self.numbers_in]
         mean, sd = (np.array([getattr(c, name) for c in columns]) for name in ("mean", "sd"))
-        raw = (data.values[:, self.numbers_in] - mean) / sd
+        raw = np.clip((data.values[:, self.numbers_in] - mean) / sd, -FARTHEST, FARTHEST)
         owner = np.repeat(np.arange(len(data.lengths)), data.lengths)
         seen = ~np.isnan(raw)
         x = np.where(seen, raw, 0.0)
