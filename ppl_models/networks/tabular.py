@@ -25,7 +25,7 @@ BINS = 48
 """Bins of a number, at most."""
 
 FARTHEST = 1e9
-"""Standard deviations from the mean at which a number is taken to lie if it lies farther: no row of a fit does.
+"""Standard deviations from the mean at which a number lies that is farther out: no row of a fit is.
 Of later ones single precision would make infinities, and predictions that are no numbers."""
 
 NUMBER, LABEL = 16, 8
