@@ -94,6 +94,13 @@ class Bound(ABC):
     def shapes(self) -> Mapping[str, tuple[int, ...]] | None:
         """The shapes of `Params` without the first dimension, where the schema alone says them."""
 
+    def params_fault(self, params: Params) -> str:
+        """What stored parameters have that no training leaves, in words that name one; "" if nothing.
+
+        Asked once the rows are known: some shapes follow from them.
+        """
+        return weights_fault(params, self.shapes() or {})
+
     @abstractmethod
     def rows(self, data: Dataset, device: str = "cpu") -> Any:
         """The rows of a data set as its capabilities take them."""
@@ -204,10 +211,6 @@ class Bayesian(Bound):
     def log_prior(self, theta: Draws) -> Tensor:
         """Log density of the prior, (S,)."""
 
-    def guide_fault(self, params: Params) -> str:
-        """What a stored guide has that none of this model can, in words; "" if nothing was found."""
-        return ""
-
     def draws_fault(self, params: Params, theta: Draws) -> str:
         """What stored draws have that those of this model cannot, in words that name the site; "" if nothing.
 
@@ -219,14 +222,8 @@ class Bayesian(Bound):
         """
         with torch.random.fork_rng(devices=[]):
             like = self.draw(params, 1)
-        for factor, site in sorted(_sites(like) | _sites(theta)):
-            own, found = like.get(factor, {}).get(site), theta.get(factor, {}).get(site)
-            if own is None or found is None:
-                return f"{factor}/{site} {'is missing' if found is None else 'is of no site'}"
-            if found.dtype != own.dtype or found.shape[1:] != own.shape[1:]:
-                return f"{factor}/{site} has another shape or type than a draw of the guide"
-            if not (found.isfinite().all() and own.isfinite().all()):
-                return f"{factor}/{site} is not finite"
+        if said := unlike(theta, like):
+            return said
         return "the prior has no density at some draw" if self.log_prior(theta).isnan().any() else ""
 
     def log_scaled_prior(self, theta: Draws) -> Tensor:
@@ -282,5 +279,30 @@ class Bayesian(Bound):
         return 1
 
 
-def _sites(draws: Draws) -> set[tuple[str, str]]:
-    return {(factor, site) for factor, values in draws.items() for site in values}
+def weights_fault(params: Params, shapes: Mapping[str, Sequence[int]]) -> str:
+    """What is missing, not of one fit, of another shape or not finite, in words; else ""."""
+    for name, value in params.items():
+        if value.dim() == 0 or len(value) != 1:
+            return f"{name} is not of one fit"
+    for name, shape in shapes.items():
+        value = params.get(name)
+        if value is None:
+            return f"{name} is missing"
+        if tuple(value.shape[1:]) != tuple(shape) or not value.isfinite().all():
+            return f"{name} is not {tuple(shape)} finite numbers"
+    return ""
+
+
+def unlike(theta: Draws, like: Draws) -> str:
+    """The first site of draws that is not one of `like`, of its type and shape, or not finite; "" if none."""
+    for factor, site in sorted(
+        {(f, s) for draws in (like, theta) for f, sites in draws.items() for s in sites}
+    ):
+        own, found = like.get(factor, {}).get(site), theta.get(factor, {}).get(site)
+        if own is None or found is None:
+            return f"{factor}/{site} {'is missing' if found is None else 'is of no site'}"
+        if found.dtype != own.dtype or found.shape[1:] != own.shape[1:]:
+            return f"{factor}/{site} has another shape or type than a draw of the guide"
+        if not (found.isfinite().all() and own.isfinite().all()):
+            return f"{factor}/{site} is not finite"
+    return ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ppl_models.bound import Bayesian, Bound
+from ppl_models.bound import Bayesian, Bound, unlike
 from ppl_models.capabilities import NETWORKS
 from ppl_models.checks import Report, check
 from ppl_models.data import Dataset
@@ -157,7 +157,9 @@ class Record:
             try:
                 found = self.bound.restored(method, self.params, params)
                 with torch.random.fork_rng(devices=[]):
-                    found.guide.draw(1)
+                    like = found.guide.draw(1)
+                if found.draws is not None and (said := unlike(found.draws, like)):
+                    raise ValueError(said)
             except UNFIT as error:
                 said = f"{self.path}: params.safetensors has no guide that can be drawn from"
                 raise RunError(f"{said} ({type(error).__name__}: {error})") from None

@@ -37,7 +37,7 @@ from ppl_models.inference.loop import Restarts, Status, Trained, resolve_device
 from ppl_models.inference.settings import settings_of
 from ppl_models.posterior import netcdf
 from ppl_models.record import UNFIT, Record
-from ppl_models.stated import check_numbers, check_parts, check_schema
+from ppl_models.stated import check_numbers, check_parts, check_rows, check_schema
 from ppl_models.threads import threads_for
 
 CALIBRATED = "calibrated."
@@ -353,6 +353,7 @@ def load(path: Any, model: Any = None) -> Record:
         _check_sizes(name, m, stored.params())
         model = kind(**m["fields"])
         rows, slim = stored.arrays("data.safetensors"), bool(m.get("slim"))
+        check_rows(rows)
         schema = Schema.from_dict(m["data"]["schema"])
         check_schema(schema)
         times = m["data"]["times"]
@@ -420,6 +421,12 @@ def load(path: Any, model: Any = None) -> Record:
         raise RunError(f"{name}: data.safetensors does not fit the model in run.json ({error})") from None
     absent = m["data"]["rows"] if slim else None
     fit = Record(model, data, trained, settings, origin, tuple(m["candidates"]), str(path), absent)
+    try:
+        said = "" if own_model else fit.bound.params_fault(own)
+    except UNFIT as error:
+        said = str(error)
+    if said:
+        raise RunError(f"{name}: {PARAMS} is of no fit ({said})")
     calibrated = {k.removeprefix(CALIBRATED): v for k, v in params.items() if k.startswith(CALIBRATED)}
     if slim:
         fit.__dict__["report"] = Report(tuple(Check(**check) for check in m["checks"]))
@@ -427,12 +434,6 @@ def load(path: Any, model: Any = None) -> Record:
         return fit
     fit.__dict__["_stored_guide"] = m["calibration"], calibrated
     if DRAWS in m["files"]:
-        try:
-            said = "" if own_model else fit.bound.guide_fault(own)
-        except UNFIT as error:
-            said = str(error)
-        if said:
-            raise RunError(f"{name}: {PARAMS} is of no fit ({said})")
         try:
             posterior = _unpacked(stored.arrays(DRAWS), m["draws"])
             said = "" if own_model else fit.bound.draws_fault(own, posterior.theta)

@@ -105,6 +105,21 @@ def _check_figures(column: Column) -> None:
         raise ValueError(f"column {column.name!a} has an sd that is not that of numbers between its ends")
 
 
+def check_rows(rows: Mapping[str, np.ndarray]) -> None:
+    """Refuse rows, lengths and weights of another type or shape than a data set has.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    for name, kind, dims in (("values", "f8", 2), ("weight", "f8", 1), ("lengths", "i8", 1)):
+        array = rows.get(name)
+        if array is not None and (array.dtype != np.dtype(kind) or array.ndim != dims):
+            raise ValueError(f"data.safetensors: {name} is {array.dtype} in {array.ndim} dimensions")
+    for name in ("lengths", "weight"):
+        if name in rows and not (np.isfinite(rows[name]).all() and (rows[name] >= 0).all()):
+            raise ValueError(f"data.safetensors: {name} is negative or no number")
+
+
 def check_numbers(arrays: Mapping[str, np.ndarray], what: str) -> None:
     """Refuse arrays with cells that are no numbers, which no fit of a built-in model leaves behind.
 

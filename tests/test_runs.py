@@ -317,6 +317,23 @@ def test_a_guide_that_cannot_be_drawn_from_is_refused(run):
         load(bad).guide.draw(2)
 
 
+@pytest.mark.parametrize("model", [ppl.MLP(hidden=(4,), members=2), ppl.GAN(latent=1, hidden=(4,))])
+def test_weights_that_are_not_those_of_the_network_are_refused(model, tmp_path):
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=["a", "b"])
+    fit = ppl.fit(model, data, steps=5, **({"target": "b"} if model.name == "mlp" else {}))
+    name = next(n for n in fit.params if n.endswith("bias"))
+    for change in (lambda v: v[..., :-1].copy(), lambda v: v * np.inf, lambda v: v[:0]):
+        run = fit.save(tmp_path / "run", force=True)
+        with pytest.raises(RunError, match=f"params.safetensors is of no fit \\({name}"):
+            load(with_arrays(run, "params.safetensors", lambda a, c=change: a | {name: c(a[name])}))
+
+
+def test_lengths_of_another_type_are_refused(run):
+    bad = with_arrays(run, "data.safetensors", lambda a: a | {"lengths": a["lengths"].astype("f8")})
+    with pytest.raises(RunError, match="lengths is float64"):
+        load(bad)
+
+
 def test_draws_of_a_regression_that_no_prior_has_are_refused(tmp_path):
     x = np.random.default_rng(0).normal(size=(40, 2))
     run = ppl.fit(ppl.GLM(), x, target="x1").save(tmp_path / "run")

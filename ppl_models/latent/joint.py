@@ -324,7 +324,7 @@ class Joint(Conjugate):
         """η(θ) of every factor."""
         return {name: factor.natural(theta[name]) for name, factor in self.factors.items()}
 
-    def guide_fault(self, params: Statistics) -> str:
+    def params_fault(self, params: Statistics) -> str:
         """Statistics whose E_q[η] or log Z is not finite, as of counts that are negative."""
         for name, factor in self.factors.items():
             expected, divergence = factor.evaluate(params[name])

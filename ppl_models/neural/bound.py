@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ppl_models.bound import Bound
+from ppl_models.bound import Bound, weights_fault
 from ppl_models.capabilities import NETWORKS, Fitted
 from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
@@ -287,6 +287,21 @@ class Neural(Bound):
     def shapes(self) -> Mapping[str, tuple[int, ...]] | None:
         """Not known from the schema alone."""
         return None
+
+    def params_fault(self, params: Params) -> str:
+        """Those of the network, and of what was learned of its features, as far as it is there yet."""
+        with torch.random.fork_rng(devices=[]):
+            shapes: dict[str, Any] = {n: p.shape for n, p in self.network().named_parameters()}
+        F = (self.head.features,)
+        own = {"feature.mean": F, "feature.sd": F, "temperature": (1,), "seed": (1,)}
+        own |= (
+            {"feature.whiten": (*F, *params["feature.whiten"].shape[2:])}
+            if "feature.whiten" in params
+            else {}
+        )
+        own |= {f"sd.{name}": shape for name, shape in shapes.items()}
+        shapes |= {name: shape for name, shape in own.items() if name in params}
+        return weights_fault(params, shapes)
 
     def numbers(self, data: Dataset) -> int:
         """Rows × outputs."""

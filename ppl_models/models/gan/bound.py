@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.bound import Bound
+from ppl_models.bound import Bound, weights_fault
 from ppl_models.capabilities import NETWORKS, Completed, Fitted, Sampled
 from ppl_models.checks import Check
 from ppl_models.data import Dataset, Schema
@@ -347,6 +347,13 @@ class GANBound(Bound):
     def shapes(self) -> Mapping[str, tuple[int, ...]] | None:
         """Not known from the schema alone: numbers of few different values are one-hot."""
         return None
+
+    def params_fault(self, params: Params) -> str:
+        """The weights, of the encoder as far as it is there yet."""
+        with torch.random.fork_rng(devices=[]):
+            every = self.networks().named_parameters()
+        shapes = {n: p.shape for n, p in every if n in params or not n.startswith("encoder.")}
+        return weights_fault(params, shapes)
 
     @cached_property
     def parameters(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.bound import Bound
+from ppl_models.bound import Bound, weights_fault
 from ppl_models.capabilities import NETWORKS, Ahead, Fitted
 from ppl_models.checks import Check, Level
 from ppl_models.crps import crps
@@ -134,6 +134,13 @@ class Forecaster(Bound):
         with torch.random.fork_rng(devices=[]):
             own = {n: tuple(p.shape) for n, p in self.network().named_parameters()}
         return own | {"temperature": (1,), "share": (1,)}
+
+    def params_fault(self, params: Params) -> str:
+        """The weights; T and κ, which follow the steps, as far as they are there yet."""
+        shapes = self.shapes() or {}
+        return weights_fault(
+            params, {n: s for n, s in shapes.items() if n in params or n not in Tempered._fields}
+        )
 
     def numbers(self, data: Dataset) -> int:
         """Steps of all paths."""
