@@ -301,6 +301,9 @@ class Neural(Bound):
         )
         own |= {f"sd.{name}": shape for name, shape in shapes.items()}
         shapes |= {name: shape for name, shape in own.items() if name in params}
+        seed = params.get("seed")
+        if seed is not None and (seed.dtype != torch.int64 or (seed < 0).any()):
+            return "seed is no seed"
         return weights_fault(params, shapes)
 
     def numbers(self, data: Dataset) -> int:

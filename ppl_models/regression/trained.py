@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_models.bound import Bayesian
+from ppl_models.bound import Bayesian, weights_fault
 from ppl_models.capabilities import Fitted, Slopes
 from ppl_models.checks import Check
 from ppl_models.data import Dataset
@@ -89,6 +89,11 @@ class TrainedRegression(Regression, Bayesian):
         with threads_for(data.rows * self.response.width * CHAINS_NUTS):
             parts = sampled(joint.rounded if self.shared else joint, points, seed, joint.back)
         return restored_guide(self, NUTS, params, parts)
+
+    def params_fault(self, params: Params) -> str:
+        """Numbers in single or double precision."""
+        strange = [n for n, value in params.items() if value.dtype not in (torch.float32, torch.float64)]
+        return f"{strange[0]} is {params[strange[0]].dtype}" if strange else weights_fault(params, {})
 
     def restored(self, method: str, learned: Params, params: Params) -> Calibrated:
         """What `calibrate` gave."""

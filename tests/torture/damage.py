@@ -191,7 +191,7 @@ def _spoilt(array: Any, rng: random.Random) -> Any:
     if bad.size and bad.dtype.kind == "f":
         bad.flat[values.integers(bad.size)] = rng.choice([np.nan, np.inf, -np.inf, 1e308, -1e308, 0.0, -1.0])
     elif bad.size:
-        bad.flat[values.integers(bad.size)] = rng.choice([-1, 0, 2**40])
+        bad.flat[values.integers(bad.size)] = np.array(rng.choice([-1, 0, 2**40])).astype(bad.dtype)
     return bad
 
 
