@@ -25,7 +25,7 @@ from ppl_models.data import Dataset
 from ppl_models.draws import Draws, number_of
 from ppl_models.families.autoregressive import AutoregressiveGaussian
 from ppl_models.families.base import Emission
-from ppl_models.latent.surprise import LOW, NUMBERS, SAME, log_densities, mixture
+from ppl_models.latent.surprise import LOW, NUMBERS, log_densities, mixture, raised
 
 if TYPE_CHECKING:
     from ppl_models.inference.factors import Theta
@@ -54,7 +54,7 @@ def tails(joint: "Joint", data: Dataset, draws: Draws, number: int) -> np.ndarra
     theta, weight = mixture(joint, data, draws)
     rows, log_w = inside(joint, data), weight.flatten(1).log()
     own = (log_densities(joint, rows, theta) + log_w).logsumexp(1)
-    own = own + SAME * (1 + own.abs())
+    own = raised(own)
     C = data.values.shape[1]
     found, there = torch.ones(len(rows), dtype=torch.float64), ~torch.isnan(rows[:, :C]).all(1)
     for points, among in ((min(COARSE, number), 1.1), (number, LOW)):

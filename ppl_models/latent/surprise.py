@@ -120,6 +120,11 @@ def _new_rows(joint: "Joint", theta: Draws, each: int) -> Tensor:
     return joint.emit(theta, state).flatten(0, 1)
 
 
+def raised(own: Tensor) -> Tensor:
+    """Log densities by as much as rounding may have taken from them; −∞ stays."""
+    return torch.where(own.isneginf(), own, own + SAME * (1 + own.abs()))
+
+
 def _share_below(f: Tensor, f_new: Tensor, weight: Tensor, each: int) -> Tensor:
     """The mass of new rows that are no more probable than each row, with one more that is the row itself.
 
@@ -134,7 +139,7 @@ def _share_below(f: Tensor, f_new: Tensor, weight: Tensor, each: int) -> Tensor:
     scaled = (f_new - top[:, None]).exp()
     log_w = weight.log()
     own = (f + log_w).logsumexp(1)
-    own = own + SAME * (1 + own.abs())
+    own = raised(own)
     if len(weight) == 1:  # the same for all rows: sorted once
         log_new, order = ((scaled @ weight[0]).log() + top).sort()
         mass = torch.cat([weight.new_zeros(1), (weight[0].repeat_interleave(each) / each)[order].cumsum(0)])
@@ -187,7 +192,10 @@ def _explained(joint: "Joint", x: Tensor, at: np.ndarray, of: Mixture, number: i
         f = log_densities(joint, others, theta) + log_w
         conditional[:, j] = f.logsumexp(1) - whole
         marginal[:, j] = -(log_densities(joint, alone, theta) + log_w).logsumexp(1)
-        given = f.view(n, S, K).transpose(0, 1).softmax(2)[which]  # (number, n, K)
+        each = f.view(n, S, K)
+        possible = each.amax(2, keepdim=True).isfinite()  # else the other cells are of no state
+        each = torch.where(possible, each, log_w.view(-1, S, K))
+        given = each.transpose(0, 1).softmax(2)[which]  # (number, n, K)
         state = torch.multinomial(given.flatten(0, 1), 1).view(number, n)
         drawn[..., j] = joint.emit(many, state, others)[..., j]
     seen = ~torch.isnan(x)

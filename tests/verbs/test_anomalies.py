@@ -144,6 +144,14 @@ def test_the_planted_cell_is_named_first(mixture):
         cells["row"].drop_duplicates(), "column"].to_numpy()).all()  # fmt: skip
 
 
+def test_a_row_that_no_component_can_have_is_the_most_surprising():
+    x = table(2, 200)[["speed", "load"]]
+    later = x.head(5).assign(speed=[*x["speed"].head(4), 1e300])
+    found = ppl.fit(ppl.GMM(components=2), x, restarts=1).anomalies(later)
+    assert found.iloc[0][["row", "surprise", "column"]].tolist() == [4, np.inf, "speed"]
+    assert found.iloc[0]["p_value"] < 1e-3
+
+
 def test_rows_are_in_order_and_rates_cut_them(mixture):
     rows = table(7, 50)
     rows.loc[17, "load"] = 12.0
