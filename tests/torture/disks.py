@@ -3,9 +3,11 @@
 import os
 import resource
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from torture.forks import command, forked, ppl
+from torture.forks import command, forked, heard, ppl
 from torture.kills import write_data
 from torture.trials import Tries, fault, trial
 
@@ -81,14 +83,19 @@ def read_only(tries: Tries) -> None:
         directory.chmod(0o555)
     tries.place.parent.chmod(0o755) if tries.place.parent.name.startswith("read-only") else None
 
-    def other() -> None:
+    def other(line: str) -> None:
         if os.geteuid() == 0:
+            with TemporaryDirectory() as elsewhere:  # as nobody imports where Python lies below /root
+                heard(
+                    *line.replace("--out ", f"--out {elsewhere}/").replace(" out/", f" {elsewhere}/").split()
+                )
             os.setgid(NOBODY)
             os.setuid(NOBODY)
 
     try:
         for name in list(WRITERS)[: tries.number]:
-            ended = forked(command(*WRITERS[name].split()), cwd=tries.place, before=other)
+            line = WRITERS[name]
+            ended = forked(command(*line.split()), cwd=tries.place, before=partial(other, line))
             wrong = ended.fault(73) or (None if _held(tries.place) == held else "not as before")
             tries.tried(wrong and f"{name}: {wrong}", f"exit code {ended.code}")
     finally:
