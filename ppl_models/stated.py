@@ -2,7 +2,7 @@
 
 A manifest is sealed with a checksum, which finds damage and stops nobody who writes a run on purpose: each
 part must be of the type that it has in a run of ours, and what was learned are numbers.
-Whether draws are those that a model can have is for the model to say: `Bayesian.astray`.
+Whether draws are those that a model can have is for the model to say: `Bayesian.draws_fault`.
 """
 
 from collections.abc import Mapping
