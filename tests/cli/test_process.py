@@ -138,11 +138,11 @@ sys.argv = ["ppl", *sys.argv[2:]]
 {0}()
 """
     for name in ("script", "main"):
-        for arguments, status in ((["models", "--json"], 0), (["models", "--nothing"], 2)):
+        for arguments, status in ((["--version"], 0), (["--nothing"], 2)):
             mark = tmp_path / f"{name}{status}"
             done = subprocess.run(
                 [sys.executable, "-c", code.format(name), mark, *arguments], capture_output=True, text=True
             )
             assert (done.returncode, done.stdout.splitlines()[-1]) == (status, "registered")
-            assert done.stdout.startswith("{") == (status == 0)
+            assert done.stdout.startswith("ppl ") == (status == 0)
             assert mark.exists() == (name == "main")

@@ -145,9 +145,9 @@ def test_the_planted_cell_is_named_first(mixture):
 
 
 def test_a_row_that_no_component_can_have_is_the_most_surprising():
-    x = table(2, 200)[["speed", "load"]]
+    x = table(2, 60)[["speed", "load"]]
     later = x.head(5).assign(speed=[*x["speed"].head(4), 1e300])
-    found = ppl.fit(ppl.GMM(components=2), x, restarts=1).anomalies(later)
+    found = ppl.fit(ppl.GMM(components=2, covariance="diag"), x, restarts=1).anomalies(later)
     assert found.iloc[0][["row", "surprise", "column"]].tolist() == [4, np.inf, "speed"]
     assert found.iloc[0]["p_value"] < 1e-3
 

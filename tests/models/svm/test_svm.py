@@ -142,6 +142,7 @@ def test_classes_told_apart_without_error_are_no_surer_than_the_rows_warrant():
     assert (p[:40] > 0.8).all()
 
 
+@pytest.mark.slow
 def test_many_classes_are_shown_in_part():
     table = rings(40).assign(y=[f"k{i % 20:02d}" for i in range(40)])
     fit = ppl.fit(ppl.SVM(inducing=5), table, target="y", steps=3)
