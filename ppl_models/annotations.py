@@ -8,6 +8,7 @@ is one place that says the type, the help and the bounds; the command line and t
 from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache, reduce
+from numbers import Real
 from operator import index, or_
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -121,6 +122,20 @@ def checked(name: str, value: Any, about: Hint) -> Any:
     if about.type is bool and not isinstance(value, bool):
         raise UsageError(f"{name} must be true or false, got {value!r}")
     return value
+
+
+def check_type(name: str, value: Any, about: Hint) -> None:
+    """Refuse a value of another type than its annotation says, where that is a number or one of some words.
+
+    Raises:
+        UsageError: it cannot be meant.
+    """
+    if about.type is float and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise UsageError(f"{name} must be a number, got {value!r}")
+    if about.type is int and _integer(value) is None:
+        raise UsageError(f"{name} must be a whole number, got {value!r}")
+    if get_origin(about.type) is Literal and value not in get_args(about.type):
+        raise UsageError(f"{name} must be one of {', '.join(get_args(about.type))}, got {value!r}")
 
 
 def _matrix(name: str, value: Any) -> tuple[tuple[float, ...], ...]:

@@ -115,8 +115,10 @@ def _stream(verb: Any, fit: "Fit", given: dict[str, Any], options: dict[str, Any
     from ppl_models.serving.answers import answered, answers
     from ppl_models.serving.lines import stream
 
-    if options["data"] != "-" or options["output"] != "-":
-        raise UsageError("--stream answers lines of standard input on standard output: give - as DATA")
+    if options["data"] != "-":
+        raise UsageError("--stream answers lines of standard input: give - as DATA")
+    if options["output"] != "-":
+        raise UsageError("--stream answers on standard output: leave --output out, and redirect it")
     answered(fit)
     if sys.stdin is None:
         raise UsageError("standard input is closed; give it lines of JSON")

@@ -167,7 +167,11 @@ def identifiers(cells: "pyarrow.ChunkedArray") -> bool:
 
     if not pa.types.is_integer(cells.type) or not beyond_exact(cells):
         return False
-    large = pc.sum(pc.greater(pc.abs(cells), EXACT)).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
+    if pa.types.is_uint64(cells.type):  # which Arrow would compare as signed
+        large = pc.sum(pc.greater(cells, pa.scalar(EXACT, pa.uint64()))).as_py() or 0  # pyright: ignore
+    else:
+        beyond = pc.or_(pc.greater(cells, EXACT), pc.less(cells, -EXACT))  # pyright: ignore
+        large = pc.sum(beyond).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
     return 2 * large > len(cells) - cells.null_count
 
 

@@ -81,17 +81,24 @@ def _counted(index: Any) -> bool:
 
 
 def _printable_categories(data: Any) -> Any:
-    """A pandas table in which categories that are neither text, numbers nor truth values are text."""
+    """A pandas table with text for categories that are neither text, numbers nor truth values.
+
+    Periods are the times when they begin.
+    """
     if not hasattr(data, "iloc") or not hasattr(data, "columns"):
         return data
-    odd = {}
+    odd, periods = {}, []
     for position, dtype in enumerate(data.dtypes):
+        if getattr(dtype, "name", "").startswith("period["):
+            periods.append(position)
         categories = getattr(dtype, "categories", None)
         if getattr(dtype, "name", "") == "category" and categories is not None:
             if categories.inferred_type not in ("string", "integer", "floating", "boolean", "empty"):
                 odd[position] = [str(each) for each in categories]
-    if odd:
+    if odd or periods:
         data = data.copy(deep=False)
+        for position in periods:
+            data.isetitem(position, data.iloc[:, position].dt.to_timestamp())
         for position, texts in odd.items():
             data.isetitem(position, data.iloc[:, position].cat.rename_categories(texts))
     return data

@@ -83,9 +83,13 @@ def check_destination(destination: str | os.PathLike[str], json: bool = False) -
 
     Raises:
         UsageError: There is no writing files of this name, or it is not one of JSON lines.
-        OutputError: It takes a library that is not installed.
+        OutputError: There is no such directory, or it takes a library that is not installed.
     """
     path = Path(os.fspath(destination))
+    if "://" in os.fspath(destination):
+        raise UsageError(f"{clean(destination)}: tables are written to local files; give a path")
+    if not path.parent.is_dir():
+        raise OutputError(f"{clean(path)}: cannot be written (there is no directory {clean(path.parent)})")
     suffix, packed = path.suffix.lower(), path.suffix.lower() == ".gz"
     if packed:
         suffix = path.with_suffix("").suffix.lower()

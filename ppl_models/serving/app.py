@@ -23,8 +23,7 @@ from starlette.routing import Route
 
 from ppl_models.api import Fit
 from ppl_models.errors import PplError
-from ppl_models.serving.answers import ERROR, Row, answered, answers
-from ppl_models.serving.lines import wrong
+from ppl_models.serving.answers import ERROR, Row, answered, answers, each
 from ppl_models.serving.page import openapi, page
 from ppl_models.verbs.base import Verb, available
 
@@ -102,7 +101,7 @@ class Service:
             async with asyncio.timeout(self.bounds.seconds):
                 rows, options = self._asked(verb, await self._body(request))
                 async with self.one:
-                    found = await asyncio.to_thread(answers, self.fit, verb, rows, options)
+                    found = await asyncio.to_thread(self._answers, verb, rows, options)
         except TimeoutError:
             return _refusal(504, f"not answered within {self.bounds.seconds:g} seconds; ask for fewer rows")
         except Refused as error:
@@ -114,6 +113,9 @@ class Service:
         finally:
             self.open -= 1
         return JSONResponse({"rows": found})
+
+    def _answers(self, verb: Verb, rows: list[Any], options: dict[str, Any]) -> list[Row]:
+        return each(rows, lambda some: answers(self.fit, verb, some, options))
 
     async def _body(self, request: Request) -> Any:
         """The JSON value of a request.
@@ -131,7 +133,7 @@ class Service:
         except (ValueError, RecursionError) as error:
             raise Refused(400, f"not JSON ({getattr(error, 'msg', error)})") from None
 
-    def _asked(self, verb: Verb, body: Any) -> tuple[list[Row], dict[str, Any]]:
+    def _asked(self, verb: Verb, body: Any) -> tuple[list[Any], dict[str, Any]]:
         """Rows and options of a request.
 
         Raises:
@@ -140,12 +142,12 @@ class Service:
         body = {"rows": body} if isinstance(body, list) else body
         if not isinstance(body, dict) or not isinstance(body.get("rows"), list):
             raise Refused(422, 'give {"rows": [{"column": value, …}, …]}')
-        rows, given = body["rows"], body.get("options") or {}
+        if others := {*body} - {"rows", "options"}:
+            raise Refused(422, f"a request has rows and options, not {', '.join(sorted(others))}")
+        rows, given = body["rows"], body.get("options")
+        given = {} if given is None else given
         if not rows or len(rows) > self.bounds.rows:
             raise Refused(413 if rows else 422, f"a request has 1 to {self.bounds.rows:,} rows")
-        for i, row in enumerate(rows):
-            if problem := wrong(row):
-                raise Refused(422, f"row {i + 1}: {problem}")
         has = available(verb, self.fit.bound)
         if not isinstance(given, dict) or not {*given} <= {*has}:
             raise Refused(422, f"options of {verb.__name__} are {', '.join(has)}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from ppl_models.errors import DataError
-from ppl_models.serving.answers import ERROR, Row
+from ppl_models.serving.answers import Row, Wrong, each
 
 TOGETHER = 1_000
 """Lines that are answered at once, at most."""
@@ -46,27 +46,12 @@ def stream(source: BinaryIO, say: Callable[[str], Any], answer: Callable[[list[R
         answer: an answer for each row.
     """
     for lines in batches(source):
-        found: list[Row] = [{} for _ in lines]
-        rows: dict[int, Row] = {}
-        for i, line in enumerate(lines):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                found[i] = {ERROR: f"not JSON ({getattr(error, 'msg', error)})"}
-                continue
-            problem = wrong(row)
-            if problem:
-                found[i] = {ERROR: problem}
-            else:
-                rows[i] = row
-        for i, each in zip(rows, answer([*rows.values()]), strict=True):
-            found[i] = each
-        say("".join(f"{json.dumps(each, ensure_ascii=False, default=str)}\n" for each in found))
+        found = each([_parsed(line) for line in lines], answer)
+        say("".join(f"{json.dumps(one, ensure_ascii=False, default=str)}\n" for one in found))
 
 
-def wrong(row: Any) -> str:
-    """What keeps a JSON value from being a row; nothing if it is one."""
-    if not isinstance(row, dict) or not row:
-        return "not an object with a value for each column"
-    nested = [name for name, cell in row.items() if isinstance(cell, list | dict)]
-    return f"column {nested[0]!r}: a list or an object; give plain values" if nested else ""
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Wrong(f"not JSON ({getattr(error, 'msg', error)})")

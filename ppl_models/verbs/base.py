@@ -6,7 +6,7 @@ from functools import cache, wraps
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
-from ppl_models.annotations import Hint, hint
+from ppl_models.annotations import Hint, check_type, hint
 from ppl_models.capabilities import Importance, Observes
 from ppl_models.data import reading_options
 from ppl_models.errors import Unsupported, UsageError
@@ -94,6 +94,7 @@ def verb(
             if not isinstance(fit.bound, needs):
                 raise Unsupported(refusal(own, fit))
             _check_options(own, fit, options)
+            _check_types(own, args, options)
             with threads_for(0):  # within it large work asks for more
                 return function(fit, *args, **options)
 
@@ -207,6 +208,19 @@ def _check_options(verb: Any, fit: "Record", given: dict[str, Any]) -> None:
                 f"{verb.__name__} of {fit.name} has no --{name.replace('_', '-')}"
                 + (f"; it has {there}" if there else "")
             )
+
+
+def _check_types(verb: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Refuse values that are no numbers where there must be, and the like, by name or by position.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    names = [*signature(verb.__wrapped__).parameters][1:]
+    for name, value in [*zip(names, args, strict=False), *options.items()]:
+        about, default = options_of(verb).get(name, (None, None))
+        if about is not None and value is not default and not (value is None and about.optional):
+            check_type(name, value, about)
 
 
 def extent(verb: Any, bounds: Sequence[type]) -> float:

@@ -137,6 +137,21 @@ def test_identifiers_are_names(tmp_path):
         assert read(source, types={"id": "categorical"}).schema.columns[0].levels[0] == str(ids[0])
     with pytest.raises(DataError, match="row 2.*too large"):  # a slip among numbers is none
         read({"n": [1, 2**53 + 1, 3]})
+    hashes = pd.DataFrame({"id": np.arange(30, dtype=np.uint64) + np.uint64(2**63), "x": frame["x"]})
+    hashes.to_parquet(tmp_path / "a.parquet")  # Arrow compares these as if they had a sign
+    for source in (hashes, tmp_path / "a.parquet"):
+        assert read(source).names == ("x",)
+    for slip in (np.array([1, 2**63, 3], np.uint64), np.array([1, -(2**63), 3])):
+        with pytest.raises(DataError, match="row 2.*too large"):
+            read({"n": slip})
+
+
+def test_periods_are_the_times_when_they_begin():
+    table = pd.DataFrame({"month": pd.period_range("2020-01", periods=24, freq="M"), "x": np.arange(24) / 4})
+    data = read(table, time="month")
+    assert data.times is not None
+    assert str(data.times[0])[:10] == "2020-01-01"
+    assert len(data.times) == 24
 
 
 def test_underscores_between_thousands(tmp_path):

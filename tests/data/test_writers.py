@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from ppl_models.data import write_table
-from ppl_models.errors import OutputError
+from ppl_models.data.writers import check_destination
+from ppl_models.errors import OutputError, UsageError
 
 FRAME = pd.DataFrame(
     {"x": [-1.5, 2.0], "k": ["=1+1", "plain"], "@name": ["-2", "-2+3"], "n": [-3, 4], "mixed": [-1, "+a"]}
@@ -63,7 +64,7 @@ def _no_space(_):
 
 
 def test_where_nothing_can_be_written(tmp_path):
-    with pytest.raises(OutputError, match="No such file"):
+    with pytest.raises(OutputError, match="there is no directory"):
         write_table(FRAME, tmp_path / "none" / "a.csv")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(OutputError):
@@ -160,3 +161,11 @@ def test_an_empty_table_has_its_header(tmp_path):
         write_table(pd.DataFrame({"x": []}), tmp_path / name)
     assert (tmp_path / "a.csv").read_text() == "x\n"
     assert list(pd.read_parquet(tmp_path / "a.parquet").columns) == ["x"]
+
+
+def test_where_nothing_can_be_written_is_said_before_anything_is_computed(tmp_path):
+    with pytest.raises(OutputError, match="there is no directory .*nowhere"):
+        check_destination(tmp_path / "nowhere" / "a.csv")
+    with pytest.raises(UsageError, match="file:///tmp/a.csv: tables are written to local files"):
+        check_destination("file:///tmp/a.csv")
+    assert check_destination("a.csv.gz") == (".csv", True)

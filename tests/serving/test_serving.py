@@ -18,7 +18,7 @@ import pytest
 
 import ppl_models as ppl
 from ppl_models.cli.serve import listening
-from ppl_models.errors import DataError, Unsupported
+from ppl_models.errors import DataError, Unsupported, UsageError
 from ppl_models.serving import app as apps
 from ppl_models.serving.answers import answered, answers
 from ppl_models.serving.app import Bounds, application
@@ -75,6 +75,12 @@ def test_a_row_that_is_wrong_does_not_stop_the_others(fit):
     assert found[6] == answers(fit, VERBS["predict"], rows[6:], {})[0]
 
 
+def test_options_that_cannot_be_meant_are_no_fault_of_rows(fit):
+    for option in ({"level": "x"}, {"level": 2.0}, {"threshold": [1]}, {"draws": 0.5}):
+        with pytest.raises(UsageError, match="must be"):
+            answers(fit, VERBS["predict"], ROWS, option)
+
+
 def test_lines_in_lines_out(fit):
     lines = [json.dumps(row) for row in ROWS] + ["{", "[1]", '{"x": [1]}', "", json.dumps(ROWS[0])]
     said = []
@@ -124,13 +130,17 @@ def test_the_service(fit):
         (422, "/predict", {"rows": 3}),
         (422, "/predict", []),
         (413, "/predict", ROWS * 2),
-        (422, "/predict", [{"x": {"__reduce__": 1}}]),
+        (422, "/predict", {"rows": ROWS, "options": []}),
+        (422, "/predict", {"rows": ROWS, "extra": 3}),
         (422, "/predict", {"rows": ROWS, "options": {"data": "/etc/passwd"}}),
-        (422, "/predict", {"rows": ROWS, "options": {"level": 7}}),
+        *((422, "/predict", {"rows": ROWS, "options": {"level": level}}) for level in (7, "x", [0.9])),
         (413, "/predict", [{"x": "1" * 3_000}]),
     ]:
         found = client.post(path, json=body)
-        assert found.status_code == status or (status == 422 and "error" in found.json()["rows"][0]), body
+        assert found.status_code == status, body
+        assert "error" in found.json()
+    found = client.post("/predict", json=[ROWS[0], 1, {"x": {"__reduce__": 1}}, None]).json()["rows"]
+    assert ["error" in row for row in found] == [False, True, True, True]
     assert client.post("/predict", content=b"{").status_code == 400
     assert client.get("/predict").status_code == 405
 

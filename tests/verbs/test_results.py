@@ -154,3 +154,18 @@ def test_notes_speak_python_in_python():
     fit = ppl.fit(ppl.GMM(components=1), {"visits": np.arange(1, 61) % 7})
     assert any("types=" in note for note in fit.notes)
     assert not any("--" in note for note in fit.notes)
+
+
+def test_values_of_another_type_than_an_option_has_are_refused():
+    fit = ppl.fit(ppl.GMM(components=1), np.random.default_rng(0).normal(size=(30, 1)), restarts=1)
+    for ask, said in (
+        (lambda: fit.summary(level="x"), "level must be a number, got 'x'"),
+        (lambda: fit.impute(level=None), "level must be a number, got None"),
+        (lambda: fit.anomalies(rate="0.1"), "rate must be a number, got '0.1'"),
+        (lambda: fit.sample("3"), "rows must be a whole number, got '3'"),
+        (lambda: fit.predict(draws=[1]), "draws must be a whole number"),
+    ):
+        with pytest.raises(ppl.UsageError, match=said.replace(".", r"\.").replace("[", r"\[")):
+            ask()
+    assert len(fit.sample(np.int64(3))) == 3
+    assert len(fit.summary(level=np.float32(0.5))) > 0
