@@ -486,7 +486,7 @@ class FullGaussian(NormalFactor, LinearEmission):
         kappa, mean, dof, factor, *_ = self._posterior(statistics)
         inverse = factor @ factor.mT
         precision = site("precision", dist.Wishart(dof, precision_matrix=inverse, validate_args=False))
-        spread = (kappa[..., None, None] * precision).expand(*mean.shape, mean.shape[-1])
+        spread = kappa[..., None, None] * precision
         normal = dist.MultivariateNormal(mean, scale_tril=scale_tril_of(spread), validate_args=False)
         return {"precision": precision, "mean": site("mean", normal)}
 

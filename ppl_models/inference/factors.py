@@ -84,7 +84,10 @@ class Factor(ABC):
 
     @abstractmethod
     def sites(self, statistics: Tensor, site: Site) -> Theta:
-        """Name q(θ | S) site by site, as a Pyro program would: `site(name, distribution)` gives the value."""
+        """Name q(θ | S) site by site, as a Pyro program would: `site(name, distribution)` gives the value.
+
+        Values may have a longer first dimension than S, whose first is 1 then.
+        """
 
     @abstractmethod
     def natural(self, theta: Theta) -> Tensor:
@@ -110,12 +113,13 @@ class Factor(ABC):
             return self.sites(statistics, lambda _, distribution: distribution.sample())
 
     def log_prob(self, theta: Theta, statistics: Tensor) -> Tensor:
-        """Log q(θ | S), (R,); with zero statistics, the log prior."""
-        total = statistics.new_zeros(statistics.shape[0])
+        """Log q(θ | S), (R,), of one S for all θ too; with zero statistics, the log prior."""
+        number = next(iter(theta.values())).shape[0]
+        total = statistics.new_zeros(number)
 
         def score(name: str, distribution: dist.TorchDistribution) -> Tensor:
             nonlocal total
-            total = total + distribution.log_prob(theta[name]).reshape(total.shape[0], -1).sum(-1)
+            total = total + distribution.log_prob(theta[name]).reshape(number, -1).sum(-1)
             return theta[name]
 
         self.sites(statistics, score)

@@ -110,7 +110,7 @@ class PartialDirichlet(Factor):
             name = f"{self.name}_{index.shape[1]}"
             found[name] = site(name, dist.Dirichlet(alpha.to(flat) + flat[:, index], validate_args=False))
             parts.append(found[name] * log_w.to(flat).exp())
-        return found | {self.name: self._whole(parts, 0.0, len(flat))}
+        return found | {self.name: self._whole(parts, 0.0, max(map(len, parts)))}
 
     def natural(self, theta: Theta) -> Tensor:
         """Log p, with probabilities that underflowed to zero at the smallest normal number."""
@@ -127,7 +127,7 @@ class PartialDirichlet(Factor):
         found = parts[0].new_full((number, self.allowed.numel()), rest)
         for (index, _, _), part in zip(self.blocks, parts, strict=True):
             at = index.flatten().to(found.device).expand(number, -1)
-            found = found.scatter(1, at, part.reshape(number, -1))
+            found = found.scatter(1, at, part.expand(number, *part.shape[1:]).reshape(number, -1))
         return found.reshape(number, *self.shape)
 
 

@@ -124,12 +124,10 @@ class Unconstrained:
         for part in self.parts:
             values[part.factor][part.site], own = part.value(u[:, part.at])
             log_det = log_det + own
-        theta = {
-            name: factor.sites(
-                factor.zeros(1).expand(len(u), *factor.shape), lambda s, _, n=name: values[n][s]
-            )
-            for name, factor in self.factors.items()
-        }
+        theta = {}
+        for name, factor in self.factors.items():  # what follows from no site is the same for all points
+            found = factor.sites(factor.zeros(1), lambda s, _, n=name: values[n][s])
+            theta[name] = {s: value.expand(len(u), *value.shape[1:]) for s, value in found.items()}
         return theta, log_det
 
     def point(self, theta: Mapping[str, Theta]) -> Tensor:

@@ -357,7 +357,7 @@ class Joint(Conjugate):
         for name, factor in self.factors.items():
             first = next(iter(theta[name].values()))
             S = factor.zeros(1, first.device) if statistics is None else statistics[name]
-            total = total + factor.log_prob(theta[name], S.expand(first.shape[0], *S.shape[1:]))
+            total = total + factor.log_prob(theta[name], S)
         assert isinstance(total, Tensor)
         return total
 
