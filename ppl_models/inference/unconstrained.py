@@ -94,6 +94,7 @@ class Unconstrained:
         self.factors = factors
         self.parts: list[_Part] = []
         self.names: list[str] = []
+        self._derives: set[str] = set()
         size = 0
         for name, factor in factors.items():
             found: list[tuple[str, dist.TorchDistribution]] = []
@@ -104,7 +105,9 @@ class Unconstrained:
 
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Singular sample detected")  # torch then draws it again
-                factor.sites(factor.zeros(1), site)
+                theta = factor.sites(factor.zeros(1), site)
+            if {*theta} != {label for label, _ in found}:
+                self._derives.add(name)  # something follows from the sites
             for label, d in found:
                 shape = tuple((d.batch_shape + d.event_shape)[1:])
                 part = _Part(name, label, slice(0, 0), shape, _support(d))
@@ -124,8 +127,9 @@ class Unconstrained:
         for part in self.parts:
             values[part.factor][part.site], own = part.value(u[:, part.at])
             log_det = log_det + own
-        theta = {}
-        for name, factor in self.factors.items():  # what follows from no site is the same for all points
+        theta: dict[str, Theta] = {**values}
+        for name in self._derives:  # what follows from no site is the same for all points
+            factor = self.factors[name]
             found = factor.sites(factor.zeros(1), lambda s, _, n=name: values[n][s])
             theta[name] = {s: value.expand(len(u), *value.shape[1:]) for s, value in found.items()}
         return theta, log_det
