@@ -65,13 +65,15 @@ class Factors(NamedTuple):
 
     Attributes:
         linear: Q m, (R, n, K, F).
-        root: the Cholesky factor of Q, (R, n or 1, K, F, F).
         mean: m.
+        spread: Q⁻¹, (R, n or 1, K, F, F).
+        half_log_det: ½ log |Q|, (R, n or 1, K).
     """
 
     linear: Tensor
-    root: Tensor
     mean: Tensor
+    spread: Tensor
+    half_log_det: Tensor
 
 
 class LowRankGaussian(NormalFactor, CellEmission):
@@ -155,18 +157,22 @@ class LowRankGaussian(NormalFactor, CellEmission):
             yield slice(lo, lo + size), some[:, -D:], some[:, :D] if masked else None
 
     def _factors(self, x: Tensor, seen: Tensor | None, e: Tensor, o: Tensor, A: Tensor) -> Factors:
-        eye = torch.eye(self.rank).to(x)
+        """As rows whose observed cells are of the same columns have one Q, it is worked out once for them."""
+        eye, at = torch.eye(self.rank).to(x), None
         linear = torch.einsum("nd,rkdf->rnkf", x, e)
         if seen is None:
             linear, precision = linear + o.sum(2).unsqueeze(1), (eye + A.sum(2)).unsqueeze(1)
         else:
             linear = linear + torch.einsum("nd,rkdf->rnkf", seen, o)
-            precision = eye + torch.einsum("nd,rkdfg->rnkfg", seen, A)
+            patterns, at = seen.unique(dim=0, return_inverse=True)
+            precision = eye + torch.einsum("pd,rkdfg->rpkfg", patterns, A)
         root = torch.linalg.cholesky(precision)
-        if seen is None:  # one matrix for all rows
-            spread = torch.cholesky_inverse(root[:, 0])  # (R, K, F, F)
-            return Factors(linear, root, (linear.transpose(1, 2) @ spread).transpose(1, 2))
-        return Factors(linear, root, torch.cholesky_solve(linear.unsqueeze(-1), root).squeeze(-1))
+        spread, half = torch.cholesky_inverse(root), root.diagonal(dim1=-1, dim2=-2).log().sum(-1)
+        if at is None:
+            mean = (linear.transpose(1, 2) @ spread[:, 0]).transpose(1, 2)
+            return Factors(linear, mean, spread, half)
+        spread, half = spread[:, at], half[:, at]
+        return Factors(linear, (spread * linear.unsqueeze(-2)).sum(-1), spread, half)
 
     def log_density(self, features: Features, natural: Tensor, out: Tensor, add: bool) -> None:
         """As in the class docstring."""
@@ -175,7 +181,7 @@ class LowRankGaussian(NormalFactor, CellEmission):
             q = self._factors(x, seen, e, o, A)
             value = x @ g.mT + (x * x) @ h.mT + 0.5 * (q.linear * q.mean).sum(-1)
             value = value + (c.sum(-1).unsqueeze(1) if seen is None else seen @ c.mT)
-            value -= q.root.diagonal(dim1=-1, dim2=-2).log().sum(-1)
+            value -= q.half_log_det
             (out[:, at].add_ if add else out[:, at].copy_)(value)
 
     def statistics(self, features: Features, gamma: Tensor, natural: Tensor) -> Tensor:
@@ -185,7 +191,7 @@ class LowRankGaussian(NormalFactor, CellEmission):
         total = gamma.new_zeros(gamma.shape[0], *self.shape)
         for at, x, seen in self._blocks(features, natural):
             q, weight = self._factors(x, seen, e, o, A), gamma[:, at].transpose(1, 2)  # (R, K, n)
-            spread = torch.cholesky_inverse(q.root).transpose(1, 2)  # (R, K, n or 1, F, F)
+            spread = q.spread.transpose(1, 2)  # (R, K, n or 1, F, F)
             r = torch.nn.functional.pad(q.mean, (1, 0), value=1.0).transpose(1, 2)  # (R, K, n, P)
             weighted = weight.unsqueeze(-1) * r
             if seen is None:
