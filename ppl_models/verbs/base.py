@@ -94,7 +94,7 @@ def verb(
             if not isinstance(fit.bound, needs):
                 raise Unsupported(refusal(own, fit))
             _check_options(own, fit, options)
-            _check_types(own, args, options)
+            _check_types(own, options)
             with threads_for(0):  # within it large work asks for more
                 return function(fit, *args, **options)
 
@@ -210,14 +210,13 @@ def _check_options(verb: Any, fit: "Record", given: dict[str, Any]) -> None:
             )
 
 
-def _check_types(verb: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """Refuse values that are no numbers where there must be, and the like, by name or by position.
+def _check_types(verb: Any, options: dict[str, Any]) -> None:
+    """Refuse values that are no numbers where there must be, and the like; by position there may be data.
 
     Raises:
         UsageError: naming the option.
     """
-    names = [*signature(verb.__wrapped__).parameters][1:]
-    for name, value in [*zip(names, args, strict=False), *options.items()]:
+    for name, value in options.items():
         about, default = options_of(verb).get(name, (None, None))
         if about is not None and value is not default and not (value is None and about.optional):
             check_type(name, value, about)

@@ -162,7 +162,7 @@ def test_values_of_another_type_than_an_option_has_are_refused():
         (lambda: fit.summary(level="x"), "level must be a number, got 'x'"),
         (lambda: fit.impute(level=None), "level must be a number, got None"),
         (lambda: fit.anomalies(rate="0.1"), "rate must be a number, got '0.1'"),
-        (lambda: fit.sample("3"), "rows must be a whole number, got '3'"),
+        (lambda: fit.sample(rows="3"), "rows must be a whole number, got '3'"),
         (lambda: fit.predict(draws=[1]), "draws must be a whole number"),
     ):
         with pytest.raises(ppl.UsageError, match=said.replace(".", r"\.").replace("[", r"\[")):
