@@ -40,7 +40,10 @@ def further(system: str, *others: str):
 DEAR = {(form, "backtest") for form in ("hmm with names", "hmm with a target", "transformer of sequences")}
 """What takes many seconds, and goes the way of `hmm`."""
 
-KEPT = [pytest.param(*pair, marks=pytest.mark.slow if pair in DEAR else ()) for pair in PAIRS]
+KEPT = [
+    pytest.param(*pair, marks=pytest.mark.slow if pair in DEAR or pair[0] in FURTHER else ())
+    for pair in PAIRS
+]
 
 LATER = [further(system, verb) for system, verb in PAIRS if VERBS[verb].takes_data]
 

@@ -381,6 +381,7 @@ def test_mini_batches_leave_global_state_alone(simulate):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_an_array_is_left_alone():
     x = np.random.default_rng(0).normal(size=(30, 2))
     x[3, 1] = np.nan

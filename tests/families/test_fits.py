@@ -27,7 +27,17 @@ def test_elbo_never_falls(name, missing):
     assert (elbo[-1] > elbo[0]).all()
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if "-" not in name or name == "gaussian-full"])
+DEAR = {"negative_binomial", "student_t"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in DEAR else ())
+        for name in CASES
+        if "-" not in name or name == "gaussian-full"
+    ],
+)
 def test_verbs_work_from_end_to_end(name, tmp_path):
     """On two columns in one state, where the calibration takes no time."""
     data = table(CASES[name], 40).frame()[["x0", "x1"]]

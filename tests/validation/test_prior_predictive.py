@@ -92,6 +92,7 @@ def test_arviz_finds_prior_data_beside_the_data():
         assert az.plot_ppc_dist(fit.prior, group="prior_predictive", num_samples=5) is not None
 
 
+@pytest.mark.slow
 def test_what_has_no_prior_to_draw_from_is_refused():
     rng = np.random.default_rng(4)
     data = {"x": rng.normal(size=30), "y": rng.choice(["u", "v"], 30)}

@@ -68,6 +68,7 @@ def test_a_prior_without_data_decides():
     assert table.loc["mu", "says"] == ""
 
 
+@pytest.mark.slow
 def test_priors_of_groups_are_part_of_the_model():
     @dataclass(frozen=True)
     class Groups(ppl.PyroModel):
