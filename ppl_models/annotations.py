@@ -117,8 +117,7 @@ def checked(name: str, value: Any, about: Hint) -> Any:
         if isinstance(value, bool | str) or not 0 < number < float("inf"):
             raise UsageError(f"{name} must be positive and finite, got {value}")
         return number
-    if get_origin(about.type) is Literal and value not in get_args(about.type):
-        raise UsageError(f"{name} must be one of {', '.join(get_args(about.type))}, got {value!r}")
+    _check_word(name, value, about)
     if about.type is bool and not isinstance(value, bool):
         raise UsageError(f"{name} must be true or false, got {value!r}")
     return value
@@ -134,6 +133,10 @@ def check_type(name: str, value: Any, about: Hint) -> None:
         raise UsageError(f"{name} must be a number, got {value!r}")
     if about.type is int and _integer(value) is None:
         raise UsageError(f"{name} must be a whole number, got {value!r}")
+    _check_word(name, value, about)
+
+
+def _check_word(name: str, value: Any, about: Hint) -> None:
     if get_origin(about.type) is Literal and value not in get_args(about.type):
         raise UsageError(f"{name} must be one of {', '.join(get_args(about.type))}, got {value!r}")
 

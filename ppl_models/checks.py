@@ -46,6 +46,9 @@ EFFECTIVE, LOST_PATHS = 100, 0.01
 FAR = 5.0
 """Factor of an sd up to which linear response is trusted to have corrected it."""
 
+OFF, FAR_OFF = 1.1, 2.0
+"""Factors of an sd that was not corrected, from which it is told, and from which intervals are wrong."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -353,8 +356,11 @@ def _widths(ratio: Any, method: str, advice: str) -> Check:
         reason = f"the observed information is not positive definite: a flat direction; {advice}"
         return Check("widths", worst, "fail", reason)
     many = f"{len(ratio)} parameters against the observed information (too many to judge by k-hat)"
-    if method == "mean field":
+    if method == "mean field" and worst <= OFF:
         return Check("widths", worst, "ok", f"sds of {many} are right within a factor {worst:.2f}")
+    if method == "mean field":
+        reason = f"sds of {many} are off by up to {worst:.1f}×, and no Gaussian describes the posterior"
+        return Check("widths", worst, "warn" if worst <= FAR_OFF else "fail", f"{reason}; {advice}")
     level: Level = "ok" if worst <= FAR else "warn"
     reason = f"sds of {many} were off by up to {worst:.1f}×, and were corrected by linear response"
     return Check("widths", worst, level, reason)

@@ -17,9 +17,10 @@ def summary(
 ) -> "pd.DataFrame":
     """Posterior mean, standard deviation and interval of every parameter.
 
-    Of mixtures and chains ArviZ's `summary`: R-hat and effective sample sizes are left out, as draws from a
-    guide are independent, and those figures would say nothing of how far the guide is from the posterior;
-    `check` does. Of regressions also odds ratios and average marginal effects; of a VAE its latents.
+    Of mixtures and chains the columns of ArviZ's `summary`: R-hat and effective sample sizes are left out,
+    as draws from a guide are independent, and those figures would say nothing of how far the guide is from
+    the posterior; `check` does. Of regressions also odds ratios and average marginal effects; of a VAE its
+    latents.
 
     Args:
         fit: the fit.

@@ -9,6 +9,7 @@ from scipy.stats import qmc
 from torch.autograd.functional import jacobian
 
 import ppl_models as ppl
+from ppl_models.checks import _widths
 from ppl_models.inference.calibration import Learned
 from ppl_models.inference.gaussian import (
     Expectations,
@@ -302,6 +303,13 @@ def test_observed_information_is_the_hessian():
 def _hessian(posterior, loc):
     step = 1e-4 * eye(len(loc))
     return (posterior(loc + step)[1] - posterior(loc - step)[1]) / 2e-4
+
+
+def test_widths_that_nothing_corrected_are_judged_by_how_far_they_are_off():
+    for worst, level in ((1.05, "ok"), (1.5, "warn"), (4.0, "fail"), (float("inf"), "fail")):
+        found = _widths(torch.tensor([1.0, worst]).double(), "mean field", "fit a smaller model")
+        assert found.level == level
+    assert _widths(torch.tensor([1.0, 4.0]).double(), "linear response", "").level == "ok"
 
 
 def test_linear_response_has_the_widths_of_moved_draws():
